@@ -1,0 +1,328 @@
+/*
+ * challenge_jobs 1.0: the install script.
+ *
+ * Order: guard, schema, tables, functions, views, rights, comments. The verbs stand in the schema
+ * of CREATE EXTENSION (@extschema@), everything else in the schema challenge_jobs.
+ */
+
+\echo Use "CREATE EXTENSION challenge_jobs" to load this file. \quit
+
+/*
+ * Guard. A function of a verb's name beside ours would make every existing call ambiguous, so the
+ * function that the verb replaces has to be dropped first.
+ */
+DO $guard$
+DECLARE
+    verbs   constant text[] := ARRAY['auto_complete_challenges'];
+    drops   text;
+BEGIN
+    SELECT pg_catalog.string_agg(
+               pg_catalog.format('DROP %s %s;',
+                                 CASE p.prokind WHEN 'p' THEN 'PROCEDURE'
+                                                WHEN 'a' THEN 'AGGREGATE'
+                                                ELSE 'FUNCTION' END,
+                                 p.oid::pg_catalog.regprocedure), ' ' ORDER BY p.oid)
+      INTO drops
+      FROM pg_catalog.pg_proc p
+     WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace
+       AND p.proname = ANY (verbs);
+
+    IF drops IS NOT NULL THEN
+        RAISE EXCEPTION USING
+            errcode = 'duplicate_function',
+            message = pg_catalog.format('schema "%s" already has a function with the name of a verb of challenge_jobs',
+                                        '@extschema@'),
+            detail  = 'Side by side with the verb every existing call would be ambiguous.',
+            hint    = pg_catalog.format('Drop what the extension replaces, then create the extension again: %s', drops);
+    END IF;
+END
+$guard$;
+
+CREATE SCHEMA challenge_jobs;
+
+/* ---- tables ------------------------------------------------------------------------------- */
+
+CREATE TABLE challenge_jobs.binding (
+    entity      text PRIMARY KEY
+                CHECK (entity IN ('challenges', 'challenge_members', 'challenge_member_stats',
+                                  'notifications', 'users')),
+    relation    text NOT NULL,
+    columns     jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(columns) = 'object'),
+    labels      jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(labels) = 'object')
+);
+SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.binding', '');
+
+CREATE TABLE challenge_jobs.job_override (
+    job             text PRIMARY KEY,
+    enabled         boolean,
+    schedule        text,
+    max_runtime     interval,
+    max_retries     integer CHECK (max_retries BETWEEN 0 AND 100),
+    retry_delay     interval,
+    catch_up        text CHECK (catch_up IN ('once', 'skip')),
+    grace           interval,
+    settings        jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(settings) = 'object'),
+    engine          text CHECK (engine IN ('pg_cron', 'external')),
+    scheduled_at    timestamptz,
+    CHECK ((engine IS NULL) = (scheduled_at IS NULL))
+);
+SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.job_override', '');
+
+CREATE TABLE challenge_jobs.job_run (
+    run_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job             text NOT NULL,
+    triggered_by    text NOT NULL,
+    dry_run         boolean NOT NULL DEFAULT false,
+    attempt         integer NOT NULL DEFAULT 1,
+    scheduled_for   timestamptz,
+    as_of           timestamptz,
+    started_at      timestamptz NOT NULL,
+    finished_at     timestamptz,
+    duration        interval GENERATED ALWAYS AS (finished_at - started_at) STORED,
+    status          text NOT NULL
+                    CHECK (status IN ('running', 'succeeded', 'failed', 'skipped', 'cancelled',
+                                      'crashed', 'rolled_back')),
+    rows_affected   bigint,
+    result          jsonb,
+    sqlstate        text,
+    message         text,
+    detail          text,
+    hint            text,
+    context         text,
+    role_name       text NOT NULL,
+    pid             integer NOT NULL,
+    CHECK ((status = 'running') = (finished_at IS NULL))
+);
+CREATE INDEX job_run_job_started_at_idx ON challenge_jobs.job_run (job, started_at);
+CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 'running';
+
+/* ---- verbs -------------------------------------------------------------------------------- */
+
+CREATE FUNCTION @extschema@.auto_complete_challenges(
+    as_of timestamptz DEFAULT pg_catalog.now(),
+    dry_run boolean DEFAULT false,
+    OUT completed bigint,
+    OUT failed bigint,
+    OUT notified bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_auto_complete_challenges';
+
+/* ---- the production run ------------------------------------------------------------------- */
+
+/* No SET clause and no SECURITY DEFINER: either would forbid the commits between batches. */
+CREATE PROCEDURE challenge_jobs.run(job text, triggered_by text DEFAULT 'manual')
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'cj_api_run';
+
+/* ---- the app's tables --------------------------------------------------------------------- */
+
+CREATE FUNCTION challenge_jobs.bind(entity text, relation text, columns jsonb DEFAULT NULL,
+                                    labels jsonb DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_bind';
+
+CREATE FUNCTION challenge_jobs.unbind(entity text)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_unbind';
+
+/* ---- jobs: what is in force, and changing it ---------------------------------------------- */
+
+CREATE FUNCTION challenge_jobs.job_default(
+    OUT job text,
+    OUT description text,
+    OUT schedule text,
+    OUT max_runtime interval,
+    OUT max_retries integer,
+    OUT retry_delay interval,
+    OUT catch_up text,
+    OUT grace interval,
+    OUT settings jsonb)
+RETURNS SETOF record
+LANGUAGE c STABLE PARALLEL SAFE ROWS 4
+AS 'MODULE_PATHNAME', 'cj_api_job_default';
+
+CREATE VIEW challenge_jobs.job AS
+SELECT d.job,
+       d.description,
+       COALESCE(o.enabled, true) AS enabled,
+       COALESCE(o.schedule, d.schedule) AS schedule,
+       o.engine,
+       o.scheduled_at,
+       COALESCE(o.max_runtime, d.max_runtime) AS max_runtime,
+       COALESCE(o.max_retries, d.max_retries) AS max_retries,
+       COALESCE(o.retry_delay, d.retry_delay) AS retry_delay,
+       COALESCE(o.catch_up, d.catch_up) AS catch_up,
+       COALESCE(o.grace, d.grace) AS grace,
+       d.settings OPERATOR(pg_catalog.||) COALESCE(o.settings, '{}'::jsonb) AS settings
+  FROM challenge_jobs.job_default() d
+  LEFT JOIN challenge_jobs.job_override o ON o.job OPERATOR(pg_catalog.=) d.job;
+
+CREATE FUNCTION challenge_jobs.alter_job(
+    job text,
+    schedule text DEFAULT NULL,
+    enabled boolean DEFAULT NULL,
+    max_runtime interval DEFAULT NULL,
+    max_retries integer DEFAULT NULL,
+    retry_delay interval DEFAULT NULL,
+    catch_up text DEFAULT NULL,
+    grace interval DEFAULT NULL,
+    settings jsonb DEFAULT NULL)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_alter_job';
+
+CREATE FUNCTION challenge_jobs.reset_job(job text)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_reset_job';
+
+CREATE FUNCTION challenge_jobs.schedule(job text DEFAULT NULL, engine text DEFAULT NULL)
+RETURNS TABLE (job text, engine text, schedule text, command text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
+AS 'MODULE_PATHNAME', 'cj_api_schedule';
+
+CREATE FUNCTION challenge_jobs.unschedule(job text DEFAULT NULL)
+RETURNS TABLE (job text, engine text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
+AS 'MODULE_PATHNAME', 'cj_api_unschedule';
+
+/* ---- what is wrong? ----------------------------------------------------------------------- */
+
+CREATE FUNCTION challenge_jobs.doctor()
+RETURNS TABLE ("check" text, status text, found text, remedy text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
+AS 'MODULE_PATHNAME', 'cj_api_doctor';
+
+/* ---- rights: nobody but the owner --------------------------------------------------------- */
+
+/* Not only PUBLIC: ALTER DEFAULT PRIVILEGES may have granted to anybody while the script ran. */
+DO $rights$
+DECLARE
+    g   record;
+BEGIN
+    FOR g IN
+        WITH member AS (
+            SELECT d.classid, d.objid
+              FROM pg_catalog.pg_depend d
+              JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+             WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+               AND d.deptype = 'e'
+               AND e.extname = 'challenge_jobs'
+        ), object AS (
+            SELECT 'SCHEMA' AS kind, pg_catalog.quote_ident(n.nspname) AS name, n.nspowner AS owner,
+                   COALESCE(n.nspacl, pg_catalog.acldefault('n', n.nspowner)) AS acl
+              FROM member m
+              JOIN pg_catalog.pg_namespace n ON n.oid = m.objid
+             WHERE m.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+            UNION ALL
+            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                   c.oid::pg_catalog.regclass::text, c.relowner,
+                   COALESCE(c.relacl, pg_catalog.acldefault(
+                       CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r'::"char" END, c.relowner))
+              FROM member m
+              JOIN pg_catalog.pg_class c ON c.oid = m.objid
+             WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+               AND c.relkind IN ('r', 'v', 'S')
+            UNION ALL
+            SELECT 'ROUTINE', p.oid::pg_catalog.regprocedure::text, p.proowner,
+                   COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))
+              FROM member m
+              JOIN pg_catalog.pg_proc p ON p.oid = m.objid
+             WHERE m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        )
+        SELECT DISTINCT o.kind, o.name, a.grantee
+          FROM object o
+         CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) a
+         WHERE a.grantee <> o.owner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', g.kind, g.name,
+                                  CASE WHEN g.grantee = 0 THEN 'PUBLIC'
+                                       ELSE g.grantee::pg_catalog.regrole::text END);
+    END LOOP;
+END
+$rights$;
+
+/* ---- comments ----------------------------------------------------------------------------- */
+
+COMMENT ON SCHEMA challenge_jobs IS
+    'challenge_jobs: everything of the extension but the verbs';
+
+COMMENT ON FUNCTION @extschema@.auto_complete_challenges(timestamptz, boolean) IS
+    'decides every active challenge whose end date has passed as of as_of and tells its members, in the caller''s transaction; dry_run computes the same figures and changes nothing';
+COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
+    'runs a job now, committing batch by batch, and records the run in job_run; a run that finds the job running elsewhere is recorded as skipped';
+COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS
+    'says which table of the app stands for an entity, which of its columns for the entity''s columns and which values for its labels; replaces the entity''s binding';
+COMMENT ON FUNCTION challenge_jobs.unbind(text) IS
+    'removes the binding of an entity, which then resolves to its default name in the schema of the verbs';
+COMMENT ON FUNCTION challenge_jobs.job_default() IS
+    'the jobs of this version of the library with their default configuration';
+COMMENT ON FUNCTION challenge_jobs.alter_job(text, text, boolean, interval, integer, interval, text, interval, jsonb) IS
+    'changes the configuration of a job: arguments that are NULL stay as they are, settings are merged key by key, a key with the value null goes back to its default';
+COMMENT ON FUNCTION challenge_jobs.reset_job(text) IS
+    'takes the configuration of a job back to its defaults; whether and by which engine it is scheduled stays';
+COMMENT ON FUNCTION challenge_jobs.schedule(text, text) IS
+    'starts a job (all jobs without argument) with an engine: pg_cron (default where it is installed in this database) or external; idempotent';
+COMMENT ON FUNCTION challenge_jobs.unschedule(text) IS
+    'stops what schedule() started';
+COMMENT ON FUNCTION challenge_jobs.doctor() IS
+    'checks bindings, indexes, privileges, preloading and schedules; says what was found and what to type to mend it';
+
+COMMENT ON TABLE challenge_jobs.binding IS
+    'the app''s tables as set by bind(); an entity without a row resolves to its default name in the schema of the verbs';
+COMMENT ON COLUMN challenge_jobs.binding.entity IS 'what the table stands for: challenges, challenge_members, challenge_member_stats, notifications or users';
+COMMENT ON COLUMN challenge_jobs.binding.relation IS 'the table, schema-qualified and quoted where needed';
+COMMENT ON COLUMN challenge_jobs.binding.columns IS 'name of the entity''s column -> name of the table''s column; null: an optional column not to be used';
+COMMENT ON COLUMN challenge_jobs.binding.labels IS 'label -> the value that stands for it in the app''s status or type column';
+
+COMMENT ON TABLE challenge_jobs.job_override IS
+    'what differs from a job''s default configuration (alter_job), and how it is scheduled (schedule)';
+COMMENT ON COLUMN challenge_jobs.job_override.job IS 'name of the job';
+COMMENT ON COLUMN challenge_jobs.job_override.enabled IS 'false: runs of the job are refused or skipped; NULL: default (true)';
+COMMENT ON COLUMN challenge_jobs.job_override.schedule IS 'cron expression, five fields, UTC; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.max_runtime IS 'a run is cancelled after this time, 0: never; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.max_retries IS 'how often a failed run is repeated; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.retry_delay IS 'wait before the first repetition; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.catch_up IS 'once: one run for missed slots, skip: none; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.grace IS 'a slot not served this long after it is overdue; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.settings IS 'settings of the job that differ from the default';
+COMMENT ON COLUMN challenge_jobs.job_override.engine IS 'what fires the job: pg_cron or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job_override.scheduled_at IS 'when schedule() was called: slots before it are never overdue';
+
+COMMENT ON TABLE challenge_jobs.job_run IS 'the execution log: a row for every run';
+COMMENT ON COLUMN challenge_jobs.job_run.run_id IS 'number of the run';
+COMMENT ON COLUMN challenge_jobs.job_run.job IS 'name of the job';
+COMMENT ON COLUMN challenge_jobs.job_run.triggered_by IS 'who called, as given to run(); verb: the SQL function was called';
+COMMENT ON COLUMN challenge_jobs.job_run.dry_run IS 'the run computed its figures and changed nothing';
+COMMENT ON COLUMN challenge_jobs.job_run.attempt IS '1, or which repetition of a failed run this is';
+COMMENT ON COLUMN challenge_jobs.job_run.scheduled_for IS 'the slot of the schedule that the run is for, where that is known';
+COMMENT ON COLUMN challenge_jobs.job_run.as_of IS 'the moment as of which the run worked';
+COMMENT ON COLUMN challenge_jobs.job_run.started_at IS 'when the run began (clock time)';
+COMMENT ON COLUMN challenge_jobs.job_run.finished_at IS 'when the run ended (clock time); NULL while it is running';
+COMMENT ON COLUMN challenge_jobs.job_run.duration IS 'finished_at - started_at';
+COMMENT ON COLUMN challenge_jobs.job_run.status IS 'running, succeeded, failed, skipped (another run held the job''s lock, or the job is disabled), cancelled, crashed or rolled_back';
+COMMENT ON COLUMN challenge_jobs.job_run.rows_affected IS 'rows of the app''s tables that the run changed or inserted (dry run: would have)';
+COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the verb, and what was left over';
+COMMENT ON COLUMN challenge_jobs.job_run.sqlstate IS 'SQLSTATE of the first error';
+COMMENT ON COLUMN challenge_jobs.job_run.message IS 'message of the first error, or why the run was skipped';
+COMMENT ON COLUMN challenge_jobs.job_run.detail IS 'detail of the first error, and what it kept from being done';
+COMMENT ON COLUMN challenge_jobs.job_run.hint IS 'hint of the first error';
+COMMENT ON COLUMN challenge_jobs.job_run.context IS 'context of the first error';
+COMMENT ON COLUMN challenge_jobs.job_run.role_name IS 'the role that called';
+COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that ran';
+
+COMMENT ON VIEW challenge_jobs.job IS 'the jobs and the configuration in force';
+COMMENT ON COLUMN challenge_jobs.job.job IS 'name of the job, and of its verb';
+COMMENT ON COLUMN challenge_jobs.job.description IS 'what the job does';
+COMMENT ON COLUMN challenge_jobs.job.enabled IS 'false: runs of the job are refused or skipped';
+COMMENT ON COLUMN challenge_jobs.job.schedule IS 'cron expression, five fields, UTC';
+COMMENT ON COLUMN challenge_jobs.job.engine IS 'what fires the job: pg_cron or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job.scheduled_at IS 'when schedule() was called';
+COMMENT ON COLUMN challenge_jobs.job.max_runtime IS 'a run is cancelled after this time, 0: never';
+COMMENT ON COLUMN challenge_jobs.job.max_retries IS 'how often a failed run is repeated';
+COMMENT ON COLUMN challenge_jobs.job.retry_delay IS 'wait before the first repetition';
+COMMENT ON COLUMN challenge_jobs.job.catch_up IS 'once: one run for missed slots, skip: none';
+COMMENT ON COLUMN challenge_jobs.job.grace IS 'a slot not served this long after it is overdue';
+COMMENT ON COLUMN challenge_jobs.job.settings IS 'settings of the job in force';

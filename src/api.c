@@ -1,0 +1,330 @@
+/*
+ * api.c
+ *		The SQL-callable functions, in the order of the install script.
+ *
+ * Called by PostgreSQL. Thin: take the arguments apart, connect to SPI, call the module that knows.
+ * None of the functions is strict, since a null argument mostly deserves an error with a hint rather
+ * than a null result that looks like success.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "binding.h"
+#include "doctor.h"
+#include "jobs/catalogue.h"
+#include "pg_cron.h"
+#include "registry.h"
+#include "runner.h"
+
+/* Declares an SQL-callable function; before 16, PG_FUNCTION_INFO_V1 does not export it. */
+#define CJ_FUNCTION(name)                            \
+	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name)
+
+CJ_FUNCTION(cj_api_auto_complete_challenges);
+CJ_FUNCTION(cj_api_run);
+CJ_FUNCTION(cj_api_bind);
+CJ_FUNCTION(cj_api_unbind);
+CJ_FUNCTION(cj_api_job_default);
+CJ_FUNCTION(cj_api_alter_job);
+CJ_FUNCTION(cj_api_reset_job);
+CJ_FUNCTION(cj_api_schedule);
+CJ_FUNCTION(cj_api_unschedule);
+CJ_FUNCTION(cj_api_doctor);
+
+/* ---- arguments and results ---- */
+
+/* require_arg raises an error if an argument is null. */
+static void
+require_arg(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+/* get_text_arg returns a text argument, or NULL. */
+static char *
+get_text_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/* find_job returns the job that an argument names. */
+static const CjJob *
+find_job(FunctionCallInfo fcinfo, int n)
+{
+	require_arg(fcinfo, n, "job");
+	return cj_catalogue_find(get_text_arg(fcinfo, n));
+}
+
+/* connect_spi connects to SPI. */
+static void
+connect_spi(int options)
+{
+	if (SPI_connect_ext(options) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+/* finish_spi disconnects from SPI. */
+static void
+finish_spi(void)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+/* put_row appends a row of texts to the result of a set-returning function. */
+static void
+put_row(ReturnSetInfo *result, const char *const *texts, int count)
+{
+	Datum values[8];
+	bool nulls[8];
+
+	Assert(count <= lengthof(values));
+	for (int i = 0; i < count; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
+	}
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* ---- verbs ---- */
+
+/* run_verb runs a job in the caller's transaction and returns its figures as a row. */
+static Datum
+run_verb(FunctionCallInfo fcinfo, const char *name)
+{
+	const CjJob *job = cj_catalogue_find(name);
+	int64 figures[CJ_MAX_FIGURES] = {0};
+	Datum values[CJ_MAX_FIGURES];
+	bool nulls[CJ_MAX_FIGURES] = {0};
+	TupleDesc desc;
+
+	require_arg(fcinfo, 0, "as_of");
+	require_arg(fcinfo, 1, "dry_run");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	connect_spi(0);
+	cj_runner_run_verb(job, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_BOOL(1), figures);
+	finish_spi();
+
+	for (int i = 0; job->figures[i]; i++)
+		values[i] = Int64GetDatum(figures[i]);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* auto_complete_challenges(as_of timestamptz, dry_run boolean) */
+Datum
+cj_api_auto_complete_challenges(PG_FUNCTION_ARGS)
+{
+	return run_verb(fcinfo, "auto_complete_challenges");
+}
+
+/* ---- the production run ---- */
+
+/* run(job text, triggered_by text) */
+Datum
+cj_api_run(PG_FUNCTION_ARGS)
+{
+	const CjJob *job = find_job(fcinfo, 0);
+	const char *name = job->definition.name;
+
+	require_arg(fcinfo, 1, "triggered_by");
+	if (!IsA(fcinfo->context, CallContext) || castNode(CallContext, fcinfo->context)->atomic ||
+		IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("challenge_jobs.run() cannot run inside a transaction block"),
+				 errdetail("It commits after every batch."),
+				 errhint("To run the job in this transaction: SELECT * FROM %s();", name)));
+
+	connect_spi(SPI_OPT_NONATOMIC);
+	cj_runner_run_procedure(job, get_text_arg(fcinfo, 1));
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* ---- the app's tables ---- */
+
+/* bind(entity text, relation text, columns jsonb, labels jsonb) */
+Datum
+cj_api_bind(PG_FUNCTION_ARGS)
+{
+	require_arg(fcinfo, 0, "entity");
+	require_arg(fcinfo, 1, "relation");
+	connect_spi(0);
+	cj_binding_bind(get_text_arg(fcinfo, 0), get_text_arg(fcinfo, 1),
+					PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+					PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* unbind(entity text) */
+Datum
+cj_api_unbind(PG_FUNCTION_ARGS)
+{
+	require_arg(fcinfo, 0, "entity");
+	connect_spi(0);
+	cj_binding_unbind(get_text_arg(fcinfo, 0));
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* ---- jobs ---- */
+
+/* interval_from_text reads an interval that stands in the code. */
+static Datum
+interval_from_text(const char *text)
+{
+	return DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid),
+							   Int32GetDatum(-1));
+}
+
+/* job_default() */
+Datum
+cj_api_job_default(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const CjJob *const *jobs = cj_catalogue_jobs();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; jobs[i]; i++)
+	{
+		const CjJobDefinition *job = &jobs[i]->definition;
+		bool nulls[9] = {0};
+		Datum values[9] = {
+			CStringGetTextDatum(job->name),
+			CStringGetTextDatum(job->description),
+			CStringGetTextDatum(job->schedule),
+			interval_from_text(job->max_runtime),
+			Int32GetDatum(job->max_retries),
+			interval_from_text(job->retry_delay),
+			CStringGetTextDatum(job->catch_up),
+			interval_from_text(job->grace),
+			JsonbPGetDatum(cj_settings_default(job->settings)),
+		};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * alter_job(job text, schedule text, enabled boolean, max_runtime interval, max_retries integer,
+ * retry_delay interval, catch_up text, grace interval, settings jsonb)
+ */
+Datum
+cj_api_alter_job(PG_FUNCTION_ARGS)
+{
+	const CjJob *job = find_job(fcinfo, 0);
+	bool enabled = PG_ARGISNULL(2) ? false : PG_GETARG_BOOL(2);
+	int max_retries = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT32(4);
+	CjJobChange change = {
+		.schedule = get_text_arg(fcinfo, 1),
+		.enabled = PG_ARGISNULL(2) ? NULL : &enabled,
+		.max_runtime = PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3),
+		.max_retries = PG_ARGISNULL(4) ? NULL : &max_retries,
+		.retry_delay = PG_ARGISNULL(5) ? NULL : PG_GETARG_INTERVAL_P(5),
+		.catch_up = get_text_arg(fcinfo, 6),
+		.grace = PG_ARGISNULL(7) ? NULL : PG_GETARG_INTERVAL_P(7),
+		.settings = PG_ARGISNULL(8) ? NULL : PG_GETARG_JSONB_P(8),
+	};
+
+	connect_spi(0);
+	cj_registry_alter(&job->definition, &change);
+	cj_pg_cron_update(job);
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* reset_job(job text) */
+Datum
+cj_api_reset_job(PG_FUNCTION_ARGS)
+{
+	const CjJob *job = find_job(fcinfo, 0);
+
+	connect_spi(0);
+	cj_registry_reset(&job->definition);
+	cj_pg_cron_update(job);
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* schedule(job text, engine text) */
+Datum
+cj_api_schedule(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
+	const char *engine = get_text_arg(fcinfo, 1);
+	const CjJob *const *jobs = cj_catalogue_jobs();
+
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	for (int i = 0; jobs[i]; i++)
+	{
+		if (only == NULL || jobs[i] == only)
+		{
+			CjSchedule schedule = cj_pg_cron_schedule(jobs[i], engine);
+			const char *row[] = {jobs[i]->definition.name, schedule.engine, schedule.schedule,
+								 schedule.command};
+
+			put_row(result, row, lengthof(row));
+		}
+	}
+	finish_spi();
+	return (Datum) 0;
+}
+
+/* unschedule(job text) */
+Datum
+cj_api_unschedule(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
+	const CjJob *const *jobs = cj_catalogue_jobs();
+
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	for (int i = 0; jobs[i]; i++)
+	{
+		if (only == NULL || jobs[i] == only)
+		{
+			const char *engine = cj_pg_cron_unschedule(jobs[i]);
+			const char *row[] = {jobs[i]->definition.name, engine};
+
+			if (engine)
+				put_row(result, row, lengthof(row));
+		}
+	}
+	finish_spi();
+	return (Datum) 0;
+}
+
+/* ---- what is wrong? ---- */
+
+/* doctor() */
+Datum
+cj_api_doctor(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	cj_doctor_examine(result->setResult, result->setDesc);
+	finish_spi();
+	return (Datum) 0;
+}

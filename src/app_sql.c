@@ -1,0 +1,230 @@
+/*
+ * app_sql.c
+ *		Statements over the app's tables: the names of a binding put into a text.
+ *
+ * Called by the jobs. The one place where SQL is assembled, and names (quoted) and labels (as typed
+ * literals) are all that is put in.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "app_sql.h"
+#include "compat.h"
+#include "identity.h"
+
+static const CjStatement view_definition = {
+	"read the definition of a view", "SELECT pg_catalog.rtrim(pg_catalog.pg_get_viewdef($1), ';')",
+	SPI_OK_SELECT};
+
+static const CjStatement deferrable_constraints = {
+	"find deferrable constraints",
+	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname)"
+	"  FROM pg_catalog.pg_constraint c"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
+	" WHERE c.condeferrable"
+	"   AND (c.conrelid = $1 OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p))",
+	SPI_OK_SELECT};
+
+/* A token between braces, taken apart. */
+typedef struct Token
+{
+	CjEntity entity;
+	int column;         /* -1: the relation */
+	const char *suffix; /* "", "=", ":<label>" or "!" */
+	int suffix_len;
+} Token;
+
+/* parse_token takes the text between two braces apart. */
+static Token
+parse_token(const char *text, int len)
+{
+	Token token;
+	int name_len = strspn(text, "abcdefghijklmnopqrstuvwxyz_");
+	int entity = cj_binding_find_entity(text, name_len);
+	int pos = name_len;
+
+	token.entity = entity;
+	token.column = -1;
+	if (entity >= 0 && text[pos] == '.')
+	{
+		const char *column = text + pos + 1;
+		int column_len = strspn(column, "abcdefghijklmnopqrstuvwxyz_");
+
+		token.column = cj_binding_find_column(entity, column, column_len);
+		pos += 1 + column_len;
+	}
+	if (entity < 0 || (text[name_len] == '.' && token.column < 0) || pos > len)
+		elog(ERROR, "unknown name \"%.*s\" in a statement", len, text);
+	token.suffix = text + pos;
+	token.suffix_len = len - pos;
+	return token;
+}
+
+/* append_operator appends the equality operator of a column's type. */
+static void
+append_operator(StringInfo out, const CjBoundColumn *column)
+{
+	Oid operator= lookup_type_cache(column->base_type, TYPECACHE_EQ_OPR)->eq_opr;
+	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	appendStringInfo(out, "OPERATOR(%s.%s)",
+					 quote_identifier(get_namespace_name(form->oprnamespace)),
+					 NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+}
+
+/* append_label appends a label as a literal of the type of its column. */
+static void
+append_label(StringInfo out, const CjBoundEntity *entity, const Token *token)
+{
+	int label = cj_binding_find_label(token->entity, token->suffix + 1, token->suffix_len - 1);
+
+	if (label < 0 || entity->labels[label] == NULL)
+		elog(ERROR, "unknown label \"%.*s\" in a statement", token->suffix_len, token->suffix);
+	appendStringInfo(out, "%s::%s", quote_literal_cstr(entity->labels[label]),
+					 format_type_be_qualified(entity->columns[token->column].base_type));
+}
+
+/* append_token appends what a token stands for. */
+static void
+append_token(StringInfo out, const Token *token, const CjBinding *binding, const char *definition)
+{
+	const CjBoundEntity *entity = &binding->entities[token->entity];
+	const CjBoundColumn *column = token->column >= 0 ? &entity->columns[token->column] : NULL;
+
+	if (!entity->used || (column && !column->present))
+		elog(ERROR, "a statement uses something of entity \"%s\" that the job has not asked for",
+			 cj_binding_entity_name(token->entity));
+	if (column == NULL)
+		appendStringInfoString(out,
+							   token->suffix_len > 0 && definition ? definition : entity->relation);
+	else if (token->suffix_len == 0)
+		appendStringInfoString(out, quote_identifier(column->name));
+	else if (token->suffix[0] == '=')
+		append_operator(out, column);
+	else
+		append_label(out, entity, token);
+}
+
+/* cj_app_sql_expand puts the names of a binding into a statement. */
+char *
+cj_app_sql_expand(const CjStatement *statement, const CjBinding *binding, const char *definition)
+{
+	StringInfoData out;
+	const char *p = statement->text;
+
+	initStringInfo(&out);
+	while (*p)
+	{
+		const char *open = strchr(p, '{');
+		const char *close = open ? strchr(open, '}') : NULL;
+		Token token;
+
+		if (close == NULL)
+		{
+			appendStringInfoString(&out, p);
+			break;
+		}
+		appendBinaryStringInfo(&out, p, open - p);
+		p = close + 1;
+		if (open[1] == '/')
+			continue;
+		if (open[1] != '?')
+		{
+			token = parse_token(open + 1, close - open - 1);
+			append_token(&out, &token, binding, definition);
+			continue;
+		}
+		token = parse_token(open + 2, close - open - 2);
+		if (!binding->entities[token.entity].columns[token.column].present)
+		{
+			p = strstr(p, "{/}");
+			if (p == NULL)
+				elog(ERROR, "statement \"%s\" has no end of a condition", statement->name);
+		}
+	}
+	return out.data;
+}
+
+/* cj_app_sql_run expands and runs a statement. */
+CjRows
+cj_app_sql_run(const CjStatement *statement, const CjBinding *binding, const char *definition,
+			   CjParams *params)
+{
+	char *text = cj_app_sql_expand(statement, binding, definition);
+	CjRows rows = cj_sql_run(statement, text, params);
+
+	pfree(text);
+	return rows;
+}
+
+/* cj_app_sql_definition returns the definition of a materialized view, or NULL. */
+char *
+cj_app_sql_definition(const CjBoundEntity *entity)
+{
+	CjParams params = {0};
+	CjRows rows;
+	char *definition;
+
+	if (entity->relkind != RELKIND_MATVIEW)
+		return NULL;
+
+	/* with pg_catalog alone in the search_path, every other name comes out qualified */
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	rows = cj_sql_run_own(&view_definition, &params);
+	definition = psprintf("(%s)", cj_sql_text(&rows, 0, 1));
+	cj_sql_free(&rows);
+	return definition;
+}
+
+/* cj_app_sql_set_constraints_immediate makes the deferrable constraints of a table immediate. */
+void
+cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity)
+{
+	const CjBoundEntity *table = &binding->entities[entity];
+	CjStatement set_constraints = {"set constraints immediate", NULL, SPI_OK_UTILITY};
+	CjParams params = {0};
+	CjRows rows;
+	StringInfoData text;
+	CjIdentity saved;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(table->relid), false);
+	rows = cj_sql_run_own(&deferrable_constraints, &params);
+	if (rows.processed > 0)
+	{
+		initStringInfo(&text);
+		for (uint64 row = 0; row < rows.processed; row++)
+			appendStringInfo(&text, "%s%s", row > 0 ? ", " : "SET CONSTRAINTS ",
+							 cj_sql_text(&rows, row, 1));
+		appendStringInfoString(&text, " IMMEDIATE");
+
+		/*
+		 * SET CONSTRAINTS wants to look the names up, and a caller may be one who cannot see the
+		 * app's schema. Only then the tables' owner has to do it.
+		 */
+		if (cj_compat_schema_usage(get_rel_namespace(table->relid), GetUserId()))
+			(void) cj_sql_run(&set_constraints, text.data, NULL);
+		else
+		{
+			cj_identity_become_owner(&saved, table->owner, binding->search_path, "UTC");
+			(void) cj_sql_run(&set_constraints, text.data, NULL);
+			cj_identity_restore(&saved);
+		}
+	}
+	cj_sql_free(&rows);
+}

@@ -1,0 +1,37 @@
+/*
+ * compat.h
+ *		What differs between the majors of PostgreSQL that we build on (15 to 18).
+ *
+ * The only file that may look at PG_VERSION_NUM: everywhere else the code is written for one API.
+ */
+#ifndef CJ_COMPAT_H
+#define CJ_COMPAT_H
+
+#include "catalog/pg_namespace.h"
+#include "utils/acl.h"
+#include "utils/regproc.h"
+
+/* Whether a role may SET ROLE to another; before 16 that is plain membership. */
+#if PG_VERSION_NUM >= 160000
+#define cj_compat_can_set_role(member, role) member_can_set_role(member, role)
+#else
+#define cj_compat_can_set_role(member, role) is_member_of_role(member, role)
+#endif
+
+/* Whether a role has USAGE on a schema. */
+#if PG_VERSION_NUM >= 160000
+#define cj_compat_schema_usage(schema, role) \
+	(object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK)
+#else
+#define cj_compat_schema_usage(schema, role) \
+	(pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK)
+#endif
+
+/* Takes a qualified name apart; raises invalid_name. */
+#if PG_VERSION_NUM >= 160000
+#define cj_compat_parse_name(name) stringToQualifiedNameList(name, NULL)
+#else
+#define cj_compat_parse_name(name) stringToQualifiedNameList(name)
+#endif
+
+#endif /* CJ_COMPAT_H */

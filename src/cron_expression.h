@@ -1,0 +1,28 @@
+/*
+ * cron_expression.h
+ *		Schedules in the notation of cron: five fields (minute, hour, day of month, month, day of
+ *		week) with lists, ranges, steps and English names, or a nickname such as @daily. In UTC.
+ *
+ * Pure: no SPI, no catalog access.
+ */
+#ifndef CJ_CRON_EXPRESSION_H
+#define CJ_CRON_EXPRESSION_H
+
+typedef struct CjCronExpression
+{
+	uint64 minutes;   /* bit n: minute n, 0 to 59 */
+	uint32 hours;     /* bit n: hour n, 0 to 23 */
+	uint32 days;      /* bit n: day n of the month, 1 to 31 */
+	uint16 months;    /* bit n: month n, 1 to 12 */
+	uint8 weekdays;   /* bit n: day n of the week, 0 (Sunday) to 6 */
+	bool any_day;     /* the day of month field begins with * */
+	bool any_weekday; /* the day of week field begins with * */
+} CjCronExpression;
+
+/*
+ * Reads an expression. Returns NULL if it is valid, else what is wrong with it, as a sentence for an
+ * errdetail (palloc'd).
+ */
+extern char *cj_cron_expression_parse(const char *text, CjCronExpression *result);
+
+#endif /* CJ_CRON_EXPRESSION_H */

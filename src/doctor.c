@@ -1,0 +1,488 @@
+/*
+ * doctor.c
+ *		Checks of the installation: what was found, and what to type to mend it.
+ *
+ * Called by api. A check never raises what it finds: bindings are resolved as the jobs resolve them,
+ * each in a subtransaction, and their errors become rows, with the hint as the remedy.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "binding.h"
+#include "doctor.h"
+#include "identity.h"
+#include "jobs/catalogue.h"
+#include "pg_cron.h"
+#include "sql.h"
+
+static const CjStatement installed_version = {
+	"read the version of the extension",
+	"SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'challenge_jobs'",
+	SPI_OK_SELECT};
+
+/* $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3? */
+static const CjStatement find_index = {
+	"find a useful index",
+	"SELECT 1"
+	"  FROM pg_catalog.pg_index i"
+	" WHERE i.indrelid = $1"
+	"   AND i.indisvalid"
+	"   AND (i.indkey[0] = $3 OR i.indkey[0] = $2 AND i.indkey[1] = $3)"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
+static const CjStatement missing_privilege = {
+	"check the privileges of the tables' owner",
+	"SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %s TO %s;', c.relnamespace::pg_catalog.regnamespace,"
+	"                         $1::pg_catalog.regrole)"
+	"  FROM pg_catalog.pg_class c"
+	" WHERE c.oid = $2"
+	"   AND NOT pg_catalog.has_schema_privilege($1, c.relnamespace, 'USAGE')"
+	" UNION ALL "
+	"SELECT pg_catalog.format('GRANT %s ON %s TO %s;', p.name, $3, $1::pg_catalog.regrole)"
+	"  FROM unnest($4) AS p(name)"
+	" WHERE NOT pg_catalog.has_table_privilege($1, $2, p.name)"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
+/* $1 the table, $2 the columns that the job fills in */
+static const CjStatement unfilled_columns = {
+	"find columns that have to be filled in",
+	"SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)"
+	"  FROM pg_catalog.pg_attribute a"
+	" WHERE a.attrelid = $1"
+	"   AND a.attnum > 0"
+	"   AND NOT a.attisdropped"
+	"   AND a.attnotnull"
+	"   AND NOT a.atthasdef"
+	"   AND a.attidentity = ''"
+	"   AND NOT (a.attnum = ANY ($2))",
+	SPI_OK_SELECT};
+
+static const CjStatement list_grantees = {
+	"list who may run jobs",
+	"SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
+	"                                           ELSE a.grantee::pg_catalog.regrole::text END, ', '),"
+	"       pg_catalog.bool_or(a.grantee = 0),"
+	"       pg_catalog.string_agg(DISTINCT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC;',"
+	"                                                        p.oid::pg_catalog.regprocedure), ' ')"
+	"           FILTER (WHERE a.grantee = 0)"
+	"  FROM pg_catalog.pg_depend d"
+	"  JOIN pg_catalog.pg_proc p ON p.oid = d.objid"
+	" CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) a"
+	" WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+	"   AND d.refobjid = $1"
+	"   AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+	"   AND d.deptype = 'e'"
+	"   AND a.privilege_type = 'EXECUTE'"
+	"   AND a.grantee <> p.proowner",
+	SPI_OK_SELECT};
+
+static const CjStatement count_orphans = {
+	"count runs without a backend",
+	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
+	"  FROM challenge_jobs.job_run r"
+	" WHERE r.status = 'running'"
+	"   AND NOT EXISTS (SELECT 1"
+	"                     FROM pg_catalog.pg_stat_activity a"
+	"                    WHERE a.pid = r.pid"
+	"                      AND a.backend_start <= r.started_at)",
+	SPI_OK_SELECT};
+
+/* Where the rows go. */
+typedef struct Report
+{
+	Tuplestorestate *store;
+	TupleDesc desc;
+} Report;
+
+static bool preloaded = false;
+
+/* cj_doctor_init notes whether the library is being preloaded. */
+void
+cj_doctor_init(void)
+{
+	preloaded = process_shared_preload_libraries_in_progress;
+}
+
+/* add_row appends a row to the report; found and remedy may be NULL. */
+static void
+add_row(const Report *report, const char *check, const char *status, const char *found,
+		const char *remedy)
+{
+	const char *texts[] = {check, status, found, remedy};
+	Datum values[lengthof(texts)];
+	bool nulls[lengthof(texts)];
+
+	for (int i = 0; i < lengthof(texts); i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
+	}
+	tuplestore_putvalues(report->store, report->desc, values, nulls);
+}
+
+/* ---- trying ---- */
+
+/* What try_… is to do: resolve tables, or load the configuration of a job. */
+typedef struct Trial
+{
+	const CjUsage *usage;
+	int count;
+	const CjJob *job;
+	CjBinding *binding;
+	CjJobConfig *config;
+} Trial;
+
+/* attempt does a trial in a subtransaction; returns the error if it fails. */
+static ErrorData *
+attempt(Trial *trial)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		if (trial->usage)
+			trial->binding = cj_binding_resolve(trial->usage, trial->count);
+		else
+			trial->config = cj_registry_load(&trial->job->definition);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* add_error appends a row for an error. */
+static void
+add_error(const Report *report, const char *check, const ErrorData *error)
+{
+	add_row(report, check, "error",
+			error->detail ? psprintf("%s (%s)", error->message, error->detail) : error->message,
+			error->hint);
+}
+
+/* ---- the server ---- */
+
+/* check_version compares the extension with the library. */
+static void
+check_version(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&installed_version, NULL);
+	const char *version = cj_sql_text(&rows, 0, 1);
+
+	if (strcmp(version, CJ_VERSION) == 0)
+		add_row(report, "version", "ok", psprintf("extension and library are %s", version), NULL);
+	else
+		add_row(report, "version", "error",
+				psprintf("the extension is %s, the library %s", version, CJ_VERSION),
+				"ALTER EXTENSION challenge_jobs UPDATE;");
+	cj_sql_free(&rows);
+}
+
+/* check_preload tells what is lost without preloading. */
+static void
+check_preload(const Report *report)
+{
+	if (preloaded)
+		add_row(report, "preload", "ok", "the library is in shared_preload_libraries", NULL);
+	else
+		add_row(
+			report, "preload", "warning",
+			"the library is not in shared_preload_libraries: verbs that fail or are rolled back "
+			"leave a line in the server log at best",
+			"add challenge_jobs to shared_preload_libraries in postgresql.conf and restart the server");
+}
+
+/* check_execute tells who may run jobs. */
+static void
+check_execute(const Report *report)
+{
+	CjParams params = {0};
+	CjRows rows;
+	const char *grantees;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
+	rows = cj_sql_run_own(&list_grantees, &params);
+	grantees = cj_sql_text(&rows, 0, 1);
+	if (cj_sql_bool(&rows, 0, 2))
+		add_row(report, "execute", "warning",
+				psprintf("functions of the extension may be executed by %s", grantees),
+				cj_sql_text(&rows, 0, 3));
+	else
+		add_row(report, "execute", "ok",
+				grantees ? psprintf("besides the owner, %s may execute functions of the extension",
+									grantees)
+						 : "nobody but the owner may execute functions of the extension",
+				NULL);
+	cj_sql_free(&rows);
+}
+
+/* check_orphans tells of runs whose backend is gone. */
+static void
+check_orphans(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&count_orphans, NULL);
+	int64 count = cj_sql_int64(&rows, 0, 1);
+
+	if (count > 0)
+		add_row(report, "runs", "warning",
+				psprintf(INT64_FORMAT
+						 " runs are \"running\" though their backend is gone; the next "
+						 "run of the job closes them as crashed",
+						 count),
+				psprintf("CALL challenge_jobs.run('%s');", cj_sql_text(&rows, 0, 2)));
+	cj_sql_free(&rows);
+}
+
+/* ---- the app's tables ---- */
+
+/* check_index looks for an index on one or two columns of an entity. */
+static void
+check_index(const Report *report, const CjBoundEntity *entity, CjEntity id, int first, int second)
+{
+	const CjBoundColumn *a = first >= 0 ? &entity->columns[first] : NULL;
+	const CjBoundColumn *b = &entity->columns[second];
+	const char *columns =
+		a ? psprintf("%s, %s", quote_identifier(a->name), quote_identifier(b->name))
+		  : quote_identifier(b->name);
+	const char *check = psprintf("index:%s(%s)", cj_binding_entity_name(id), columns);
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(a ? a->number : b->number), false);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(b->number), false);
+	rows = cj_sql_run_own(&find_index, &params);
+	if (rows.processed > 0)
+		add_row(report, check, "ok", "there is an index", NULL);
+	else
+		add_row(report, check, "warning",
+				psprintf("no index of %s serves the job: it reads the whole table",
+						 entity->relation),
+				psprintf("CREATE INDEX %sON %s (%s);",
+						 entity->relkind == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
+						 entity->relation, columns));
+	cj_sql_free(&rows);
+}
+
+/* check_privileges checks what the owner may do with a table of its own. */
+static void
+check_privileges(const Report *report, const CjBoundEntity *entity, CjEntity id, const char *first,
+				 const char *second)
+{
+	Datum names[2] = {CStringGetTextDatum(first), CStringGetTextDatum(second)};
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param_text(&params, entity->relation);
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(names, 2, TEXTOID));
+	rows = cj_sql_run_own(&missing_privilege, &params);
+	if (rows.processed > 0)
+		add_row(report, psprintf("privileges:%s", cj_binding_entity_name(id)), "error",
+				psprintf("the owner of %s, as whom jobs run, lacks a privilege", entity->relation),
+				cj_sql_text(&rows, 0, 1));
+	cj_sql_free(&rows);
+}
+
+/* check_fillable looks for columns of notifications that nobody would fill in. */
+static void
+check_fillable(const Report *report, const CjBoundEntity *entity)
+{
+	Datum numbers[CJ_MAX_COLUMNS];
+	int count = 0;
+	CjParams params = {0};
+	CjRows rows;
+	const char *columns;
+
+	for (int i = 0; i < CJ_MAX_COLUMNS; i++)
+	{
+		if (entity->columns[i].present)
+			numbers[count++] = Int16GetDatum(entity->columns[i].number);
+	}
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param_array(&params, INT2OID, cj_sql_array(numbers, count, INT2OID));
+	rows = cj_sql_run_own(&unfilled_columns, &params);
+	columns = cj_sql_text(&rows, 0, 1);
+	if (columns)
+		add_row(
+			report, "columns:notifications", "warning",
+			psprintf("columns of %s are NOT NULL without a default, and no job fills them in: %s",
+					 entity->relation, columns),
+			psprintf("ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;",
+					 entity->relation));
+	cj_sql_free(&rows);
+}
+
+/* check_tables checks what only makes sense when every table was found. */
+static void
+check_tables(const Report *report, const CjBinding *binding)
+{
+	const CjBoundEntity *challenges = &binding->entities[CJ_CHALLENGES];
+	const CjBoundEntity *members = &binding->entities[CJ_CHALLENGE_MEMBERS];
+	const CjBoundEntity *stats = &binding->entities[CJ_CHALLENGE_MEMBER_STATS];
+	const CjBoundEntity *notifications = &binding->entities[CJ_NOTIFICATIONS];
+
+	add_row(report, "owner", "ok",
+			psprintf("the tables belong to \"%s\", as whom jobs run",
+					 GetUserNameFromId(binding->owner, false)),
+			NULL);
+	if (challenges->used)
+	{
+		check_privileges(report, challenges, CJ_CHALLENGES, "SELECT", "UPDATE");
+		check_index(report, challenges, CJ_CHALLENGES, -1, CJ_CHALLENGES_ID);
+		check_index(report, challenges, CJ_CHALLENGES, CJ_CHALLENGES_STATUS,
+					CJ_CHALLENGES_END_DATE);
+	}
+	if (members->used)
+	{
+		check_privileges(report, members, CJ_CHALLENGE_MEMBERS, "SELECT", "SELECT");
+		check_index(report, members, CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_CHALLENGE_ID);
+	}
+	if (stats->used)
+		check_privileges(report, stats, CJ_CHALLENGE_MEMBER_STATS, "SELECT", "SELECT");
+	if (notifications->used)
+	{
+		check_privileges(report, notifications, CJ_NOTIFICATIONS, "SELECT", "INSERT");
+		check_fillable(report, notifications);
+	}
+}
+
+/* check_entity resolves one entity by itself; false if it cannot be used. */
+static bool
+check_entity(const Report *report, const CjUsage *usage)
+{
+	const char *name = cj_binding_entity_name(usage->entity);
+	const char *check = psprintf("binding:%s", name);
+	Trial trial = {usage, 1};
+	ErrorData *error = attempt(&trial);
+	const CjBoundEntity *entity;
+
+	if (error)
+	{
+		add_error(report, check, error);
+		return false;
+	}
+	entity = &trial.binding->entities[usage->entity];
+	add_row(report, check, "ok",
+			psprintf("%s, %s", entity->relation,
+					 entity->is_bound ? "bound" : "by its default name"),
+			NULL);
+	return true;
+}
+
+/* check_bindings checks everything that a job uses of the app's tables. */
+static void
+check_bindings(const Report *report, const CjJob *job, const CjJobConfig *config)
+{
+	CjUsage usage[CJ_ENTITY_COUNT];
+	int count = job->usage(config, true, usage);
+	Trial trial = {usage, count};
+	ErrorData *error;
+	bool all = true;
+
+	for (int i = 0; i < count; i++)
+		all &= check_entity(report, &usage[i]);
+	if (!all)
+		return;
+	error = attempt(&trial);
+	if (error)
+		add_error(report, "owner", error);
+	else
+		check_tables(report, trial.binding);
+}
+
+/* ---- jobs ---- */
+
+/* check_schedule checks what fires a job. */
+static void
+check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config)
+{
+	const char *name = job->definition.name;
+	const char *check = psprintf("schedule:%s", name);
+	const char *zone = cj_pg_cron_foreign_time_zone();
+	const char *remedy;
+	const char *problem;
+
+	if (!config->enabled)
+		add_row(report, psprintf("job:%s", name), "warning", "the job is disabled",
+				psprintf("SELECT challenge_jobs.alter_job('%s', enabled => true);", name));
+	if (config->engine == NULL)
+	{
+		add_row(report, check, "warning", "the job is not scheduled",
+				psprintf("SELECT * FROM challenge_jobs.schedule('%s');", name));
+		return;
+	}
+	if (strcmp(config->engine, "pg_cron") != 0)
+	{
+		add_row(report, check, "ok",
+				psprintf("\"%s\", fired by something outside", config->schedule), NULL);
+		return;
+	}
+	problem = cj_pg_cron_problem(job, config, &remedy);
+	if (problem)
+		add_row(report, check, "error", problem, remedy);
+	else if (zone)
+		add_row(report, check, "warning",
+				psprintf("pg_cron reads \"%s\" in the time zone \"%s\", not in UTC",
+						 config->schedule, zone),
+				"ALTER SYSTEM SET cron.timezone = 'GMT'; and restart the server");
+	else
+		add_row(report, check, "ok", psprintf("\"%s\", fired by pg_cron", config->schedule), NULL);
+}
+
+/* check_job checks the configuration of a job and all that depends on it. */
+static void
+check_job(const Report *report, const CjJob *job)
+{
+	Trial trial = {NULL, 0, job};
+	ErrorData *error = attempt(&trial);
+
+	if (error)
+	{
+		add_error(report, psprintf("job:%s", job->definition.name), error);
+		return;
+	}
+	check_bindings(report, job, trial.config);
+	check_schedule(report, job, trial.config);
+}
+
+/* cj_doctor_examine makes all checks. */
+void
+cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
+{
+	Report report = {store, desc};
+	const CjJob *const *jobs = cj_catalogue_jobs();
+
+	check_version(&report);
+	check_preload(&report);
+	check_execute(&report);
+	check_orphans(&report);
+	for (int i = 0; jobs[i]; i++)
+		check_job(&report, jobs[i]);
+}

@@ -1,0 +1,46 @@
+/*
+ * identity.h
+ *		Running statements as the owner of the app's tables, or as the owner of the extension.
+ *
+ * cj_identity_become… is undone by cj_identity_restore, or by the abort of the (sub)transaction that
+ * it was called in. It must be undone before a commit: a transaction must not start with a security
+ * context set.
+ */
+#ifndef CJ_IDENTITY_H
+#define CJ_IDENTITY_H
+
+/* What has to be restored. */
+typedef struct CjIdentity
+{
+	Oid user_id;
+	int security_context;
+	int guc_nest_level;
+} CjIdentity;
+
+/* The extension as it is installed in this database. */
+typedef struct CjExtension
+{
+	Oid oid;
+	Oid owner;
+	Oid schema; /* of the verbs */
+} CjExtension;
+
+/* Looks the extension up; raises undefined_object if it is not installed in this database. */
+extern CjExtension cj_identity_extension(void);
+
+/*
+ * Becomes a role for statements over the app's tables: search_path as given, row_security off, the
+ * extension's lock_timeout, and the session's TimeZone as given, until it is restored.
+ */
+extern void cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
+									 const char *time_zone);
+
+/* Becomes the owner of the extension for statements over the extension's own tables. */
+extern void cj_identity_become_extension(CjIdentity *saved);
+
+extern void cj_identity_restore(const CjIdentity *saved);
+
+/* Defines challenge_jobs.lock_timeout. */
+extern void cj_identity_init(void);
+
+#endif /* CJ_IDENTITY_H */

@@ -1,0 +1,24 @@
+/*
+ * init.c
+ *		Entry point of the library.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/guc.h"
+
+#include "doctor.h"
+#include "identity.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+/* _PG_init is called once when the library is loaded. */
+void
+_PG_init(void)
+{
+	cj_doctor_init();
+	cj_identity_init();
+	MarkGUCPrefixReserved("challenge_jobs");
+}

@@ -1,0 +1,730 @@
+/*
+ * jobs/auto_complete.c
+ *		The job auto_complete_challenges: decide the challenges whose end date has passed, and tell
+ *		their members.
+ *
+ * What is due is read once, at the beginning, into a tuplestore (which goes to disk when it is
+ * large): keys only. Then, batch by batch:
+ *
+ *	claim		lock those that are still active and due, passing over what others have locked
+ *	decide		average completion rate of each against the threshold
+ *	update		to completed or failed, testing the active status once more
+ *	tell		one notification for every member row of what was updated
+ *
+ * The order matters. Verdicts come before the update, as the statistics may be a view over active
+ * challenges alone. The test in the update, not the lock, is what makes it exactly once: it also
+ * holds where rows cannot be locked (distributed tables). Status and notifications are of one
+ * subtransaction: a challenge is never decided without its members being told.
+ *
+ * Where the statistics cannot be computed for a few challenges at the price of a few, the verdicts
+ * are computed with the list of what is due, once, and are read from there (see choose_source).
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "app_sql.h"
+#include "identity.h"
+#include "jobs/batch.h"
+#include "jobs/job.h"
+#include "local_time.h"
+#include "template.h"
+
+static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
+static const char *const sources[] = {"live", "stored", NULL};
+
+/* DESIGN.md, 2 and 4 */
+static const CjSetting settings[] = {
+	{"completion_threshold", CJ_SETTING_NUMBER, "80", 0, 1000000, NULL},
+	{"completion_source", CJ_SETTING_CHOICE, "\"live\"", 0, 0, sources},
+	{"day_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, NULL},
+	{"notify", CJ_SETTING_BOOLEAN, "true", 0, 0, NULL},
+	{"completed_title", CJ_SETTING_TEMPLATE, "\"Challenge Completed!\"", 0, 0, placeholders},
+	{"completed_body", CJ_SETTING_TEMPLATE, "\"Your challenge \\\"{challenge_name}\\\" has ended\"",
+	 0, 0, placeholders},
+	{"failed_title", CJ_SETTING_TEMPLATE, "\"Challenge Completed!\"", 0, 0, placeholders},
+	{"failed_body", CJ_SETTING_TEMPLATE, "\"Your challenge \\\"{challenge_name}\\\" has ended\"", 0,
+	 0, placeholders},
+	{"batch_size", CJ_SETTING_INTEGER, "1000", 1, 10000, NULL},
+	{NULL}};
+
+enum
+{
+	COMPLETED,
+	FAILED,
+	NOTIFIED
+};
+
+static const char *const figures[] = {"completed", "failed", "notified", NULL};
+
+/* ---- statements; $1 is the list of keys, $2 the bound of end_date, where they have them ---- */
+
+static const CjStatement find_due = {
+	"find due challenges",
+	"SELECT c.{challenges.id}\n"
+	"  FROM {challenges} c\n"
+	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1",
+	SPI_OK_SELECT};
+
+/* As find_due, with the verdicts. An average of NaN is no success. */
+static const CjStatement find_due_with_verdicts = {
+	"find due challenges with their verdicts",
+	"SELECT c.{challenges.id}, COALESCE(v.completed, false)\n"
+	"  FROM {challenges} c\n"
+	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
+	"                    pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
+	"                        OPERATOR(pg_catalog.>=) $2\n"
+	"                AND pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
+	"                        OPERATOR(pg_catalog.<) 'NaN' AS completed\n"
+	"               FROM {challenge_member_stats!} s\n"
+	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
+	"                    ANY (SELECT d.{challenges.id}\n"
+	"                           FROM {challenges} d\n"
+	"                          WHERE d.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"                            AND d.{challenges.end_date} OPERATOR(pg_catalog.<) $1)\n"
+	"              GROUP BY 1) v ON v.id {challenges.id=} c.{challenges.id}\n"
+	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1",
+	SPI_OK_SELECT};
+
+/* NO KEY UPDATE: check-ins and memberships that refer to a challenge do not stand in the way. */
+static const CjStatement claim = {
+	"claim challenges",
+	"SELECT c.{challenges.id}\n"
+	"  FROM {challenges} c\n"
+	" WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
+	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2\n"
+	"   FOR NO KEY UPDATE SKIP LOCKED",
+	SPI_OK_SELECT};
+
+static const CjStatement count_unclaimed = {
+	"count challenges that others have locked",
+	"SELECT pg_catalog.count(*)\n"
+	"  FROM {challenges} c\n"
+	" WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
+	"   AND NOT (c.{challenges.id} {challenges.id=} ANY ($3))\n"
+	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2",
+	SPI_OK_SELECT};
+
+static const CjStatement decide = {
+	"decide by the average completion rate",
+	"SELECT s.{challenge_member_stats.challenge_id}\n"
+	"  FROM {challenge_member_stats!} s\n"
+	" WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=} ANY ($1)\n"
+	" GROUP BY s.{challenge_member_stats.challenge_id}\n"
+	"HAVING pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
+	"           OPERATOR(pg_catalog.>=) $2\n"
+	"   AND pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
+	"           OPERATOR(pg_catalog.<) 'NaN'",
+	SPI_OK_SELECT};
+
+/* $3: the keys of those that pass */
+static const CjStatement complete = {
+	"update completed challenges",
+	"UPDATE {challenges} AS c\n"
+	"   SET {challenges.status} = {challenges.status:completed}\n"
+	" WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
+	"   AND c.{challenges.id} {challenges.id=} ANY ($3)\n"
+	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2\n"
+	"RETURNING c.{challenges.id}{?challenges.name}, c.{challenges.name}::pg_catalog.text{/}",
+	SPI_OK_UPDATE_RETURNING};
+
+static const CjStatement fail = {
+	"update failed challenges",
+	"UPDATE {challenges} AS c\n"
+	"   SET {challenges.status} = {challenges.status:failed}\n"
+	" WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
+	"   AND NOT (c.{challenges.id} {challenges.id=} ANY ($3))\n"
+	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2\n"
+	"RETURNING c.{challenges.id}{?challenges.name}, c.{challenges.name}::pg_catalog.text{/}",
+	SPI_OK_UPDATE_RETURNING};
+
+/* In the order of users: that is how the indexes of notifications are ordered. */
+static const CjStatement tell = {
+	"tell the members",
+	"INSERT INTO {notifications}\n"
+	"       ({notifications.user_id}\n"
+	"        {?notifications.type}, {notifications.type}{/}\n"
+	"        {?notifications.title}, {notifications.title}{/}\n"
+	"        {?notifications.body}, {notifications.body}{/}\n"
+	"        {?notifications.data}, {notifications.data}{/}\n"
+	"        {?notifications.created_at}, {notifications.created_at}{/})\n"
+	"SELECT m.{challenge_members.user_id}\n"
+	"       {?notifications.type}, {notifications.type:challenge_completed}{/}\n"
+	"       {?notifications.title}, d.title{/}\n"
+	"       {?notifications.body}, d.body{/}\n"
+	"       {?notifications.data}, pg_catalog.jsonb_build_object('challenge_id', d.id, 'status', d.status){/}\n"
+	"       {?notifications.created_at}, pg_catalog.now(){/}\n"
+	"  FROM unnest($1, $2, $3, $4) AS d(id, status, title, body)\n"
+	"  JOIN {challenge_members} m\n"
+	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id\n"
+	" ORDER BY m.{challenge_members.user_id}",
+	SPI_OK_INSERT};
+
+static const CjStatement count_members = {
+	"count the members to be told",
+	"SELECT pg_catalog.count(*)\n"
+	"  FROM {challenge_members} m\n"
+	" WHERE m.{challenge_members.challenge_id} {challenge_members.challenge_id=} ANY ($1)",
+	SPI_OK_SELECT};
+
+/* ---- the state of a run ---- */
+
+typedef struct State
+{
+	/* settings */
+	bool live;
+	bool notify;
+	Numeric threshold;
+	char *time_zone;
+	int batch_size;
+
+	/* what is due: keys, and verdicts if they were computed at the beginning */
+	Tuplestorestate *due;
+	TupleTableSlot *slot;
+	int64 due_count;
+	Oid key_type;
+	bool has_verdicts;
+
+	/* the batch at hand, in `batch_memory` */
+	MemoryContext batch_memory;
+	int count;
+	Datum *keys;
+	bool *verdicts;
+
+	/* what the range at hand has done */
+	int64 figures[lengthof(figures)];
+	int64 left_over;
+} State;
+
+/* An open transaction's view of the app's tables. */
+typedef struct Scope
+{
+	CjBinding *binding;
+	char *definition; /* of the statistics, where they are computed live */
+	Datum bound;      /* of end_date */
+	Oid bound_type;
+	CjIdentity identity;
+} Scope;
+
+/* usage says what the job uses of the app's tables. */
+static int
+usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
+{
+	LOCKMODE write = dry_run ? AccessShareLock : RowExclusiveLock;
+	int count = 0;
+
+	items[count++] = (CjUsage){CJ_CHALLENGES,
+							   CJ_BIT(CJ_CHALLENGES_ID) | CJ_BIT(CJ_CHALLENGES_STATUS) |
+								   CJ_BIT(CJ_CHALLENGES_END_DATE) | CJ_BIT(CJ_CHALLENGES_NAME),
+							   CJ_BIT(CJ_CHALLENGES_ACTIVE) | CJ_BIT(CJ_CHALLENGES_COMPLETED) |
+								   CJ_BIT(CJ_CHALLENGES_FAILED),
+							   write};
+	items[count++] = (CjUsage){CJ_CHALLENGE_MEMBER_STATS,
+							   CJ_BIT(CJ_STATS_CHALLENGE_ID) | CJ_BIT(CJ_STATS_COMPLETION_RATE), 0,
+							   AccessShareLock};
+	if (!cj_settings_bool(config->settings, "notify"))
+		return count;
+
+	items[count++] =
+		(CjUsage){CJ_CHALLENGE_MEMBERS,
+				  CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID), 0, AccessShareLock};
+	items[count++] =
+		(CjUsage){CJ_NOTIFICATIONS,
+				  CJ_BIT(CJ_NOTIFICATIONS_USER_ID) | CJ_BIT(CJ_NOTIFICATIONS_TYPE) |
+					  CJ_BIT(CJ_NOTIFICATIONS_TITLE) | CJ_BIT(CJ_NOTIFICATIONS_BODY) |
+					  CJ_BIT(CJ_NOTIFICATIONS_DATA) | CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT),
+				  CJ_BIT(CJ_NOTIFICATIONS_CHALLENGE_COMPLETED), write};
+	return count;
+}
+
+/*
+ * set_bound computes what end_date has to be below for a challenge to be due: a date is due when the
+ * day is over in day_time_zone, a moment when it has come.
+ */
+static void
+set_bound(Scope *scope, TimestampTz as_of, const char *time_zone)
+{
+	pg_tz *zone = cj_local_time_zone(time_zone);
+
+	scope->bound_type =
+		scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_END_DATE].base_type;
+	switch (scope->bound_type)
+	{
+		case DATEOID:
+			scope->bound = DateADTGetDatum(cj_local_time_date(as_of, zone));
+			break;
+		case TIMESTAMPOID:
+			scope->bound = TimestampGetDatum(cj_local_time_bound(as_of, zone));
+			break;
+		default:
+			scope->bound = TimestampTzGetDatum(as_of + 1);
+	}
+}
+
+/* open_scope resolves the tables in this transaction and becomes their owner. */
+static void
+open_scope(CjRun *run, State *state, Scope *scope)
+{
+	CjUsage items[CJ_ENTITY_COUNT];
+	int count = usage(run->config, run->dry_run, items);
+	CjBoundColumn *created_at;
+
+	scope->binding = cj_binding_resolve(items, count);
+
+	/* a default of the app's own is better than ours */
+	created_at = &scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_CREATED_AT];
+	created_at->present &= !created_at->has_default;
+
+	scope->definition = NULL;
+	if (state->live && !state->has_verdicts)
+		scope->definition =
+			cj_app_sql_definition(&scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS]);
+	set_bound(scope, run->as_of, state->time_zone);
+
+	if (!run->dry_run)
+	{
+		cj_app_sql_set_constraints_immediate(scope->binding, CJ_CHALLENGES);
+		if (state->notify)
+			cj_app_sql_set_constraints_immediate(scope->binding, CJ_NOTIFICATIONS);
+	}
+	cj_identity_become_owner(&scope->identity, scope->binding->owner, scope->binding->search_path,
+							 state->time_zone);
+}
+
+/* run_app_sql runs a statement over the app's tables. */
+static CjRows
+run_app_sql(const Scope *scope, const CjStatement *statement, CjParams *params)
+{
+	return cj_app_sql_run(statement, scope->binding, scope->definition, params);
+}
+
+/* key_params makes parameters: a list of keys, and the bound of end_date. */
+static CjParams
+key_params(const Scope *scope, Oid key_type, Datum keys)
+{
+	CjParams params = {0};
+
+	cj_sql_param_array(&params, key_type, keys);
+	cj_sql_param(&params, scope->bound_type, scope->bound, false);
+	return params;
+}
+
+/* stats_key_type returns the type of the keys of challenges in the statistics. */
+static Oid
+stats_key_type(const Scope *scope)
+{
+	return scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS]
+		.columns[CJ_STATS_CHALLENGE_ID]
+		.base_type;
+}
+
+/* ---- what is due ---- */
+
+/* read_due runs a query for what is due into the tuplestore. */
+static void
+read_due(CjRun *run, State *state, const Scope *scope, const CjStatement *statement)
+{
+	const CjBoundColumn *id = &scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID];
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	TupleDesc desc = CreateTemplateTupleDesc(state->has_verdicts ? 2 : 1);
+	CjParams params = {0};
+
+	TupleDescInitEntry(desc, 1, "id", id->type, -1, 0);
+	if (state->has_verdicts)
+		TupleDescInitEntry(desc, 2, "completed", BOOLOID, -1, 0);
+
+	if (state->due)
+		tuplestore_clear(state->due);
+	else
+		state->due = tuplestore_begin_heap(false, true, work_mem);
+	state->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	state->key_type = id->base_type;
+	MemoryContextSwitchTo(caller);
+
+	cj_sql_param(&params, scope->bound_type, scope->bound, false);
+	if (state->has_verdicts)
+		cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	SetTuplestoreDestReceiverParams(dest, state->due, run->memory, true, NULL, NULL);
+	state->due_count =
+		cj_sql_run_into(statement, cj_app_sql_expand(statement, scope->binding, scope->definition),
+						&params, dest);
+	dest->rDestroy(dest);
+}
+
+/* read_batch takes the next batch of keys out of the tuplestore; false if there are no more. */
+static bool
+read_batch(State *state)
+{
+	MemoryContext caller;
+	int16 length;
+	bool by_value;
+	bool isnull;
+
+	MemoryContextReset(state->batch_memory);
+	caller = MemoryContextSwitchTo(state->batch_memory);
+	state->keys = palloc(sizeof(Datum) * state->batch_size);
+	state->verdicts = palloc0(sizeof(bool) * state->batch_size);
+	get_typlenbyval(state->key_type, &length, &by_value);
+	for (state->count = 0; state->count < state->batch_size; state->count++)
+	{
+		if (!tuplestore_gettupleslot(state->due, true, false, state->slot))
+			break;
+		state->keys[state->count] =
+			datumCopy(slot_getattr(state->slot, 1, &isnull), by_value, length);
+		if (state->has_verdicts)
+			state->verdicts[state->count] = DatumGetBool(slot_getattr(state->slot, 2, &isnull));
+	}
+	MemoryContextSwitchTo(caller);
+	return state->count > 0;
+}
+
+/*
+ * choose_source tells whether to compute all verdicts at the beginning.
+ *
+ * Batch by batch they are as fresh as can be and cost nothing when there is nothing due. But each
+ * batch costs as much as all together where the restriction to its keys does not reach the base
+ * tables (a window or an aggregate over all challenges, no index on challenge_id). The planner knows.
+ */
+static bool
+choose_source(State *state, const Scope *scope)
+{
+	int64 batches = (state->due_count + state->batch_size - 1) / state->batch_size;
+	CjParams batch_params = {0};
+	CjParams all_params = {0};
+	double batch_cost;
+	double all_cost;
+
+	if (batches < 2)
+		return false;
+
+	(void) read_batch(state);
+	tuplestore_rescan(state->due);
+	cj_sql_param_array(&batch_params, state->key_type,
+					   cj_sql_array(state->keys, state->count, state->key_type));
+	cj_sql_param(&batch_params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	batch_cost =
+		cj_sql_estimate(&decide, cj_app_sql_expand(&decide, scope->binding, scope->definition),
+						&batch_params);
+	cj_sql_param(&all_params, scope->bound_type, scope->bound, false);
+	cj_sql_param(&all_params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	all_cost = cj_sql_estimate(&find_due_with_verdicts,
+							   cj_app_sql_expand(&find_due_with_verdicts, scope->binding,
+												 scope->definition),
+							   &all_params);
+	elog(DEBUG1, "challenge_jobs: verdicts of %lld batches cost %.0f each, of all at once %.0f",
+		 (long long) batches, batch_cost, all_cost);
+	return batches * batch_cost > all_cost;
+}
+
+/* prepare reads what is due; the work of an attempt. */
+static void
+prepare(CjRun *run, void *arg)
+{
+	State *state = arg;
+	Scope scope;
+
+	open_scope(run, state, &scope);
+	read_due(run, state, &scope, &find_due);
+	if (choose_source(state, &scope))
+	{
+		state->has_verdicts = true;
+		read_due(run, state, &scope, &find_due_with_verdicts);
+	}
+	cj_identity_restore(&scope.identity);
+}
+
+/* ---- a range of a batch ---- */
+
+/* get_completed returns the keys of those that pass, out of a list of keys, and their type. */
+static Datum
+get_completed(State *state, const Scope *scope, int from, int to, Datum claimed, Oid *type)
+{
+	CjParams params = {0};
+	CjRows rows;
+	Datum completed;
+
+	if (state->has_verdicts)
+	{
+		Datum *keys = palloc(sizeof(Datum) * (to - from));
+		int count = 0;
+
+		for (int i = from; i < to; i++)
+		{
+			if (state->verdicts[i])
+				keys[count++] = state->keys[i];
+		}
+		*type = state->key_type;
+		return cj_sql_array(keys, count, *type);
+	}
+
+	cj_sql_param_array(&params, state->key_type, claimed);
+	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	rows = run_app_sql(scope, &decide, &params);
+	*type = stats_key_type(scope);
+	completed = cj_sql_column(&rows, 1, *type);
+	cj_sql_free(&rows);
+	return completed;
+}
+
+/* can_lock_rows tells whether rows can be locked one by one: not on distributed tables. */
+static bool
+can_lock_rows(void)
+{
+	return !OidIsValid(get_extension_oid("citus", true));
+}
+
+/* claim_keys locks what is still to be done of a list of keys, and counts what others have locked. */
+static Datum
+claim_keys(State *state, const Scope *scope, Datum keys, int count)
+{
+	CjParams params = key_params(scope, state->key_type, keys);
+	CjRows rows;
+	Datum claimed;
+
+	if (!can_lock_rows())
+		return keys;
+
+	rows = run_app_sql(scope, &claim, &params);
+	claimed = cj_sql_column(&rows, 1, state->key_type);
+	cj_sql_free(&rows);
+	if (rows.processed < count)
+	{
+		cj_sql_param_array(&params, state->key_type, claimed);
+		rows = run_app_sql(scope, &count_unclaimed, &params);
+		state->left_over = cj_sql_int64(&rows, 0, 1);
+		cj_sql_free(&rows);
+	}
+	return claimed;
+}
+
+/* What the members are to be told: parallel lists over the challenges that were updated. */
+typedef struct News
+{
+	int count;
+	Datum *ids;
+	Datum *statuses;
+	Datum *titles;
+	Datum *bodies;
+} News;
+
+/* add_news appends what there is to tell about updated challenges. */
+static void
+add_news(News *news, const CjRun *run, const Scope *scope, const CjRows *rows, int label,
+		 const char *title_setting, const char *body_setting)
+{
+	const CjBoundEntity *challenges = &scope->binding->entities[CJ_CHALLENGES];
+	char *title = cj_settings_text(run->config->settings, title_setting);
+	char *body = cj_settings_text(run->config->settings, body_setting);
+	bool isnull;
+
+	for (uint64 row = 0; row < rows->processed; row++)
+	{
+		char *id = cj_sql_text(rows, row, 1);
+		char *name =
+			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 2) : NULL;
+		const char *values[] = {id, name ? name : id, challenges->labels[label]};
+		int i = news->count++;
+
+		news->ids[i] = cj_sql_datum(rows, row, 1, &isnull);
+		news->statuses[i] = CStringGetTextDatum(challenges->labels[label]);
+		news->titles[i] = CStringGetTextDatum(cj_template_expand(title, placeholders, values));
+		news->bodies[i] = CStringGetTextDatum(cj_template_expand(body, placeholders, values));
+	}
+}
+
+/* tell_members writes the notifications and returns their number. */
+static int64
+tell_members(const State *state, const Scope *scope, const News *news)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_array(&params, state->key_type,
+					   cj_sql_array(news->ids, news->count, state->key_type));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->statuses, news->count, TEXTOID));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->titles, news->count, TEXTOID));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->bodies, news->count, TEXTOID));
+	rows = run_app_sql(scope, &tell, &params);
+	return rows.processed;
+}
+
+/* decide_and_tell does the work on a list of claimed keys. */
+static void
+decide_and_tell(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed)
+{
+	CjParams params = key_params(scope, state->key_type, claimed);
+	News news = {0};
+	Oid completed_type;
+	Datum completed = get_completed(state, scope, from, to, claimed, &completed_type);
+	CjRows completed_rows;
+	CjRows failed_rows;
+	uint64 updated;
+
+	cj_sql_param_array(&params, completed_type, completed);
+	completed_rows = run_app_sql(scope, &complete, &params);
+	failed_rows = run_app_sql(scope, &fail, &params);
+	state->figures[COMPLETED] = completed_rows.processed;
+	state->figures[FAILED] = failed_rows.processed;
+
+	updated = completed_rows.processed + failed_rows.processed;
+	if (state->notify && updated > 0)
+	{
+		news.ids = palloc(sizeof(Datum) * updated);
+		news.statuses = palloc(sizeof(Datum) * updated);
+		news.titles = palloc(sizeof(Datum) * updated);
+		news.bodies = palloc(sizeof(Datum) * updated);
+		add_news(&news, run, scope, &completed_rows, CJ_CHALLENGES_COMPLETED, "completed_title",
+				 "completed_body");
+		add_news(&news, run, scope, &failed_rows, CJ_CHALLENGES_FAILED, "failed_title",
+				 "failed_body");
+		state->figures[NOTIFIED] = tell_members(state, scope, &news);
+	}
+	cj_sql_free(&completed_rows);
+	cj_sql_free(&failed_rows);
+}
+
+/* count_only computes the figures that decide_and_tell would give. */
+static void
+count_only(State *state, const Scope *scope, int from, int to, Datum keys)
+{
+	CjParams params = {0};
+	Oid type;
+	Datum completed = get_completed(state, scope, from, to, keys, &type);
+	CjRows rows;
+
+	state->figures[COMPLETED] = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(completed)),
+											   ARR_DIMS(DatumGetArrayTypeP(completed)));
+	state->figures[FAILED] = (to - from) - state->figures[COMPLETED];
+	if (state->notify)
+	{
+		cj_sql_param_array(&params, state->key_type, keys);
+		rows = run_app_sql(scope, &count_members, &params);
+		state->figures[NOTIFIED] = cj_sql_int64(&rows, 0, 1);
+		cj_sql_free(&rows);
+	}
+}
+
+/* work does a range of the batch, in a subtransaction. */
+static void
+work(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+	Scope scope;
+	Datum keys;
+
+	memset(state->figures, 0, sizeof(state->figures));
+	state->left_over = 0;
+	open_scope(run, state, &scope);
+	*opened = true;
+
+	keys = cj_sql_array(state->keys + from, to - from, state->key_type);
+	if (run->dry_run)
+		count_only(state, &scope, from, to, keys);
+	else
+		decide_and_tell(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from));
+	cj_identity_restore(&scope.identity);
+}
+
+/* done adds up what a range has done. */
+static void
+done(CjRun *run, int from, int to, void *arg)
+{
+	State *state = arg;
+
+	for (int i = 0; figures[i]; i++)
+	{
+		run->figures[i] += state->figures[i];
+		run->rows_affected += state->figures[i];
+	}
+	run->left_over += state->left_over;
+}
+
+/* describe names a challenge by its key. */
+static char *
+describe(CjRun *run, int item, void *arg)
+{
+	State *state = arg;
+	Oid output;
+	bool is_varlena;
+
+	getTypeOutputInfo(state->key_type, &output, &is_varlena);
+	return psprintf("challenge %s", OidOutputFunctionCall(output, state->keys[item]));
+}
+
+/* run_job decides all that is due. */
+static void
+run_job(CjRun *run)
+{
+	Jsonb *values = run->config->settings;
+	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
+	CjBatch batch = {0, work, done, describe, state};
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	ErrorData *error;
+
+	state->live = strcmp(cj_settings_text(values, "completion_source"), "live") == 0;
+	state->notify = cj_settings_bool(values, "notify");
+	state->threshold = cj_settings_numeric(values, "completion_threshold");
+	state->time_zone = cj_settings_text(values, "day_time_zone");
+	state->batch_size = cj_settings_int(values, "batch_size");
+	state->batch_memory =
+		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(caller);
+
+	PG_TRY();
+	{
+		error = run->attempt(run, prepare, state);
+		if (error)
+			ReThrowError(error);
+		run->commit_batch(run);
+		while (read_batch(state))
+		{
+			batch.count = state->count;
+			cj_batch_process(run, &batch);
+		}
+	}
+	PG_FINALLY();
+	{
+		/* its file would outlive the transaction */
+		if (state->due)
+			tuplestore_end(state->due);
+	}
+	PG_END_TRY();
+}
+
+const CjJob cj_job_auto_complete_challenges = {
+	{
+		.name = "auto_complete_challenges",
+		.description =
+			"decides every active challenge whose end date has passed and tells its members",
+		.number = 1,
+		.schedule = "0 0 * * *",
+		.max_runtime = "1 hour",
+		.retry_delay = "1 minute",
+		.grace = "15 minutes",
+		.max_retries = 3,
+		.catch_up = "once",
+		.settings = settings,
+	},
+	.figures = figures,
+	.usage = usage,
+	.run = run_job,
+};

@@ -1,0 +1,144 @@
+/*
+ * jobs/batch.c
+ *		Working on the items of a batch so that a bad one keeps none of the others waiting.
+ *
+ * Called by the jobs. A failed range is divided into tenths rather than halves: to isolate one bad
+ * item of 1000, three levels are gone through instead of ten, which matters when each failure is a
+ * wait for a lock, and less work is done twice.
+ *
+ * Each range that works is committed by itself (run->commit_batch), so that locks are short.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/elog.h"
+
+#include "jobs/batch.h"
+
+/* Into how many parts a range that failed is divided. */
+#define PARTS 10
+
+/*
+ * After so many waits for locks in a row that all ended in vain the run ends, and the rest is for the
+ * next one: something bigger than a row is locked. More than the levels of dividing a batch.
+ */
+#define MAX_LOCK_TIMEOUTS 20
+
+/* How many failed items are named in the detail of the error. */
+#define MAX_ITEMS_NAMED 20
+
+typedef struct Range
+{
+	const CjBatch *batch;
+	int from;
+	int to;
+	bool opened;
+} Range;
+
+/* work_on_range is what is tried in a subtransaction. */
+static void
+work_on_range(CjRun *run, void *arg)
+{
+	Range *range = arg;
+
+	range->batch->work(run, range->from, range->to, &range->opened, range->batch->arg);
+}
+
+/* is_lock_conflict tells errors that say that someone else was in the way. */
+static bool
+is_lock_conflict(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		   error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/*
+ * ends_run tells errors that are not about the items: the user or the server wants the run to end,
+ * resources are short, the system is in trouble, or the caller's snapshot is too old.
+ */
+static bool
+ends_run(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_INVALID_TRANSACTION_STATE:
+			return true;
+	}
+	return IsolationUsesXactSnapshot() &&
+		   ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
+}
+
+/* note_failure notes an item that failed by itself. */
+static void
+note_failure(CjRun *run, const CjBatch *batch, int item, ErrorData *error)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+
+	if (run->first_error == NULL)
+	{
+		run->first_error = error;
+		run->failed_items = makeStringInfo();
+	}
+	if (run->failures < MAX_ITEMS_NAMED)
+		appendStringInfo(run->failed_items, "%s%s", run->failures > 0 ? ", " : "",
+						 batch->describe(run, item, batch->arg));
+	run->failures++;
+	MemoryContextSwitchTo(caller);
+	if (run->first_error != error)
+		FreeErrorData(error);
+}
+
+/* process_range does a range of items, dividing it where it fails. */
+static void
+process_range(CjRun *run, const CjBatch *batch, int from, int to, int *lock_timeouts)
+{
+	Range range = {batch, from, to, false};
+	ErrorData *error;
+	int part = (to - from + PARTS - 1) / PARTS;
+
+	CHECK_FOR_INTERRUPTS();
+	error = run->attempt(run, work_on_range, &range);
+	if (error == NULL)
+	{
+		batch->done(run, from, to, batch->arg);
+		*lock_timeouts = 0;
+		run->commit_batch(run);
+		return;
+	}
+
+	if (!range.opened || ends_run(error))
+		ReThrowError(error);
+	if (is_lock_conflict(error) && ++*lock_timeouts >= MAX_LOCK_TIMEOUTS)
+		ReThrowError(error);
+
+	if (to - from == 1)
+	{
+		if (is_lock_conflict(error))
+		{
+			run->left_over++;
+			FreeErrorData(error);
+		}
+		else
+			note_failure(run, batch, from, error);
+		return;
+	}
+
+	FreeErrorData(error);
+	for (int start = from; start < to; start += part)
+		process_range(run, batch, start, Min(start + part, to), lock_timeouts);
+}
+
+/* cj_batch_process does all items of a batch. */
+void
+cj_batch_process(CjRun *run, const CjBatch *batch)
+{
+	int lock_timeouts = 0;
+
+	if (batch->count > 0)
+		process_range(run, batch, 0, batch->count, &lock_timeouts);
+}

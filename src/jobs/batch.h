@@ -1,0 +1,36 @@
+/*
+ * jobs/batch.h
+ *		Working on the items of a batch so that a bad one keeps none of the others waiting.
+ */
+#ifndef CJ_BATCH_H
+#define CJ_BATCH_H
+
+#include "jobs/job.h"
+
+/*
+ * A batch of items, numbered from 0, and what is done with them.
+ *
+ * `work` does items `from` to `to - 1` in a subtransaction, by itself: if it raises an error, nothing
+ * of it remains. It sets *opened once everything that does not depend on the items has been done
+ * (tables found, checked and locked): an error before that ends the run. `done` is called after the
+ * work of such a range has become part of the transaction, to add up its figures; what `work` keeps
+ * for it must not live in memory of the transaction. `describe` returns a readable name of an item
+ * (palloc'd).
+ */
+typedef struct CjBatch
+{
+	int count;
+	void (*work)(CjRun *run, int from, int to, bool *opened, void *arg);
+	void (*done)(CjRun *run, int from, int to, void *arg);
+	char *(*describe)(CjRun *run, int item, void *arg);
+	void *arg;
+} CjBatch;
+
+/*
+ * Does all items of a batch. What fails is divided until the bad item stands alone; that one is noted
+ * in run->failures, or in run->left_over if someone else's lock was in its way. Raises errors that
+ * are not about an item: cancellation, lack of resources, tables that cannot be used.
+ */
+extern void cj_batch_process(CjRun *run, const CjBatch *batch);
+
+#endif /* CJ_BATCH_H */

@@ -1,0 +1,44 @@
+/*
+ * jobs/catalogue.c
+ *		The jobs of this version of the library.
+ *
+ * Called by api, runner, pg_cron and doctor. A new job is a file behind jobs/job.h and a line here.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "jobs/catalogue.h"
+
+static const CjJob *const jobs[] = {
+	&cj_job_auto_complete_challenges,
+	NULL,
+};
+
+/* cj_catalogue_jobs returns all jobs. */
+const CjJob *const *
+cj_catalogue_jobs(void)
+{
+	return jobs;
+}
+
+/* cj_catalogue_find returns the job of that name. */
+const CjJob *
+cj_catalogue_find(const char *name)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; jobs[i]; i++)
+	{
+		if (strcmp(jobs[i]->definition.name, name) == 0)
+			return jobs[i];
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", jobs[i]->definition.name);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no job \"%s\"", name),
+			 errdetail("The jobs are: %s.", names.data),
+			 errhint("SELECT job, description FROM challenge_jobs.job;")));
+	return NULL;
+}

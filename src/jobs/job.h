@@ -1,0 +1,66 @@
+/*
+ * jobs/job.h
+ *		The contract between the runner and the jobs.
+ *
+ * A job is a CjJob; jobs/catalogue.c lists them. Its `run` is called once for a run, connected to
+ * SPI, with what is known of the run in a CjRun, and adds what it has done to it. It may raise any
+ * error: what has been committed stays, the run ends as failed.
+ *
+ * A job never begins, commits or aborts a transaction. It works in batches: run->attempt() calls it
+ * back in a subtransaction and returns the error if it failed, run->commit_batch() makes what was
+ * done durable where the run may commit (CALL run), and does nothing where the transaction is the
+ * caller's (a verb). After commit_batch() nothing is valid any more that belonged to the
+ * transaction: SPI results, locks, open relations, resolved bindings, memory of the transaction.
+ */
+#ifndef CJ_JOB_H
+#define CJ_JOB_H
+
+#include "datatype/timestamp.h"
+
+#include "binding.h"
+#include "registry.h"
+
+#define CJ_MAX_FIGURES 8
+
+typedef struct CjJob CjJob;
+typedef struct CjRun CjRun;
+
+typedef void (*CjWork)(CjRun *run, void *arg);
+
+struct CjRun
+{
+	const CjJob *job;
+	const CjJobConfig *config;
+	TimestampTz as_of;
+	bool dry_run;         /* compute the same figures, change nothing */
+	MemoryContext memory; /* lives as long as the run */
+
+	/* what has been done, added to by the job */
+	int64 figures[CJ_MAX_FIGURES]; /* as named by the job */
+	int64 rows_affected;
+	int64 left_over;         /* locked by others, or in someone else's way */
+	int64 failures;          /* items that failed by themselves */
+	ErrorData *first_error;  /* of those, in `memory` */
+	StringInfo failed_items; /* the first of them, as readable text, in `memory` */
+
+	/* what the runner does for the job */
+	ErrorData *(*attempt)(CjRun *run, CjWork work, void *arg); /* NULL: it worked */
+	void (*commit_batch)(CjRun *run);
+};
+
+struct CjJob
+{
+	CjJobDefinition definition;
+	const char *const *figures; /* names, NULL-terminated, as the verb's OUT parameters */
+
+	/*
+	 * Fills in what the job uses of the app's tables with this configuration; returns the number of
+	 * items, at most CJ_ENTITY_COUNT.
+	 */
+	int (*usage)(const CjJobConfig *config, bool dry_run, CjUsage *usage);
+	void (*run)(CjRun *run);
+};
+
+extern const CjJob cj_job_auto_complete_challenges;
+
+#endif /* CJ_JOB_H */

@@ -1,0 +1,258 @@
+/*
+ * pg_cron.c
+ *		Schedules: by which engine a job is fired, and the cron jobs of pg_cron.
+ *
+ * Called by api (schedule, unschedule, alter_job, reset_job) and doctor. The only file that names
+ * anything of pg_cron, which need not be there.
+ *
+ * The cron jobs belong to the owner of the extension, whoever calls schedule(): there is one for a
+ * job, not one for every role that has called, and all it does is our own CALL.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "pg_cron.h"
+#include "sql.h"
+
+#define ENGINE_PG_CRON  "pg_cron"
+#define ENGINE_EXTERNAL "external"
+
+/* schedule() of pg_cron replaces a job of the same name of the same user. */
+static const CjStatement put_cron_job = {
+	"put the cron job", "SELECT cron.alter_job(cron.schedule($1, $2, $3), active => $4)",
+	SPI_OK_SELECT};
+
+static const CjStatement remove_cron_job = {"remove the cron job",
+											"SELECT cron.unschedule(j.jobid)"
+											"  FROM cron.job j"
+											" WHERE j.jobname = $1"
+											"   AND j.database = pg_catalog.current_database()"
+											"   AND j.username = CURRENT_USER",
+											SPI_OK_SELECT};
+
+static const CjStatement find_cron_jobs = {
+	"find the cron jobs",
+	"SELECT j.schedule = $2 AND j.command = $3 AS current, j.active, j.username::pg_catalog.text,"
+	"       j.jobid"
+	"  FROM cron.job j"
+	" WHERE j.jobname = $1"
+	"   AND j.database = pg_catalog.current_database()"
+	" ORDER BY j.username = CURRENT_USER DESC",
+	SPI_OK_SELECT};
+
+/* cron_job_name returns the name of the cron job of a job. */
+static char *
+cron_job_name(const CjJob *job)
+{
+	return psprintf("challenge_jobs:%s", job->definition.name);
+}
+
+/* run_call returns the command that fires a job. */
+static char *
+run_call(const CjJob *job, const char *engine)
+{
+	if (strcmp(engine, ENGINE_PG_CRON) == 0)
+		return psprintf("CALL challenge_jobs.run('%s', 'pg_cron')", job->definition.name);
+	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->definition.name);
+}
+
+/* is_installed tells whether pg_cron is installed in this database. */
+static bool
+is_installed(void)
+{
+	return OidIsValid(get_extension_oid("pg_cron", true));
+}
+
+/* require_pg_cron raises an error with the way out where pg_cron is not installed here. */
+static void
+require_pg_cron(const CjJob *job, const CjJobConfig *config)
+{
+	const char *home = GetConfigOption("cron.database_name", true, false);
+	const char *here = get_database_name(MyDatabaseId);
+	const char *name = job->definition.name;
+
+	if (is_installed())
+		return;
+	if (home == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_cron is not loaded in this server"),
+				 errdetail("To load it, add pg_cron to shared_preload_libraries, set "
+						   "cron.database_name = '%s', restart, and CREATE EXTENSION pg_cron.", here),
+				 errhint("To have the job fired by something else: "
+						 "SELECT * FROM challenge_jobs.schedule('%s', 'external');", name)));
+	if (strcmp(home, here) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"pg_cron\" is not installed in this database"),
+				 errhint("CREATE EXTENSION pg_cron;")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("pg_cron lives in database \"%s\", not in this one", home),
+			 errdetail("Run the statement of the hint in database \"%s\", and "
+					   "SELECT * FROM challenge_jobs.schedule('%s', 'external'); in this one.",
+					   home, name),
+			 errhint("SELECT cron.schedule_in_database(%s, %s, %s, %s);",
+					 quote_literal_cstr(psprintf("%s@%s", cron_job_name(job), here)),
+					 quote_literal_cstr(config->schedule),
+					 quote_literal_cstr(run_call(job, ENGINE_PG_CRON)),
+					 quote_literal_cstr(here))));
+}
+
+/* cj_pg_cron_foreign_time_zone returns pg_cron's time zone if it is not UTC. */
+const char *
+cj_pg_cron_foreign_time_zone(void)
+{
+	/* before 1.5 there is no such setting, and schedules are in GMT */
+	const char *zone = GetConfigOption("cron.timezone", true, false);
+
+	if (zone == NULL || pg_strcasecmp(zone, "GMT") == 0 || pg_strcasecmp(zone, "UTC") == 0 ||
+		pg_strcasecmp(zone, "Etc/GMT") == 0 || pg_strcasecmp(zone, "Etc/UTC") == 0 ||
+		pg_strcasecmp(zone, "Zulu") == 0)
+		return NULL;
+	return zone;
+}
+
+/* put_job creates the cron job of a job or brings it up to date. */
+static void
+put_job(const CjJob *job, const CjJobConfig *config)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, cron_job_name(job));
+	cj_sql_param_text(&params, config->schedule);
+	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(config->enabled), false);
+	rows = cj_sql_run_own(&put_cron_job, &params);
+	cj_sql_free(&rows);
+}
+
+/* remove_job removes the cron job of a job, if there is one. */
+static void
+remove_job(const CjJob *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	if (!is_installed())
+		return;
+	cj_sql_param_text(&params, cron_job_name(job));
+	rows = cj_sql_run_own(&remove_cron_job, &params);
+	cj_sql_free(&rows);
+}
+
+/* choose_engine checks the engine asked for, or chooses one. */
+static const char *
+choose_engine(const CjJobConfig *config, const char *engine)
+{
+	if (engine == NULL)
+		return config->engine ? config->engine : ENGINE_PG_CRON;
+	if (strcmp(engine, ENGINE_PG_CRON) == 0 || strcmp(engine, ENGINE_EXTERNAL) == 0)
+		return engine;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no engine \"%s\"", engine),
+			 errdetail("The engines are: pg_cron, external."),
+			 errhint("SELECT * FROM challenge_jobs.schedule(engine => 'pg_cron');")));
+	return NULL;
+}
+
+/* cj_pg_cron_schedule schedules a job with an engine. */
+CjSchedule
+cj_pg_cron_schedule(const CjJob *job, const char *engine)
+{
+	CjJobConfig *config = cj_registry_load(&job->definition);
+	CjSchedule schedule;
+	const char *zone;
+
+	schedule.engine = choose_engine(config, engine);
+	schedule.schedule = config->schedule;
+	schedule.command = run_call(job, schedule.engine);
+	if (strcmp(schedule.engine, ENGINE_PG_CRON) == 0)
+	{
+		require_pg_cron(job, config);
+		put_job(job, config);
+		zone = cj_pg_cron_foreign_time_zone();
+		if (zone)
+			ereport(WARNING,
+					(errmsg("pg_cron reads schedules in the time zone \"%s\", not in UTC", zone),
+					 errhint("ALTER SYSTEM SET cron.timezone = 'GMT'; and restart the server.")));
+	}
+	else
+		remove_job(job);
+	cj_registry_set_engine(&job->definition, schedule.engine);
+	return schedule;
+}
+
+/* cj_pg_cron_unschedule ends the schedule of a job. */
+const char *
+cj_pg_cron_unschedule(const CjJob *job)
+{
+	CjJobConfig *config = cj_registry_load(&job->definition);
+
+	if (config->engine == NULL)
+		return NULL;
+	if (strcmp(config->engine, ENGINE_PG_CRON) == 0)
+		remove_job(job);
+	cj_registry_set_engine(&job->definition, NULL);
+	return config->engine;
+}
+
+/* cj_pg_cron_update brings the cron job up to date. */
+void
+cj_pg_cron_update(const CjJob *job)
+{
+	CjJobConfig *config = cj_registry_load(&job->definition);
+
+	if (config->engine == NULL || strcmp(config->engine, ENGINE_PG_CRON) != 0)
+		return;
+	if (is_installed())
+		put_job(job, config);
+	else
+		ereport(WARNING,
+				(errmsg("job \"%s\" is scheduled by pg_cron, which is not installed in this database",
+						job->definition.name),
+				 errhint("SELECT * FROM challenge_jobs.unschedule('%s');", job->definition.name)));
+}
+
+/* cj_pg_cron_problem says what is wrong with the cron job of a job. */
+const char *
+cj_pg_cron_problem(const CjJob *job, const CjJobConfig *config, const char **remedy)
+{
+	CjParams params = {0};
+	CjRows rows;
+	const char *problem = NULL;
+
+	*remedy =
+		psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->definition.name);
+	if (!is_installed())
+		return "extension \"pg_cron\" is not installed in this database";
+
+	cj_sql_param_text(&params, cron_job_name(job));
+	cj_sql_param_text(&params, config->schedule);
+	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
+	rows = cj_sql_run_own(&find_cron_jobs, &params);
+	if (rows.processed == 0)
+		problem = psprintf("there is no cron job \"%s\"", cron_job_name(job));
+	else if (rows.processed > 1)
+	{
+		problem = psprintf("there is more than one cron job \"%s\"; one belongs to \"%s\"",
+						   cron_job_name(job), cj_sql_text(&rows, 1, 3));
+		*remedy = psprintf("SELECT cron.unschedule(%s);", cj_sql_text(&rows, 1, 4));
+	}
+	else if (!cj_sql_bool(&rows, 0, 1))
+		problem =
+			psprintf("schedule or command of the cron job \"%s\" was changed", cron_job_name(job));
+	else if (cj_sql_bool(&rows, 0, 2) != config->enabled)
+		problem = psprintf("the cron job \"%s\" is %s", cron_job_name(job),
+						   config->enabled ? "not active" : "active, and the job is disabled");
+	cj_sql_free(&rows);
+	return problem;
+}

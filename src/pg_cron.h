@@ -1,0 +1,46 @@
+/*
+ * pg_cron.h
+ *		Schedules: by which engine a job is fired, and the cron jobs of pg_cron.
+ *
+ * The caller is connected to SPI.
+ */
+#ifndef CJ_PG_CRON_H
+#define CJ_PG_CRON_H
+
+#include "jobs/job.h"
+
+/* How a job is scheduled. */
+typedef struct CjSchedule
+{
+	const char *engine;
+	const char *schedule;
+	const char *command;
+} CjSchedule;
+
+/*
+ * Schedules a job with an engine; NULL: the one it has, else pg_cron. Idempotent. Raises
+ * invalid_parameter_value for an unknown engine, object_not_in_prerequisite_state where pg_cron is
+ * not installed in this database; warns where pg_cron does not run in UTC.
+ */
+extern CjSchedule cj_pg_cron_schedule(const CjJob *job, const char *engine);
+
+/* Ends the schedule of a job; returns the engine that it had, or NULL. */
+extern const char *cj_pg_cron_unschedule(const CjJob *job);
+
+/*
+ * Brings the cron job up to date after the job's configuration has changed; does nothing for a job
+ * that pg_cron does not fire.
+ */
+extern void cj_pg_cron_update(const CjJob *job);
+
+/*
+ * Says what is wrong with the cron job of a job that pg_cron is to fire, as a sentence, or NULL; how
+ * to mend it in `remedy`.
+ */
+extern const char *cj_pg_cron_problem(const CjJob *job, const CjJobConfig *config,
+									  const char **remedy);
+
+/* Returns the zone that pg_cron reads schedules in if that is not UTC, else NULL. */
+extern const char *cj_pg_cron_foreign_time_zone(void);
+
+#endif /* CJ_PG_CRON_H */

@@ -1,0 +1,118 @@
+/*
+ * run_log.c
+ *		The execution log: table challenge_jobs.job_run.
+ *
+ * Called by runner. A run changes its state in one place only, cj_run_log_finish, and only from
+ * "running".
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "run_log.h"
+#include "sql.h"
+
+static const char *const status_names[] = {"running", "succeeded", "failed",
+										   "skipped", "cancelled", "crashed"};
+
+static const CjStatement start_run = {
+	"start a run",
+	"INSERT INTO challenge_jobs.job_run"
+	"       (job, triggered_by, dry_run, as_of, started_at, status, role_name, pid)"
+	"VALUES ($1, $2, $3, $4, $5, 'running', $6, $7)"
+	"RETURNING run_id",
+	SPI_OK_INSERT_RETURNING};
+
+static const CjStatement finish_run = {
+	"finish a run",
+	"UPDATE challenge_jobs.job_run"
+	"   SET status = $2, rows_affected = $3, result = $4,"
+	"       sqlstate = $5, message = $6, detail = $7, hint = $8, context = $9,"
+	"       finished_at = pg_catalog.clock_timestamp()"
+	" WHERE run_id = $1"
+	"   AND status = 'running'",
+	SPI_OK_UPDATE};
+
+static const CjStatement close_crashed = {
+	"close crashed runs",
+	"UPDATE challenge_jobs.job_run"
+	"   SET status = 'crashed', finished_at = pg_catalog.clock_timestamp(),"
+	"       message = 'the backend ended without finishing the run'"
+	" WHERE job = $1"
+	"   AND status = 'running'",
+	SPI_OK_UPDATE};
+
+/* cj_run_log_start writes the row of a run that begins. */
+int64
+cj_run_log_start(const CjRunStart *start)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int64 run_id;
+
+	cj_sql_param_text(&params, start->job);
+	cj_sql_param_text(&params, start->triggered_by);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(start->dry_run), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(start->as_of), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(start->started_at), false);
+	cj_sql_param_text(&params, start->role_name);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(MyProcPid), false);
+	rows = cj_sql_run_own(&start_run, &params);
+	run_id = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return run_id;
+}
+
+/* cj_run_log_finish ends a run. */
+void
+cj_run_log_finish(int64 run_id, const CjRunEnd *end)
+{
+	const ErrorData *error = end->error;
+	CjParams params = {0};
+	CjRows rows;
+
+	Assert(end->status != CJ_RUN_RUNNING);
+
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	cj_sql_param_text(&params, status_names[end->status]);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(end->rows_affected), false);
+	cj_sql_param(&params, JSONBOID, PointerGetDatum(end->result), end->result == NULL);
+	cj_sql_param_text(&params, error ? unpack_sql_state(error->sqlerrcode) : NULL);
+	cj_sql_param_text(&params, error ? error->message : end->message);
+	cj_sql_param_text(&params, error ? error->detail : NULL);
+	cj_sql_param_text(&params, error ? error->hint : NULL);
+	cj_sql_param_text(&params, error ? error->context : NULL);
+	rows = cj_sql_run_own(&finish_run, &params);
+	if (rows.processed != 1)
+		ereport(WARNING,
+				(errmsg("run " INT64_FORMAT " is not \"running\" in challenge_jobs.job_run any more",
+						run_id),
+				 errdetail("It ended as \"%s\".", status_names[end->status])));
+	cj_sql_free(&rows);
+}
+
+/* cj_run_log_record writes the row of a run that has ended. */
+int64
+cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
+{
+	int64 run_id = cj_run_log_start(start);
+
+	cj_run_log_finish(run_id, end);
+	return run_id;
+}
+
+/* cj_run_log_close_crashed closes rows whose run does not live any more. */
+uint64
+cj_run_log_close_crashed(const char *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, job);
+	rows = cj_sql_run_own(&close_crashed, &params);
+	cj_sql_free(&rows);
+	return rows.processed;
+}

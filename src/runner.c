@@ -1,0 +1,592 @@
+/*
+ * runner.c
+ *		Runs of jobs: the lock, the transactions, the run row, errors.
+ *
+ * Called by api. The only file that begins, commits or aborts (sub)transactions of a run.
+ *
+ * A verb works in the caller's transaction: the lock, the work and the run row all last or vanish
+ * with it. CALL run works in transactions of its own:
+ *
+ *		take the job's lock, for the session
+ *		transaction:	close rows of runs that crashed, write the run row, commit
+ *		transactions:	the job's batches, each committed by the job's call of commit_batch
+ *		transaction:	finish the run row, commit
+ *		release the lock; raise the first error, if there was one
+ *
+ * Through all of the work a subtransaction is open. An error may come from any depth of nested SPI
+ * calls, and from there the transaction can only be gone on with after a subtransaction has been
+ * rolled back; that also brings back identity and settings.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "tcop/pquery.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "identity.h"
+#include "runner.h"
+#include "run_log.h"
+
+/* A run in this backend, as the runner sees it. */
+typedef struct Execution
+{
+	CjRun run; /* first: the job knows this part */
+	CjRunStart start;
+	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
+	LOCKTAG lock_tag;
+	MemoryContext attempt_memory;
+	bool may_commit;
+} Execution;
+
+/* The job that this backend is running, if any: a job must not be started from inside a job. */
+static const CjJob *running_job = NULL;
+
+/* max_runtime: the timeout of this backend, and whether it has gone off. */
+static TimeoutId max_runtime_timeout = MAX_TIMEOUTS;
+static volatile sig_atomic_t max_runtime_exceeded = false;
+
+/* ---- max_runtime ---- */
+
+/* on_max_runtime cancels what the backend is doing; runs in a signal handler. */
+static void
+on_max_runtime(void)
+{
+	max_runtime_exceeded = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+/* arm_max_runtime starts the timeout of a run. */
+static void
+arm_max_runtime(int milliseconds)
+{
+	if (max_runtime_timeout == MAX_TIMEOUTS)
+		max_runtime_timeout = RegisterTimeout(USER_TIMEOUT, on_max_runtime);
+	max_runtime_exceeded = false;
+	if (milliseconds > 0)
+		enable_timeout_after(max_runtime_timeout, milliseconds);
+}
+
+/* disarm_max_runtime ends it; a cancellation that has not been noticed yet is forgotten. */
+static void
+disarm_max_runtime(void)
+{
+	if (max_runtime_timeout != MAX_TIMEOUTS)
+		disable_timeout(max_runtime_timeout, false);
+	if (max_runtime_exceeded)
+		QueryCancelPending = false;
+	max_runtime_exceeded = false;
+}
+
+/* explain_cancellation says so in an error if it was max_runtime that cancelled. */
+static void
+explain_cancellation(const CjRun *run, ErrorData *error)
+{
+	if (!max_runtime_exceeded || error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		return;
+	error->message =
+		psprintf("job \"%s\" has been running for longer than its max_runtime of %d ms",
+				 run->job->definition.name, run->config->max_runtime_ms);
+	error->hint = psprintf("SELECT challenge_jobs.alter_job('%s', max_runtime => '%s');",
+						   run->job->definition.name, run->job->definition.max_runtime);
+}
+
+/* ---- the job's lock ---- */
+
+/*
+ * set_lock_tag names the lock of a job: an object lock on the extension, with a sub-object number that
+ * stands for the job. No SQL command takes such a lock, so nobody can keep a job from running; an
+ * advisory lock could be held by anyone.
+ */
+static void
+set_lock_tag(LOCKTAG *tag, const CjJob *job)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId, cj_identity_extension().oid,
+					   job->definition.number);
+}
+
+/* try_lock takes the job's lock without waiting, for the session or for the transaction. */
+static bool
+try_lock(const Execution *execution, bool session)
+{
+	return LockAcquire(&execution->lock_tag, ExclusiveLock, session, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* ---- what the runner does for the job ---- */
+
+/* attempt calls a piece of work in a subtransaction; returns its error, in the run's memory. */
+static ErrorData *
+attempt(CjRun *run, CjWork work, void *arg)
+{
+	Execution *execution = (Execution *) run;
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(execution->attempt_memory);
+	PG_TRY();
+	{
+		work(run, arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(run->memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		explain_cancellation(run, error);
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	MemoryContextReset(execution->attempt_memory);
+	return error;
+}
+
+/* next_transaction commits and begins the next transaction, with a snapshot for what follows. */
+static void
+next_transaction(void)
+{
+	SPI_commit();
+	EnsurePortalSnapshotExists();
+}
+
+/* begin_work opens the subtransaction that is open through all of the work of CALL run. */
+static void
+begin_work(MemoryContext memory)
+{
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(memory);
+}
+
+/* commit_batch makes durable what has been done so far, where the run may commit. */
+static void
+commit_batch(CjRun *run)
+{
+	Execution *execution = (Execution *) run;
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (!execution->may_commit)
+		return;
+	ReleaseCurrentSubTransaction();
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	next_transaction();
+	begin_work(caller);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* ---- before and after ---- */
+
+/* create_execution makes what there is to know of a run before it starts. */
+static Execution *
+create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, bool dry_run,
+				 bool may_commit)
+{
+	MemoryContext memory =
+		AllocSetContextCreate(CurrentMemoryContext, "challenge_jobs run", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(memory);
+	Execution *execution = palloc0(sizeof(Execution));
+
+	execution->run.job = job;
+	execution->run.as_of = as_of;
+	execution->run.dry_run = dry_run;
+	execution->run.memory = memory;
+	execution->run.attempt = attempt;
+	execution->run.commit_batch = commit_batch;
+	execution->attempt_memory =
+		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
+	execution->may_commit = may_commit;
+	set_lock_tag(&execution->lock_tag, job);
+	execution->start.job = job->definition.name;
+	execution->start.triggered_by = pstrdup(triggered_by);
+	execution->start.dry_run = dry_run;
+	execution->start.as_of = as_of;
+	execution->start.started_at = GetCurrentTimestamp();
+	execution->start.role_name = GetUserNameFromId(GetUserId(), false);
+	MemoryContextSwitchTo(caller);
+	return execution;
+}
+
+/* load_config reads the configuration into the run's memory; can be the work of an attempt. */
+static void
+load_config(CjRun *run, void *arg)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+
+	run->config = cj_registry_load(&run->job->definition);
+	MemoryContextSwitchTo(caller);
+}
+
+/* add_run_context tells an error which job and run it comes from. */
+static void
+add_run_context(void *arg)
+{
+	const Execution *execution = arg;
+
+	if (execution->run_id > 0)
+		errcontext("challenge_jobs job \"%s\", run " INT64_FORMAT " (%s)", execution->start.job,
+				   execution->run_id, execution->start.triggered_by);
+	else
+		errcontext("challenge_jobs job \"%s\" (%s)", execution->start.job,
+				   execution->start.triggered_by);
+}
+
+/* make_result puts the figures of a run into a jsonb object. */
+static Jsonb *
+make_result(const CjRun *run)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (int i = 0; run->job->figures[i]; i++)
+		appendStringInfo(&json, "\"%s\": " INT64_FORMAT ", ", run->job->figures[i],
+						 run->figures[i]);
+	appendStringInfo(&json, "\"left_over\": " INT64_FORMAT ", \"errors\": " INT64_FORMAT "}",
+					 run->left_over, run->failures);
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+/* name_failed_items adds to the first error which items could not be done. */
+static void
+name_failed_items(const CjRun *run)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	ErrorData *error = run->first_error;
+	char *items = psprintf("Not done (" INT64_FORMAT "): %s%s.", run->failures,
+						   run->failed_items->data, run->failures > 20 ? ", ..." : "");
+
+	error->detail = error->detail ? psprintf("%s\n%s", error->detail, items) : items;
+	MemoryContextSwitchTo(caller);
+}
+
+/* make_end says how a run ended; `error` is what ended it, if something did. */
+static CjRunEnd
+make_end(CjRun *run, ErrorData *error)
+{
+	CjRunEnd end = {CJ_RUN_SUCCEEDED};
+
+	if (run->failures > 0)
+		name_failed_items(run);
+	end.error = error ? error : run->first_error;
+	if (end.error)
+		end.status =
+			end.error->sqlerrcode == ERRCODE_QUERY_CANCELED ? CJ_RUN_CANCELLED : CJ_RUN_FAILED;
+	end.rows_affected = run->rows_affected;
+	end.result = make_result(run);
+	return end;
+}
+
+/* check_not_nested refuses to start a job from inside a job. */
+static void
+check_not_nested(const CjJob *job)
+{
+	if (running_job)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("job \"%s\" cannot be started: this session is running job \"%s\"",
+						job->definition.name, running_job->definition.name),
+				 errdetail("A trigger or function of the app has called it from inside the job.")));
+}
+
+/* ---- verbs ---- */
+
+/* check_as_of refuses moments that would decide what is not to be decided yet. */
+static void
+check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
+{
+	if (TIMESTAMP_NOT_FINITE(as_of))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("as_of must be finite")));
+	if (!dry_run && as_of > GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("as_of is in the future"),
+				 errdetail("Only a dry run can look ahead."),
+				 errhint("SELECT * FROM %s(as_of => '%s', dry_run => true);",
+						 quote_qualified_identifier(
+							 get_namespace_name(cj_identity_extension().schema),
+							 job->definition.name),
+						 timestamptz_to_str(as_of))));
+}
+
+/* check_enabled refuses a run of a job that is disabled. */
+static void
+check_enabled(const CjRun *run)
+{
+	const char *name = run->job->definition.name;
+
+	if (!run->config->enabled && !run->dry_run)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job \"%s\" is disabled", name),
+				 errhint("SELECT challenge_jobs.alter_job('%s', enabled => true);", name)));
+}
+
+/* report_failed_items warns the caller of a verb, or raises the error if nothing was done. */
+static void
+report_failed_items(const CjRun *run)
+{
+	ErrorData *error = run->first_error;
+
+	if (run->rows_affected == 0)
+		ReThrowError(error);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("job \"%s\" could not do everything: %s", run->job->definition.name,
+					error->message),
+			 errdetail_internal("%s", error->detail),
+			 error->hint ? errhint("%s", error->hint) : 0));
+}
+
+/* run_in_transaction does the work of a verb and writes its run row. */
+static void
+run_in_transaction(Execution *execution)
+{
+	CjRun *run = &execution->run;
+	CjRunEnd end;
+
+	run->job->run(run);
+	disarm_max_runtime();
+	end = make_end(run, NULL);
+	if (run->first_error)
+		report_failed_items(run);
+	if (!XactReadOnly)
+		(void) cj_run_log_record(&execution->start, &end);
+	if (run->left_over > 0)
+		ereport(NOTICE,
+				(errmsg("job \"%s\" left " INT64_FORMAT " rows over that others have locked",
+						run->job->definition.name, run->left_over)));
+}
+
+/*
+ * log_failure writes the failure of a verb to the server log: the run row goes with the caller's
+ * transaction, and the caller may catch the error.
+ */
+static void
+log_failure(const Execution *execution, ErrorData *error)
+{
+	ereport(LOG_SERVER_ONLY,
+			(errcode(error->sqlerrcode),
+			 errmsg("challenge_jobs: job \"%s\" failed: %s", execution->start.job, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0,
+			 error->context ? errcontext("%s", error->context) : 0));
+}
+
+/* cj_runner_run_verb runs a job in the caller's transaction. */
+void
+cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *result)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Execution *execution;
+	CjRun *run;
+	ErrorContextCallback context;
+
+	check_not_nested(job);
+	check_as_of(job, as_of, dry_run);
+	if (!dry_run)
+		PreventCommandIfReadOnly(job->definition.name);
+
+	execution = create_execution(job, "verb", as_of, dry_run, false);
+	run = &execution->run;
+	context.callback = add_run_context;
+	context.arg = execution;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	load_config(run, NULL);
+	check_enabled(run);
+	/* on a standby a dry run is all there can be, and such locks cannot be taken */
+	if (!RecoveryInProgress() && !try_lock(execution, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("job \"%s\" is running in another session", job->definition.name),
+				 errhint("SELECT * FROM challenge_jobs.job_run WHERE job = '%s' AND status = 'running';",
+						 job->definition.name)));
+
+	running_job = job;
+	arm_max_runtime(run->config->max_runtime_ms);
+	PG_TRY();
+	{
+		if (!XactReadOnly)
+			(void) cj_run_log_close_crashed(job->definition.name);
+		run_in_transaction(execution);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		explain_cancellation(run, error);
+		disarm_max_runtime();
+		running_job = NULL;
+		error_context_stack = context.previous;
+		log_failure(execution, error);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	running_job = NULL;
+	error_context_stack = context.previous;
+
+	for (int i = 0; job->figures[i]; i++)
+		result[i] = run->figures[i];
+	MemoryContextDelete(run->memory);
+}
+
+/* ---- CALL run ---- */
+
+/* skip records a run that did not take place. */
+static void
+skip(Execution *execution, const char *why)
+{
+	CjRunEnd end = {CJ_RUN_SKIPPED};
+
+	end.message = why;
+	(void) cj_run_log_record(&execution->start, &end);
+	next_transaction();
+	ereport(NOTICE,
+			(errmsg("job \"%s\" skipped: %s", execution->start.job, why)));
+}
+
+/* fail_at_once records a run that failed before it began. */
+static void
+fail_at_once(Execution *execution, ErrorData *error)
+{
+	CjRunEnd end = {CJ_RUN_FAILED};
+
+	end.error = error;
+	(void) cj_run_log_record(&execution->start, &end);
+	next_transaction();
+}
+
+/* do_work calls the job; returns the error that ended it, if one did. */
+static ErrorData *
+do_work(Execution *execution)
+{
+	CjRun *run = &execution->run;
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
+	begin_work(caller);
+	PG_TRY();
+	{
+		run->job->run(run);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(run->memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		explain_cancellation(run, error);
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	return error;
+}
+
+/* run_in_own_transactions does the work of CALL run under the job's lock; returns its error. */
+static ErrorData *
+run_in_own_transactions(Execution *execution)
+{
+	CjRun *run = &execution->run;
+	ErrorData *error;
+	CjRunEnd end;
+
+	(void) cj_run_log_close_crashed(execution->start.job);
+	execution->run_id = cj_run_log_start(&execution->start);
+	next_transaction();
+
+	arm_max_runtime(run->config->max_runtime_ms);
+	error = do_work(execution);
+	disarm_max_runtime();
+
+	/* the row must not be lost to a cancellation that comes now */
+	HOLD_CANCEL_INTERRUPTS();
+	next_transaction();
+	end = make_end(run, error);
+	cj_run_log_finish(execution->run_id, &end);
+	next_transaction();
+	RESUME_CANCEL_INTERRUPTS();
+	return end.error;
+}
+
+/* run_locked runs the job and releases its lock, whatever happens. */
+static ErrorData *
+run_locked(Execution *execution)
+{
+	ErrorData *error;
+
+	running_job = execution->run.job;
+	PG_TRY();
+	{
+		error = run_in_own_transactions(execution);
+	}
+	PG_FINALLY();
+	{
+		running_job = NULL;
+		disarm_max_runtime();
+		(void) LockRelease(&execution->lock_tag, ExclusiveLock, true);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* cj_runner_run_procedure runs a job as of now, committing batch by batch. */
+void
+cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
+{
+	Execution *execution;
+	CjRun *run;
+	ErrorContextCallback context;
+	ErrorData *error = NULL;
+
+	check_not_nested(job);
+	PreventCommandIfReadOnly("CALL challenge_jobs.run()");
+
+	execution = create_execution(job, triggered_by, GetCurrentTimestamp(), false, true);
+	run = &execution->run;
+	context.callback = add_run_context;
+	context.arg = execution;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	error = attempt(run, load_config, NULL);
+	if (error)
+		fail_at_once(execution, error);
+	else if (!run->config->enabled)
+		skip(execution, "the job is disabled");
+	else if (!try_lock(execution, true))
+		skip(execution, "the job is running in another session");
+	else
+		error = run_locked(execution);
+
+	error_context_stack = context.previous;
+	if (error)
+		ReThrowError(error);
+	if (run->left_over > 0)
+		ereport(NOTICE,
+				(errmsg("job \"%s\" left " INT64_FORMAT " rows over that others have locked",
+						job->definition.name, run->left_over)));
+	MemoryContextDelete(run->memory);
+}

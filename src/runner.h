@@ -1,0 +1,32 @@
+/*
+ * runner.h
+ *		Runs of jobs: the lock, the transactions, the run row, errors.
+ */
+#ifndef CJ_RUNNER_H
+#define CJ_RUNNER_H
+
+#include "datatype/timestamp.h"
+
+#include "jobs/job.h"
+
+/*
+ * Runs a job in the caller's transaction (a verb) and returns its figures in `figures`. The caller is
+ * connected to SPI.
+ *
+ * Raises lock_not_available if the job is running elsewhere, object_not_in_prerequisite_state if it
+ * is disabled, invalid_parameter_value for an as_of that is not finite, or is in the future without
+ * dry_run, and whatever went wrong if nothing at all could be done. What single items failed with is
+ * a warning, and stands in the run row.
+ */
+extern void cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *figures);
+
+/*
+ * Runs a job as of now, committing batch by batch (CALL challenge_jobs.run). The caller is connected
+ * to SPI with SPI_OPT_NONATOMIC, outside of any transaction block.
+ *
+ * If the job is running elsewhere or disabled, the run is recorded as skipped, with a notice. Raises
+ * the first error at the end, when everything has been recorded.
+ */
+extern void cj_runner_run_procedure(const CjJob *job, const char *triggered_by);
+
+#endif /* CJ_RUNNER_H */

@@ -1,0 +1,250 @@
+/*
+ * settings.c
+ *		The settings of a job: what there is, what is allowed, what is in force.
+ *
+ * Called by registry, which keeps them, and by the jobs, which read them. Everything that is set is
+ * checked here, once when it is set and again when it is read from the table, so that a job can rely
+ * on what it gets.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+
+#include "local_time.h"
+#include "settings.h"
+#include "template.h"
+
+/* find_setting returns the setting of that name, or NULL. */
+static const CjSetting *
+find_setting(const CjSetting *settings, const char *name, int len)
+{
+	for (const CjSetting *s = settings; s->name; s++)
+	{
+		if (strlen(s->name) == len && strncmp(s->name, name, len) == 0)
+			return s;
+	}
+	return NULL;
+}
+
+/* join_words makes a readable list of words, each between `left` and `right`. */
+static char *
+join_words(const char *const *words, const char *left, const char *right)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; words && words[i]; i++)
+		appendStringInfo(&list, "%s%s%s%s", i > 0 ? ", " : "", left, words[i], right);
+	return list.data;
+}
+
+/* join_names makes a readable list of the names of the settings. */
+static char *
+join_names(const CjSetting *settings)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (const CjSetting *s = settings; s->name; s++)
+		appendStringInfo(&list, "%s%s", s == settings ? "" : ", ", s->name);
+	return list.data;
+}
+
+/* reject raises the error for a value that the setting does not take. */
+static void
+reject(const char *job, const CjSetting *setting, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for setting \"%s\" of job \"%s\"", setting->name, job),
+			 errdetail("%s", what),
+			 errhint("SELECT challenge_jobs.alter_job('%s', settings => %s);", job,
+					 quote_literal_cstr(psprintf("{\"%s\": %s}", setting->name,
+												 setting->default_json)))));
+}
+
+/* number_of returns a jsonb number as double precision; numbers out of its range are infinite. */
+static double
+number_of(const JsonbValue *value)
+{
+	char *text =
+		DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+
+	return strtod(text, NULL);
+}
+
+/* check_number checks a number against the range of the setting. */
+static void
+check_number(const char *job, const CjSetting *setting, const JsonbValue *value)
+{
+	bool integer = setting->type == CJ_SETTING_INTEGER;
+	double number;
+
+	if (value->type == jbvNumeric)
+	{
+		number = number_of(value);
+		if (number >= setting->min && number <= setting->max &&
+			(!integer || number == (double) (int64) number))
+			return;
+	}
+	reject(job, setting,
+		   psprintf("The setting takes %s from %.15g to %.15g.",
+					integer ? "a whole number" : "a number", setting->min, setting->max));
+}
+
+/* check_text checks a text against what the setting allows. */
+static void
+check_text(const char *job, const CjSetting *setting, const char *text)
+{
+	char *unknown;
+
+	switch (setting->type)
+	{
+		case CJ_SETTING_CHOICE:
+			for (int i = 0; setting->words[i]; i++)
+			{
+				if (strcmp(text, setting->words[i]) == 0)
+					return;
+			}
+			reject(job, setting,
+				   psprintf("The setting takes one of %s, not \"%s\".",
+							join_words(setting->words, "\"", "\""), text));
+			break;
+		case CJ_SETTING_TIME_ZONE:
+			if (cj_local_time_zone(text) == NULL)
+				reject(job, setting, psprintf("There is no time zone \"%s\".", text));
+			break;
+		default:
+			unknown = cj_template_unknown(text, setting->words);
+			if (unknown)
+				reject(job, setting,
+					   psprintf("The placeholder {%s} is none of %s.", unknown,
+								join_words(setting->words, "{", "}")));
+	}
+}
+
+/* check_value checks one value against its setting. */
+static void
+check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
+{
+	switch (setting->type)
+	{
+		case CJ_SETTING_BOOLEAN:
+			if (value->type != jbvBool)
+				reject(job, setting, "The setting takes true or false.");
+			break;
+		case CJ_SETTING_INTEGER:
+		case CJ_SETTING_NUMBER:
+			check_number(job, setting, value);
+			break;
+		case CJ_SETTING_CHOICE:
+		case CJ_SETTING_TIME_ZONE:
+		case CJ_SETTING_TEMPLATE:
+			if (value->type != jbvString)
+				reject(job, setting, "The setting takes a text.");
+			check_text(job, setting, pnstrdup(value->val.string.val, value->val.string.len));
+			break;
+	}
+}
+
+/* cj_settings_default returns the default values as a jsonb object. */
+Jsonb *
+cj_settings_default(const CjSetting *settings)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (const CjSetting *s = settings; s->name; s++)
+		appendStringInfo(&json, "%s\"%s\": %s", s == settings ? "" : ", ", s->name,
+						 s->default_json);
+	appendStringInfoChar(&json, '}');
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+}
+
+/* cj_settings_check checks a jsonb object of settings. */
+void
+cj_settings_check(const char *job, const CjSetting *settings, Jsonb *values, bool allow_null)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue key;
+	JsonbValue value;
+
+	if (!JB_ROOT_IS_OBJECT(values))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("settings of job \"%s\" are not a JSON object", job),
+				 errhint("SELECT challenge_jobs.alter_job('%s', settings => '{\"%s\": %s}');", job,
+						 settings->name, settings->default_json)));
+
+	it = JsonbIteratorInit(&values->root);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		const CjSetting *setting;
+
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		setting = find_setting(settings, key.val.string.val, key.val.string.len);
+		if (setting == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("job \"%s\" has no setting \"%.*s\"", job, key.val.string.len,
+							key.val.string.val),
+					 errdetail("Its settings are: %s.", join_names(settings)),
+					 errhint("SELECT settings FROM challenge_jobs.job WHERE job = '%s';", job)));
+		if (!(allow_null && value.type == jbvNull))
+			check_value(job, setting, &value);
+	}
+}
+
+/* get_value finds the value of a key that must be there. */
+static void
+get_value(Jsonb *values, const char *name, enum jbvType type, JsonbValue *value)
+{
+	if (getKeyJsonValueFromContainer(&values->root, name, strlen(name), value) == NULL ||
+		value->type != type)
+		elog(ERROR, "setting \"%s\" is missing or of an unexpected type", name);
+}
+
+/* cj_settings_bool reads a boolean setting. */
+bool
+cj_settings_bool(Jsonb *values, const char *name)
+{
+	JsonbValue value;
+
+	get_value(values, name, jbvBool, &value);
+	return value.val.boolean;
+}
+
+/* cj_settings_int reads an integer setting. */
+int
+cj_settings_int(Jsonb *values, const char *name)
+{
+	JsonbValue value;
+
+	get_value(values, name, jbvNumeric, &value);
+	return DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value.val.numeric)));
+}
+
+/* cj_settings_numeric reads a number setting. */
+Numeric
+cj_settings_numeric(Jsonb *values, const char *name)
+{
+	JsonbValue value;
+
+	get_value(values, name, jbvNumeric, &value);
+	return DatumGetNumericCopy(NumericGetDatum(value.val.numeric));
+}
+
+/* cj_settings_text reads a choice, time zone or template setting. */
+char *
+cj_settings_text(Jsonb *values, const char *name)
+{
+	JsonbValue value;
+
+	get_value(values, name, jbvString, &value);
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}

@@ -1,0 +1,266 @@
+/*
+ * sql.c
+ *		Statements over SPI.
+ *
+ * Called by everything that touches a table. A statement over the app's tables runs as whoever the
+ * caller has become (identity.h); cj_sql_run_own is for the extension's own tables.
+ *
+ * Statements are planned for each execution with the values at hand: they are few, each is over many
+ * rows, and a plan made for other values or another state of the tables costs more than planning.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/resowner.h"
+
+#include "identity.h"
+#include "sql.h"
+
+/* add_context tells an error which statement it comes from. */
+static void
+add_context(void *arg)
+{
+	errcontext("challenge_jobs statement \"%s\"", ((const CjStatement *) arg)->name);
+}
+
+/* cj_sql_param adds a parameter. */
+void
+cj_sql_param(CjParams *params, Oid type, Datum value, bool isnull)
+{
+	if (params->count >= CJ_SQL_MAX_PARAMS)
+		elog(ERROR, "too many parameters");
+	params->types[params->count] = type;
+	params->values[params->count] = value;
+	params->nulls[params->count] = isnull ? 'n' : ' ';
+	params->count++;
+}
+
+/* cj_sql_param_text adds a parameter of type text. */
+void
+cj_sql_param_text(CjParams *params, const char *value)
+{
+	cj_sql_param(params, TEXTOID, value ? CStringGetTextDatum(value) : (Datum) 0, value == NULL);
+}
+
+/* make_param_list makes parameters whose values the planner may use as constants. */
+static ParamListInfo
+make_param_list(const CjParams *params)
+{
+	ParamListInfo list = makeParamList(params->count);
+
+	for (int i = 0; i < params->count; i++)
+	{
+		list->params[i].value = params->values[i];
+		list->params[i].isnull = params->nulls[i] == 'n';
+		list->params[i].pflags = PARAM_FLAG_CONST;
+		list->params[i].ptype = params->types[i];
+	}
+	return list;
+}
+
+/* execute runs a statement with SPI and checks the result code. */
+static void
+execute(const CjStatement *statement, const char *text, CjParams *params, DestReceiver *dest)
+{
+	CjParams none = {0};
+	CjParams *p = params ? params : &none;
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorContextCallback context;
+	int code;
+
+	context.callback = add_context;
+	context.arg = unconstify(CjStatement *, statement);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	if (dest)
+	{
+		SPIPlanPtr plan = SPI_prepare_cursor(text ? text : statement->text, p->count, p->types,
+											 CURSOR_OPT_PARALLEL_OK | CURSOR_OPT_CUSTOM_PLAN);
+		SPIExecuteOptions options = {0};
+
+		if (plan == NULL)
+			elog(ERROR, "SPI_prepare_cursor failed: %s", SPI_result_code_string(SPI_result));
+		options.params = make_param_list(p);
+		options.dest = dest;
+		code = SPI_execute_plan_extended(plan, &options);
+		SPI_freeplan(plan);
+	}
+	else
+		code = SPI_execute_with_args(text ? text : statement->text, p->count, p->types, p->values,
+									 p->nulls, false, 0);
+	if (code != statement->expected)
+		elog(ERROR, "statement returned \"%s\" instead of \"%s\"", SPI_result_code_string(code),
+			 SPI_result_code_string(statement->expected));
+
+	error_context_stack = context.previous;
+	MemoryContextSwitchTo(caller);
+}
+
+/* cj_sql_run runs a statement and returns its rows. */
+CjRows
+cj_sql_run(const CjStatement *statement, const char *text, CjParams *params)
+{
+	CjRows rows;
+
+	execute(statement, text, params, NULL);
+	rows.processed = SPI_processed;
+	rows.table = SPI_tuptable;
+	return rows;
+}
+
+/* cj_sql_run_into runs a statement whose rows go to a DestReceiver. */
+uint64
+cj_sql_run_into(const CjStatement *statement, const char *text, CjParams *params,
+				DestReceiver *dest)
+{
+	execute(statement, text, params, dest);
+	return SPI_processed;
+}
+
+/* cj_sql_run_own runs a statement over the extension's own tables. */
+CjRows
+cj_sql_run_own(const CjStatement *statement, CjParams *params)
+{
+	CjIdentity saved;
+	CjRows rows;
+
+	cj_identity_become_extension(&saved);
+	rows = cj_sql_run(statement, NULL, params);
+	cj_identity_restore(&saved);
+	return rows;
+}
+
+/* cj_sql_estimate returns the planner's cost estimate for a statement with these values. */
+double
+cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	SPIPlanPtr plan = SPI_prepare_cursor(text, params->count, params->types,
+										 CURSOR_OPT_PARALLEL_OK | CURSOR_OPT_CUSTOM_PLAN);
+	CachedPlan *cached;
+	double cost;
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare statement \"%s\": %s", statement->name,
+			 SPI_result_code_string(SPI_result));
+	cached = GetCachedPlan(linitial(SPI_plan_get_plan_sources(plan)), make_param_list(params), NULL,
+						   NULL);
+	cost = linitial_node(PlannedStmt, cached->stmt_list)->planTree->total_cost;
+	ReleaseCachedPlan(cached, NULL);
+	SPI_freeplan(plan);
+	MemoryContextSwitchTo(caller);
+	return cost;
+}
+
+/* cj_sql_free frees the rows of a statement. */
+void
+cj_sql_free(CjRows *rows)
+{
+	if (rows->table)
+		SPI_freetuptable(rows->table);
+	rows->table = NULL;
+}
+
+/* raw_value returns a value that lives in SPI's memory. */
+static Datum
+raw_value(const CjRows *rows, uint64 row, int column, bool *isnull)
+{
+	if (rows->table == NULL || row >= rows->table->numvals)
+		elog(ERROR, "row " UINT64_FORMAT " is not there", row);
+	return SPI_getbinval(rows->table->vals[row], rows->table->tupdesc, column, isnull);
+}
+
+/* cj_sql_datum copies a value of any type. */
+Datum
+cj_sql_datum(const CjRows *rows, uint64 row, int column, bool *isnull)
+{
+	Form_pg_attribute attr = TupleDescAttr(rows->table->tupdesc, column - 1);
+	Datum value = raw_value(rows, row, column, isnull);
+
+	if (*isnull)
+		return (Datum) 0;
+	if (attr->attlen == -1)
+		return PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+	return datumCopy(value, attr->attbyval, attr->attlen);
+}
+
+/* cj_sql_column makes an array of all values of a column. */
+Datum
+cj_sql_column(const CjRows *rows, int column, Oid type)
+{
+	Datum *values = palloc(sizeof(Datum) * rows->processed);
+	bool isnull;
+
+	for (uint64 row = 0; row < rows->processed; row++)
+	{
+		values[row] = cj_sql_datum(rows, row, column, &isnull);
+		if (isnull)
+			elog(ERROR, "unexpected null in row " UINT64_FORMAT, row);
+	}
+	return cj_sql_array(values, (int) rows->processed, type);
+}
+
+/* cj_sql_array makes an array of values. */
+Datum
+cj_sql_array(Datum *values, int count, Oid type)
+{
+	int16 length;
+	bool by_value;
+	char alignment;
+
+	get_typlenbyvalalign(type, &length, &by_value, &alignment);
+	return PointerGetDatum(construct_array(values, count, type, length, by_value, alignment));
+}
+
+/* cj_sql_param_array adds a parameter of an array type. */
+void
+cj_sql_param_array(CjParams *params, Oid element_type, Datum array)
+{
+	cj_sql_param(params, get_array_type(element_type), array, false);
+}
+
+/* cj_sql_text copies a value of type text (also name, or any other type, by its output function). */
+char *
+cj_sql_text(const CjRows *rows, uint64 row, int column)
+{
+	if (rows->table == NULL || row >= rows->table->numvals)
+		elog(ERROR, "row " UINT64_FORMAT " is not there", row);
+	return SPI_getvalue(rows->table->vals[row], rows->table->tupdesc, column);
+}
+
+/* cj_sql_bool reads a boolean. */
+bool
+cj_sql_bool(const CjRows *rows, uint64 row, int column)
+{
+	bool isnull;
+	Datum value = raw_value(rows, row, column, &isnull);
+
+	return isnull ? false : DatumGetBool(value);
+}
+
+/* cj_sql_int64 reads a bigint. */
+int64
+cj_sql_int64(const CjRows *rows, uint64 row, int column)
+{
+	bool isnull;
+	Datum value = raw_value(rows, row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/* cj_sql_oid reads an oid. */
+Oid
+cj_sql_oid(const CjRows *rows, uint64 row, int column)
+{
+	bool isnull;
+	Datum value = raw_value(rows, row, column, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}

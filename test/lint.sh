@@ -1,0 +1,241 @@
+#!/bin/bash
+#
+# What can be said of the sources without running them. Each check is a line "ok", "not ok" or
+# "skipped"; the last line counts them.
+#
+#   bash test/lint.sh                 installs what it needs, builds a copy, checks it
+#   bash test/lint.sh --built FOLDER  checks a copy of the sources that is built already
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+passed=0
+failed=0
+
+# Runs one check and counts it: a check fails by its status, and says on its output why. A check that
+# cannot be made prints the reason and returns 77.
+check() {
+	local name=$1 output status
+	# Not "|| status=$?", which would have the check go on after a command that failed.
+	set +e
+	output=$(set -e && "check_$name" 2>&1)
+	status=$?
+	set -e
+	case $status in
+	0)
+		echo "ok - $name"
+		passed=$((passed + 1))
+		;;
+	77) echo "skipped - $name: $output" ;;
+	*)
+		echo "not ok - $name"
+		printf '%s\n' "$output" | sed 's/^/    /'
+		failed=$((failed + 1))
+		;;
+	esac
+}
+
+# Prints its input and fails if there is any: the way of checks that look for what must not be.
+nothing_found() {
+	local found
+	found=$(cat)
+	[ -z "$found" ] || {
+		printf '%s\n' "$found"
+		return 1
+	}
+}
+
+# Prints the C sources and headers.
+source_files() { find src -name '*.[ch]' | sort; }
+
+# The version of the control file.
+control_version() { sed -n "s/^default_version *= *'\([^']*\)'.*/\1/p" challenge_jobs.control; }
+
+# Prints the install script without comments and without the bodies of functions.
+install_script() {
+	perl -0777 -pe '
+		s{/\*.*?\*/}{}gs; s{--[^\n]*}{}g;
+		s{\$(\w*)\$.*?\$\1\$}{\x27\x27}gs;
+	' "sql/challenge_jobs--$(control_version).sql"
+}
+
+# ---- the checks ----------------------------------------------------------------------------
+
+# One layout, so that a diff shows what changed.
+check_format() {
+	command -v clang-format-14 >/dev/null || {
+		echo "clang-format-14 is not to be had on this system"
+		return 77
+	}
+	source_files | xargs clang-format-14 --dry-run -Werror
+}
+
+# A file includes only headers of floors below its own; src/README.md says which floor is whose.
+check_floors() {
+	[ -f src/README.md ] || {
+		echo "there is no src/README.md with the table of floors"
+		return 1
+	}
+	source_files | perl -e '
+		my (%exact, @patterns, $bad);
+		open my $readme, "<", "src/README.md" or die $!;
+		while (<$readme>) {
+			my (undef, $floor, $names) = split /\s*\|\s*/;
+			next unless defined $names && $floor =~ /^\d+$/;
+			while ($names =~ /`([^`]+)`/g) {
+				(my $stem = $1) =~ s/\.[ch]$//;
+				if ($stem =~ /\*/) {
+					(my $regex = quotemeta $stem) =~ s{\\\*}{[^/]*}g;
+					push @patterns, [qr/^$regex$/, $floor];
+				} else { $exact{$stem} = $floor }
+			}
+		}
+		sub stem { (my $s = shift) =~ s{^src/|\.[ch]$}{}g; $s }
+		sub floor_of {
+			my $stem = shift;
+			return $exact{$stem} if exists $exact{$stem};
+			for (@patterns) { return $_->[1] if $stem =~ $_->[0] }
+			return undef;
+		}
+		chomp(my @files = <STDIN>);
+		for my $file (@files) {
+			my $own = stem($file);
+			my $floor = floor_of($own);
+			unless (defined $floor) {
+				print "$file: the table of src/README.md does not name it\n"; $bad = 1; next;
+			}
+			(my $folder = $file) =~ s{[^/]*$}{};
+			open my $source, "<", $file or die $!;
+			while (<$source>) {
+				next unless /^\s*#\s*include\s+"([^"]+)"/;
+				my ($header) = grep { -f $_ } "$folder$1", "src/$1" or next;
+				my $stem = stem($header);
+				next if $stem eq $own;
+				my $below = floor_of($stem);
+				next unless defined $below;    # told where the header itself is looked at
+				next if $below < $floor;
+				next if $below == $floor && ! -f "src/$stem.c";
+				print "$file:$.: floor $floor includes $1 of floor $below\n"; $bad = 1;
+			}
+		}
+		exit($bad ? 1 : 0);
+	'
+}
+
+# All extensions share one process: what ours exports is only what PostgreSQL looks up by name.
+check_exported_symbols() {
+	[ -f challenge_jobs.so ] || {
+		echo "challenge_jobs.so is not built"
+		return 1
+	}
+	local symbols
+	symbols=$(nm -D --defined-only challenge_jobs.so | awk '{print $NF}')
+	{ grep -vE '^(cj_.*|pg_finfo_cj_.*|Pg_magic_func|_PG_init)$' <<<"$symbols" || true; } | nothing_found
+	grep -qx _PG_init <<<"$symbols" || {
+		echo "_PG_init is not exported: is it marked PGDLLEXPORT?"
+		return 1
+	}
+}
+
+# CREATE EXTENSION would fail late, with an error about one function, where this lists them all.
+check_sql_functions_exist() {
+	local symbols
+	symbols=$(nm -D --defined-only challenge_jobs.so | awk '{print $NF}')
+	{ install_script | grep -oE "'MODULE_PATHNAME' *, *'[^']+'" || true; } |
+		sed -E "s/.*'([^']+)'$/\1/" | sort -u | while read -r name; do
+		grep -qx "$name" <<<"$symbols" || echo "$name is in the install script, not in challenge_jobs.so"
+		grep -qx "pg_finfo_$name" <<<"$symbols" || echo "$name lacks PG_FUNCTION_INFO_V1"
+	done | nothing_found
+}
+
+# Differences between majors live in one file, where they can be seen together and dropped one day.
+check_version_differences_in_compat() {
+	source_files | { grep -v '^src/compat\.h$' || true; } |
+		{ xargs grep -n PG_VERSION_NUM /dev/null || true; } | nothing_found
+}
+
+# The control file holds the version; META.json has to say it again, in three numbers.
+check_meta_agrees_with_control() {
+	VERSION=$(control_version) perl -MJSON::PP -0777 -e '
+		my $meta = decode_json(<STDIN>);
+		my $want = $ENV{VERSION};
+		$want .= ".0" while ($want =~ tr/.//) < 2;
+		my @bad;
+		for (qw(name abstract version maintainer license provides meta-spec)) {
+			push @bad, "META.json lacks \"$_\"" unless $meta->{$_};
+		}
+		my $extension = $meta->{provides}{challenge_jobs} || {};
+		push @bad, "META.json: version is not $want" if $meta->{version} ne $want;
+		push @bad, "META.json: version of provides is not $want" if ($extension->{version} || "") ne $want;
+		push @bad, "META.json: meta-spec is not 1.0.0" if $meta->{"meta-spec"}{version} ne "1.0.0";
+		for (qw(file docfile)) {
+			push @bad, "META.json: $_ of provides is not there" unless -f ($extension->{$_} || "");
+		}
+		print map { "$_\n" } @bad;
+		exit(@bad ? 1 : 0);
+	' <META.json
+	[ -f "sql/challenge_jobs--$(control_version).sql" ] || {
+		echo "sql/ has no install script of version $(control_version)"
+		return 1
+	}
+}
+
+# Whoever lists the objects with psql reads there what each is for.
+check_objects_are_commented() {
+	install_script | perl -0777 -ne '
+		my (%made, %told, $bad);
+		my $kinds = "FUNCTION|PROCEDURE|TABLE|VIEW|SCHEMA|TYPE|DOMAIN|SEQUENCE|EVENT TRIGGER";
+		$made{"$1 " . lc $2}++
+			while /\bCREATE\s+(?:OR\s+REPLACE\s+)?($kinds)\s+(?:IF\s+NOT\s+EXISTS\s+)?([^\s(;]+)/gi;
+		$told{"$1 " . lc $2}++ while /\bCOMMENT\s+ON\s+($kinds)\s+([^\s(;]+)/gi;
+		for (sort keys %made) {
+			next if ($told{$_} || 0) >= $made{$_};
+			print "$_ has no COMMENT ON\n"; $bad = 1;
+		}
+		unless (%made) { print "the install script makes nothing\n"; $bad = 1 }
+		exit($bad ? 1 : 0);
+	'
+}
+
+# What is left to do belongs in the tracker. (The brackets keep this line from finding itself.)
+check_no_leftover_notes() {
+	{ grep -rnIE '\b(TOD[O]|FIXM[E]|XX[X])\b' --exclude-dir=.git . || true; } | nothing_found
+}
+
+# The scripts' own lint, where it is installed. (SC2034: a library sets variables that others read.)
+check_shell_scripts() {
+	command -v shellcheck >/dev/null || {
+		echo "shellcheck is not installed"
+		return 77
+	}
+	{
+		find test -name '*.sh'
+		echo .ci/run
+	} | xargs shellcheck --external-sources --source-path=SCRIPTDIR --exclude=SC2034
+}
+
+# --------------------------------------------------------------------------------------------
+
+# Runs all checks in the folder of the built sources.
+run_checks() {
+	cd "$1"
+	check format
+	check floors
+	check exported_symbols
+	check sql_functions_exist
+	check version_differences_in_compat
+	check meta_agrees_with_control
+	check objects_are_commented
+	check no_leftover_notes
+	check shell_scripts
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ]
+}
+
+if [ "${1:-}" = --built ]; then
+	run_checks "$2"
+else
+	cj_begin
+	cj_install_packages build server lint
+	cj_build || cj_die "the extension does not build"
+	run_checks "$CJ_WORK"
+fi
