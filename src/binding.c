@@ -76,7 +76,7 @@ typedef struct EntityDefinition
 	LabelDefinition labels[CJ_MAX_LABELS + 1];
 } EntityDefinition;
 
-/* DESIGN.md, 3. In the order of CjEntity and of the enums of columns and labels in binding.h. */
+/* As the table in README.md has it. In the order of CjEntity and of the enums of columns and labels in binding.h. */
 static const EntityDefinition definitions[CJ_ENTITY_COUNT] = {
 	{"challenges",
 	 "challenges",

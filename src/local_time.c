@@ -5,7 +5,7 @@
  * Called by settings (zone names) and by the jobs (what is due). Needs no transaction.
  *
  * A statement must not convert a column of the app from one zone to another: that would be a STABLE
- * function over a column, which no index serves and a distributed planner refuses (DESIGN.md, 8).
+ * function over a column, which no index serves and a distributed planner refuses.
  * So the bound to compare with is computed here, once.
  */
 #include "postgres.h"

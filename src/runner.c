@@ -99,8 +99,8 @@ explain_cancellation(const CjRun *run, ErrorData *error)
 	error->message =
 		psprintf("job \"%s\" has been running for longer than its max_runtime of %d ms",
 				 run->job->definition.name, run->config->max_runtime_ms);
-	error->hint = psprintf("SELECT challenge_jobs.alter_job('%s', max_runtime => '%s');",
-						   run->job->definition.name, run->job->definition.max_runtime);
+	error->hint = psprintf("SELECT challenge_jobs.alter_job('%s', max_runtime => '%lld ms');",
+						   run->job->definition.name, 2LL * run->config->max_runtime_ms);
 }
 
 /* ---- the job's lock ---- */
@@ -297,7 +297,7 @@ check_not_nested(const CjJob *job)
 {
 	if (running_job)
 		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("job \"%s\" cannot be started: this session is running job \"%s\"",
 						job->definition.name, running_job->definition.name),
 				 errdetail("A trigger or function of the app has called it from inside the job.")));

@@ -45,7 +45,7 @@
 static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
 static const char *const sources[] = {"live", "stored", NULL};
 
-/* DESIGN.md, 2 and 4 */
+/* Described one by one in README.md. */
 static const CjSetting settings[] = {
 	{"completion_threshold", CJ_SETTING_NUMBER, "80", 0, 1000000, NULL},
 	{"completion_source", CJ_SETTING_CHOICE, "\"live\"", 0, 0, sources},
@@ -160,18 +160,19 @@ static const CjStatement fail = {
 static const CjStatement tell = {
 	"tell the members",
 	"INSERT INTO {notifications}\n"
-	"       ({notifications.user_id}\n"
-	"        {?notifications.type}, {notifications.type}{/}\n"
-	"        {?notifications.title}, {notifications.title}{/}\n"
-	"        {?notifications.body}, {notifications.body}{/}\n"
-	"        {?notifications.data}, {notifications.data}{/}\n"
-	"        {?notifications.created_at}, {notifications.created_at}{/})\n"
-	"SELECT m.{challenge_members.user_id}\n"
-	"       {?notifications.type}, {notifications.type:challenge_completed}{/}\n"
-	"       {?notifications.title}, d.title{/}\n"
-	"       {?notifications.body}, d.body{/}\n"
-	"       {?notifications.data}, pg_catalog.jsonb_build_object('challenge_id', d.id, 'status', d.status){/}\n"
-	"       {?notifications.created_at}, pg_catalog.now(){/}\n"
+	"       ({notifications.user_id}"
+	"{?notifications.type}, {notifications.type}{/}"
+	"{?notifications.title}, {notifications.title}{/}"
+	"{?notifications.body}, {notifications.body}{/}"
+	"{?notifications.data}, {notifications.data}{/}"
+	"{?notifications.created_at}, {notifications.created_at}{/})\n"
+	"SELECT m.{challenge_members.user_id}"
+	"{?notifications.type}, {notifications.type:challenge_completed}{/}"
+	"{?notifications.title}, d.title{/}"
+	"{?notifications.body}, d.body{/}"
+	"{?notifications.data},\n"
+	"       pg_catalog.jsonb_build_object('challenge_id', d.id, 'status', d.status){/}"
+	"{?notifications.created_at}, pg_catalog.now(){/}\n"
 	"  FROM unnest($1, $2, $3, $4) AS d(id, status, title, body)\n"
 	"  JOIN {challenge_members} m\n"
 	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id\n"

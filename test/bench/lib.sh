@@ -99,10 +99,12 @@ bench_memory_of() {
 	awk '$1 == "RssAnon:" { kb = $2 } END { print kb + 0 }' "/proc/$1/status" 2>/dev/null || true
 }
 
-# Reads a line into a variable; false when none came in time, true also when none will ever come.
+# Waits 20 ms for a line, or what is missing of it, and appends it to a variable; false when the time
+# was over before the line was, true also when none will ever come.
 bench_read_within_20_ms() {
-	local status=0
-	read -t 0.02 -r "$1" <&"$2" || status=$?
+	local part='' status=0
+	read -t 0.02 -r part <&"$2" || status=$?
+	printf -v "$1" '%s' "${!1}$part"
 	[ "$status" -le 128 ]
 }
 
