@@ -36,6 +36,9 @@ static const CjStatement deferrable_constraints = {
 	"   AND (c.conrelid = $1 OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p))",
 	SPI_OK_SELECT};
 
+static const CjStatement set_all_constraints = {"set all constraints immediate",
+												"SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY};
+
 /* A token between braces, taken apart. */
 typedef struct Token
 {
@@ -190,6 +193,13 @@ cj_app_sql_definition(const CjBoundEntity *entity)
 	definition = psprintf("(%s)", cj_sql_text(&rows, 0, 1));
 	cj_sql_free(&rows);
 	return definition;
+}
+
+/* cj_app_sql_set_all_constraints_immediate makes all deferrable constraints immediate. */
+void
+cj_app_sql_set_all_constraints_immediate(void)
+{
+	(void) cj_sql_run(&set_all_constraints, NULL, NULL);
 }
 
 /* cj_app_sql_set_constraints_immediate makes the deferrable constraints of a table immediate. */

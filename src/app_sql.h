@@ -38,9 +38,17 @@ extern CjRows cj_app_sql_run(const CjStatement *statement, const CjBinding *bind
 extern char *cj_app_sql_definition(const CjBoundEntity *entity);
 
 /*
- * Sets the deferrable constraints of a table (and of its partitions) immediate for this transaction,
- * so that no check or trigger of what we write is left to fire under another identity. To be called
- * before becoming the owner: checks that are pending already fire as the caller.
+ * Make deferrable constraints immediate for this transaction, so that no check or trigger of what is
+ * written is left to fire under another identity (or, in a security-restricted operation, refused).
+ * To be called before becoming the owner.
+ *
+ * In a transaction of our own: all there are, whatever tables the app's triggers may write to.
+ */
+extern void cj_app_sql_set_all_constraints_immediate(void);
+
+/*
+ * In a caller's transaction: those of one table (and of its partitions), by name. What the caller has
+ * pending on them is checked now, as the caller.
  */
 extern void cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity);
 

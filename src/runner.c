@@ -46,7 +46,6 @@ typedef struct Execution
 	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
 	LOCKTAG lock_tag;
 	MemoryContext attempt_memory;
-	bool may_commit;
 } Execution;
 
 /* The job that this backend is running, if any: a job must not be started from inside a job. */
@@ -174,19 +173,31 @@ begin_work(MemoryContext memory)
 }
 
 /* commit_batch makes durable what has been done so far, where the run may commit. */
-static void
+static ErrorData *
 commit_batch(CjRun *run)
 {
-	Execution *execution = (Execution *) run;
 	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *error = NULL;
 
-	if (!execution->may_commit)
-		return;
-	ReleaseCurrentSubTransaction();
-	CurrentResourceOwner = CurTransactionResourceOwner;
-	next_transaction();
+	if (!run->own_transactions)
+		return NULL;
+	PG_TRY();
+	{
+		ReleaseCurrentSubTransaction();
+		next_transaction();
+	}
+	PG_CATCH();
+	{
+		/* SPI_commit has rolled back and begun another transaction by itself */
+		MemoryContextSwitchTo(run->memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		EnsurePortalSnapshotExists();
+	}
+	PG_END_TRY();
 	begin_work(caller);
 	CHECK_FOR_INTERRUPTS();
+	return error;
 }
 
 /* ---- before and after ---- */
@@ -194,7 +205,7 @@ commit_batch(CjRun *run)
 /* create_execution makes what there is to know of a run before it starts. */
 static Execution *
 create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, bool dry_run,
-				 bool may_commit)
+				 bool own_transactions)
 {
 	MemoryContext memory =
 		AllocSetContextCreate(CurrentMemoryContext, "challenge_jobs run", ALLOCSET_DEFAULT_SIZES);
@@ -204,12 +215,12 @@ create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, 
 	execution->run.job = job;
 	execution->run.as_of = as_of;
 	execution->run.dry_run = dry_run;
+	execution->run.own_transactions = own_transactions;
 	execution->run.memory = memory;
 	execution->run.attempt = attempt;
 	execution->run.commit_batch = commit_batch;
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
-	execution->may_commit = may_commit;
 	set_lock_tag(&execution->lock_tag, job);
 	execution->start.job = job->definition.name;
 	execution->start.triggered_by = pstrdup(triggered_by);
@@ -501,7 +512,6 @@ do_work(Execution *execution)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = CurTransactionResourceOwner;
 	return error;
 }
 

@@ -300,7 +300,9 @@ open_scope(CjRun *run, State *state, Scope *scope)
 			cj_app_sql_definition(&scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS]);
 	set_bound(scope, run->as_of, state->time_zone);
 
-	if (!run->dry_run)
+	if (run->own_transactions)
+		cj_app_sql_set_all_constraints_immediate();
+	else if (!run->dry_run)
 	{
 		cj_app_sql_set_constraints_immediate(scope->binding, CJ_CHALLENGES);
 		if (state->notify)
@@ -693,9 +695,10 @@ run_job(CjRun *run)
 	PG_TRY();
 	{
 		error = run->attempt(run, prepare, state);
+		if (error == NULL)
+			error = run->commit_batch(run);
 		if (error)
 			ReThrowError(error);
-		run->commit_batch(run);
 		while (read_batch(state))
 		{
 			batch.count = state->count;

@@ -104,10 +104,11 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to, int *lock_time
 	CHECK_FOR_INTERRUPTS();
 	error = run->attempt(run, work_on_range, &range);
 	if (error == NULL)
+		error = run->commit_batch(run);
+	if (error == NULL)
 	{
 		batch->done(run, from, to, batch->arg);
 		*lock_timeouts = 0;
-		run->commit_batch(run);
 		return;
 	}
 

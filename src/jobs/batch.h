@@ -13,7 +13,7 @@
  * `work` does items `from` to `to - 1` in a subtransaction, by itself: if it raises an error, nothing
  * of it remains. It sets *opened once everything that does not depend on the items has been done
  * (tables found, checked and locked): an error before that ends the run. `done` is called after the
- * work of such a range has become part of the transaction, to add up its figures; what `work` keeps
+ * work of such a range has been committed (or is part of the caller's transaction), to add up its figures; what `work` keeps
  * for it must not live in memory of the transaction. `describe` returns a readable name of an item
  * (palloc'd).
  */

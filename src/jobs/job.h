@@ -9,7 +9,8 @@
  * A job never begins, commits or aborts a transaction. It works in batches: run->attempt() calls it
  * back in a subtransaction and returns the error if it failed, run->commit_batch() makes what was
  * done durable where the run may commit (CALL run), and does nothing where the transaction is the
- * caller's (a verb). After commit_batch() nothing is valid any more that belonged to the
+ * caller's (a verb). A commit can fail (checks that were left to the end, serialization): then its
+ * error is returned, and what was done since the last commit is undone. After commit_batch() nothing is valid any more that belonged to the
  * transaction: SPI results, locks, open relations, resolved bindings, memory of the transaction.
  */
 #ifndef CJ_JOB_H
@@ -32,8 +33,9 @@ struct CjRun
 	const CjJob *job;
 	const CjJobConfig *config;
 	TimestampTz as_of;
-	bool dry_run;         /* compute the same figures, change nothing */
-	MemoryContext memory; /* lives as long as the run */
+	bool dry_run;          /* compute the same figures, change nothing */
+	bool own_transactions; /* CALL run: commit_batch() commits; else the caller\'s transaction */
+	MemoryContext memory;  /* lives as long as the run */
 
 	/* what has been done, added to by the job */
 	int64 figures[CJ_MAX_FIGURES]; /* as named by the job */
@@ -45,7 +47,7 @@ struct CjRun
 
 	/* what the runner does for the job */
 	ErrorData *(*attempt)(CjRun *run, CjWork work, void *arg); /* NULL: it worked */
-	void (*commit_batch)(CjRun *run);
+	ErrorData *(*commit_batch)(CjRun *run);                    /* NULL: it worked */
 };
 
 struct CjJob
