@@ -99,8 +99,11 @@ append_label(StringInfo out, const CjBoundEntity *entity, const Token *token)
 
 	if (label < 0 || entity->labels[label] == NULL)
 		elog(ERROR, "unknown label \"%.*s\" in a statement", token->suffix_len, token->suffix);
+
+	/* without a modifier: "character" would be character(1) */
 	appendStringInfo(out, "%s::%s", quote_literal_cstr(entity->labels[label]),
-					 format_type_be_qualified(entity->columns[token->column].base_type));
+					 format_type_extended(entity->columns[token->column].base_type, -1,
+										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 }
 
 /* append_token appends what a token stands for. */

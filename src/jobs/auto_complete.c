@@ -76,7 +76,8 @@ static const CjStatement find_due = {
 	"SELECT c.{challenges.id}\n"
 	"  FROM {challenges} c\n"
 	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
-	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1",
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1\n"
+	"   AND c.{challenges.id} IS NOT NULL",
 	SPI_OK_SELECT};
 
 /* As find_due, with the verdicts. An average of NaN is no success. */
@@ -97,7 +98,8 @@ static const CjStatement find_due_with_verdicts = {
 	"                            AND d.{challenges.end_date} OPERATOR(pg_catalog.<) $1)\n"
 	"              GROUP BY 1) v ON v.id {challenges.id=} c.{challenges.id}\n"
 	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
-	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1",
+	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1\n"
+	"   AND c.{challenges.id} IS NOT NULL",
 	SPI_OK_SELECT};
 
 /* NO KEY UPDATE: check-ins and memberships that refer to a challenge do not stand in the way. */
