@@ -184,6 +184,8 @@ commit_batch(CjRun *run)
 	PG_TRY();
 	{
 		ReleaseCurrentSubTransaction();
+		/* SPI_commit keeps its error where we are: not in memory of the transaction */
+		MemoryContextSwitchTo(run->memory);
 		next_transaction();
 	}
 	PG_CATCH();
