@@ -116,6 +116,8 @@ become(CjIdentity *saved, Oid role, const char *search_path)
 	set_local("search_path", search_path);
 	set_local("row_security", "off");
 	set_local("lock_timeout", timeout);
+	/* every statement runs once, with its own plan: compiling it would cost more than it gains */
+	set_local("jit", "off");
 }
 
 /* cj_identity_become_owner becomes the owner of the app's tables. */

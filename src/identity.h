@@ -29,8 +29,8 @@ typedef struct CjExtension
 extern CjExtension cj_identity_extension(void);
 
 /*
- * Becomes a role for statements over the app's tables: search_path as given, row_security off, the
- * extension's lock_timeout, and the session's TimeZone as given, until it is restored.
+ * Becomes a role for statements over the app's tables: search_path as given, row_security off, jit off,
+ * the extension's lock_timeout, and the session's TimeZone as given, until it is restored.
  */
 extern void cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 									 const char *time_zone);
