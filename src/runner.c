@@ -45,6 +45,7 @@ typedef struct Execution
 	CjRunStart start;
 	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
 	LOCKTAG lock_tag;
+	bool holds_lock; /* for the session */
 	MemoryContext attempt_memory;
 } Execution;
 
@@ -172,6 +173,18 @@ begin_work(MemoryContext memory)
 	MemoryContextSwitchTo(memory);
 }
 
+/* regain_lock takes the job's lock again: the abort of a transaction releases it with all others. */
+static void
+regain_lock(Execution *execution)
+{
+	execution->holds_lock = try_lock(execution, true);
+	if (!execution->holds_lock)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("job \"%s\" was started in another session after a failed commit",
+						execution->start.job)));
+}
+
 /* commit_batch makes durable what has been done so far, where the run may commit. */
 static ErrorData *
 commit_batch(CjRun *run)
@@ -198,6 +211,8 @@ commit_batch(CjRun *run)
 	}
 	PG_END_TRY();
 	begin_work(caller);
+	if (error)
+		regain_lock((Execution *) run);
 	CHECK_FOR_INTERRUPTS();
 	return error;
 }
@@ -543,24 +558,29 @@ run_in_own_transactions(Execution *execution)
 	return end.error;
 }
 
-/* run_locked runs the job and releases its lock, whatever happens. */
+/* run_locked runs the job and releases its lock. */
 static ErrorData *
 run_locked(Execution *execution)
 {
 	ErrorData *error;
 
 	running_job = execution->run.job;
+	execution->holds_lock = true;
 	PG_TRY();
 	{
 		error = run_in_own_transactions(execution);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
+		/* the abort of the transaction releases locks of the session, too */
 		running_job = NULL;
 		disarm_max_runtime();
-		(void) LockRelease(&execution->lock_tag, ExclusiveLock, true);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	running_job = NULL;
+	if (execution->holds_lock)
+		(void) LockRelease(&execution->lock_tag, ExclusiveLock, true);
 	return error;
 }
 

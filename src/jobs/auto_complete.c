@@ -401,6 +401,8 @@ read_batch(State *state)
 		if (state->has_verdicts)
 			state->verdicts[state->count] = DatumGetBool(slot_getattr(state->slot, 2, &isnull));
 	}
+	/* a tuple that was read from disk is the slot's, and lives in batch_memory */
+	ExecClearTuple(state->slot);
 	MemoryContextSwitchTo(caller);
 	return state->count > 0;
 }
