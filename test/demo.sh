@@ -161,7 +161,10 @@ run_by_pg_cron() {
 	                                    FROM challenge_jobs.job_run
 	                                   WHERE triggered_by = 'pg_cron'
 	                                     AND status = 'succeeded'
-	                                     AND rows_affected > 0)" ||
+	                                     AND rows_affected > 0)
+	                      AND EXISTS (SELECT
+	                                    FROM cron.job_run_details
+	                                   WHERE status = 'succeeded')" ||
 		fail 'pg_cron has fired no run that did anything'
 	say "$(date -u +%T) UTC: it has run. Back to the ordinary schedule:"
 	show <<-'SQL'
