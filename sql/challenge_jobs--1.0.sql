@@ -14,27 +14,35 @@
 DO $guard$
 DECLARE
     verbs   constant text[] := ARRAY['auto_complete_challenges'];
+    home    constant regnamespace := '@extschema@';
     drops   text;
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = home AND p.proname = ANY (verbs)) THEN
+        RETURN;
+    END IF;
+
+    /* Every name comes out qualified, so that the statements can be typed anywhere. */
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
     SELECT pg_catalog.string_agg(
-               pg_catalog.format('DROP %s %s;',
+               pg_catalog.format('DROP %s %I.%I(%s);',
                                  CASE p.prokind WHEN 'p' THEN 'PROCEDURE'
                                                 WHEN 'a' THEN 'AGGREGATE'
                                                 ELSE 'FUNCTION' END,
-                                 p.oid::pg_catalog.regprocedure), ' ' ORDER BY p.oid)
+                                 n.nspname, p.proname,
+                                 CASE WHEN p.prokind = 'a' AND p.pronargs = 0 THEN '*'
+                                      ELSE pg_catalog.pg_get_function_identity_arguments(p.oid) END),
+               ' ' ORDER BY p.oid)
       INTO drops
       FROM pg_catalog.pg_proc p
-     WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace
+      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+     WHERE p.pronamespace = home
        AND p.proname = ANY (verbs);
 
-    IF drops IS NOT NULL THEN
-        RAISE EXCEPTION USING
-            errcode = 'duplicate_function',
-            message = pg_catalog.format('schema "%s" already has a function with the name of a verb of challenge_jobs',
-                                        '@extschema@'),
-            detail  = 'Side by side with the verb every existing call would be ambiguous.',
-            hint    = pg_catalog.format('Drop what the extension replaces, then create the extension again: %s', drops);
-    END IF;
+    RAISE EXCEPTION USING
+        errcode = 'duplicate_function',
+        message = pg_catalog.format('schema %s already has a function with the name of a verb of challenge_jobs', home),
+        detail  = 'Side by side with the verb every existing call would be ambiguous.',
+        hint    = pg_catalog.format('Drop what the extension replaces, then create the extension again: %s', drops);
 END
 $guard$;
 

@@ -7,17 +7,14 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
+#include "utils/ruleutils.h"
 
 #include "app_sql.h"
 #include "compat.h"
@@ -27,13 +24,17 @@ static const CjStatement view_definition = {
 	"read the definition of a view", "SELECT pg_catalog.rtrim(pg_catalog.pg_get_viewdef($1), ';')",
 	SPI_OK_SELECT};
 
+/* Those of the table itself, and what its triggers may run into: what the same owner has deferred. */
 static const CjStatement deferrable_constraints = {
 	"find deferrable constraints",
-	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname)"
+	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid"
 	"  FROM pg_catalog.pg_constraint c"
 	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
+	"  JOIN pg_catalog.pg_class r ON r.oid = c.conrelid"
 	" WHERE c.condeferrable"
-	"   AND (c.conrelid = $1 OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p))",
+	"   AND (c.conrelid = $1"
+	"        OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
+	"        OR c.condeferred AND r.relowner = $2)",
 	SPI_OK_SELECT};
 
 static const CjStatement set_all_constraints = {"set all constraints immediate",
@@ -44,7 +45,7 @@ typedef struct Token
 {
 	CjEntity entity;
 	int column;         /* -1: the relation */
-	const char *suffix; /* "", "=", ":<label>" or "!" */
+	const char *suffix; /* "", "=", "~", ":<label>" or "!" */
 	int suffix_len;
 } Token;
 
@@ -78,17 +79,21 @@ parse_token(const char *text, int len)
 static void
 append_operator(StringInfo out, const CjBoundColumn *column)
 {
-	Oid operator= lookup_type_cache(column->base_type, TYPECACHE_EQ_OPR)->eq_opr;
-	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
-	Form_pg_operator form;
+	List *name = cj_binding_equality(column->base_type);
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", operator);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	appendStringInfo(out, "OPERATOR(%s.%s)",
-					 quote_identifier(get_namespace_name(form->oprnamespace)),
-					 NameStr(form->oprname));
-	ReleaseSysCache(tuple);
+	/* the operators of enums do not look through a domain */
+	if (column->type != column->base_type && type_is_enum(column->base_type))
+		appendStringInfo(out, "::%s ", format_type_be_qualified(column->base_type));
+	appendStringInfo(out, "OPERATOR(%s.%s)", quote_identifier(strVal(linitial(name))),
+					 strVal(lsecond(name)));
+}
+
+/* append_collation appends the collation of a column, where its type has one. */
+static void
+append_collation(StringInfo out, const CjBoundColumn *column)
+{
+	if (OidIsValid(column->collation))
+		appendStringInfo(out, " COLLATE %s", generate_collation_name(column->collation));
 }
 
 /* append_label appends a label as a literal of the type of its column. */
@@ -123,6 +128,8 @@ append_token(StringInfo out, const Token *token, const CjBinding *binding, const
 		appendStringInfoString(out, quote_identifier(column->name));
 	else if (token->suffix[0] == '=')
 		append_operator(out, column);
+	else if (token->suffix[0] == '~')
+		append_collation(out, column);
 	else
 		append_label(out, entity, token);
 }
@@ -205,39 +212,40 @@ cj_app_sql_set_all_constraints_immediate(void)
 	(void) cj_sql_run(&set_all_constraints, NULL, NULL);
 }
 
+/*
+ * set_constraints makes a constraint immediate, as the caller.
+ *
+ * SET CONSTRAINTS wants to look the names up, and a caller may be one who cannot see the app's
+ * schema. Only then the tables' owner has to do it.
+ */
+static void
+set_constraints(const CjBinding *binding, Oid schema, const char *name)
+{
+	CjStatement statement = {"set constraints immediate", NULL, SPI_OK_UTILITY};
+	char *text = psprintf("SET CONSTRAINTS %s IMMEDIATE", name);
+	CjIdentity saved;
+
+	if (cj_compat_schema_usage(schema, GetUserId()))
+	{
+		(void) cj_sql_run(&statement, text, NULL);
+		return;
+	}
+	cj_identity_become_owner(&saved, binding->owner, binding->search_path, "UTC");
+	(void) cj_sql_run(&statement, text, NULL);
+	cj_identity_restore(&saved);
+}
+
 /* cj_app_sql_set_constraints_immediate makes the deferrable constraints of a table immediate. */
 void
 cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity)
 {
-	const CjBoundEntity *table = &binding->entities[entity];
-	CjStatement set_constraints = {"set constraints immediate", NULL, SPI_OK_UTILITY};
 	CjParams params = {0};
 	CjRows rows;
-	StringInfoData text;
-	CjIdentity saved;
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(table->relid), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[entity].relid), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->owner), false);
 	rows = cj_sql_run_own(&deferrable_constraints, &params);
-	if (rows.processed > 0)
-	{
-		initStringInfo(&text);
-		for (uint64 row = 0; row < rows.processed; row++)
-			appendStringInfo(&text, "%s%s", row > 0 ? ", " : "SET CONSTRAINTS ",
-							 cj_sql_text(&rows, row, 1));
-		appendStringInfoString(&text, " IMMEDIATE");
-
-		/*
-		 * SET CONSTRAINTS wants to look the names up, and a caller may be one who cannot see the
-		 * app's schema. Only then the tables' owner has to do it.
-		 */
-		if (cj_compat_schema_usage(get_rel_namespace(table->relid), GetUserId()))
-			(void) cj_sql_run(&set_constraints, text.data, NULL);
-		else
-		{
-			cj_identity_become_owner(&saved, table->owner, binding->search_path, "UTC");
-			(void) cj_sql_run(&set_constraints, text.data, NULL);
-			cj_identity_restore(&saved);
-		}
-	}
+	for (uint64 row = 0; row < rows.processed; row++)
+		set_constraints(binding, cj_sql_oid(&rows, row, 2), cj_sql_text(&rows, row, 1));
 	cj_sql_free(&rows);
 }

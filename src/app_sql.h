@@ -7,6 +7,7 @@
  *	{challenges}				the relation
  *	{challenges.id}				a column
  *	{challenges.id=}			the equality operator of the column's type
+ *	{challenges.id~}			COLLATE and the column's collation, where its type has one
  *	{challenges.status:active}	a label of the entity as a literal of the column's type
  *	{challenge_member_stats!}	the view's own definition, in parentheses, where it is a materialized
  *								view whose definition has been asked for; else the relation
@@ -47,7 +48,8 @@ extern char *cj_app_sql_definition(const CjBoundEntity *entity);
 extern void cj_app_sql_set_all_constraints_immediate(void);
 
 /*
- * In a caller's transaction: those of one table (and of its partitions), by name. What the caller has
+ * In a caller's transaction, by name: those of one table (and of its partitions), and those that are
+ * initially deferred on any table of the same owner, which triggers may write to. What the caller has
  * pending on them is checked now, as the caller.
  */
 extern void cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity);

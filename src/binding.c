@@ -18,6 +18,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "lib/stringinfo.h"
@@ -239,6 +240,12 @@ lookup_text(Jsonb *object, const char *key, bool *is_null)
 		*is_null = true;
 		return NULL;
 	}
+	/* bind() stores texts alone, but the table may have been written by hand */
+	if (value.type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the value of \"%s\" in challenge_jobs.binding is not a text", key),
+				 errhint("Bind the entity again with challenge_jobs.bind().")));
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
@@ -446,6 +453,7 @@ resolve_column(const Source *source, Relation rel, int index, CjBoundColumn *col
 	column->number = number;
 	column->type = attr->atttypid;
 	column->typmod = attr->atttypmod;
+	column->collation = attr->attcollation;
 	column->has_default = attr->atthasdef || attr->attidentity != '\0';
 	column->base_type = getBaseTypeAndTypmod(attr->atttypid, &column->typmod);
 	if (!kind_accepts(definition->kind, column->base_type))
@@ -676,6 +684,24 @@ check_owner(CjBinding *binding)
 						 quote_identifier(GetUserNameFromId(binding->owner, false)))));
 }
 
+/* cj_binding_equality returns the qualified name of the equality operator of a type. */
+List *
+cj_binding_equality(Oid type)
+{
+	Oid equality = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(equality));
+	Form_pg_operator form;
+	List *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", equality);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	name = list_make2(makeString(get_namespace_name(form->oprnamespace)),
+					  makeString(pstrdup(NameStr(form->oprname))));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
 /* check_comparable checks that a reference can be compared with the key that it refers to. */
 static void
 check_comparable(const CjBinding *binding, CjEntity from, int from_column, CjEntity to,
@@ -683,15 +709,14 @@ check_comparable(const CjBinding *binding, CjEntity from, int from_column, CjEnt
 {
 	const CjBoundColumn *a = &binding->entities[from].columns[from_column];
 	const CjBoundColumn *b = &binding->entities[to].columns[to_column];
-	Operator operator;
+	Operator found;
 
 	if (!a->present || !b->present || a->base_type == b->base_type)
 		return;
-	operator= oper(NULL, list_make2(makeString(pstrdup("pg_catalog")), makeString(pstrdup("="))),
-				   a->base_type, b->base_type, true, -1);
-	if (operator)
+	found = oper(NULL, cj_binding_equality(a->base_type), a->base_type, b->base_type, true, -1);
+	if (found)
 	{
-		ReleaseSysCache(operator);
+		ReleaseSysCache(found);
 		return;
 	}
 	ereport(ERROR,

@@ -9,6 +9,7 @@
 #define CJ_BINDING_H
 
 #include "access/attnum.h"
+#include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 #include "utils/jsonb.h"
 
@@ -102,6 +103,7 @@ typedef struct CjBoundColumn
 	Oid type;
 	Oid base_type; /* of a domain, else the type itself */
 	int32 typmod;
+	Oid collation; /* or invalid */
 	bool has_default;
 } CjBoundColumn;
 
@@ -142,6 +144,9 @@ extern void cj_binding_bind(const char *entity, const char *relation, Jsonb *col
 
 /* Removes a binding; raises invalid_parameter_value for an unknown entity. */
 extern void cj_binding_unbind(const char *entity);
+
+/* Returns the equality operator of a type's default btree operator class: schema and name. */
+extern List *cj_binding_equality(Oid type);
 
 /* Names, for statements and messages. */
 extern const char *cj_binding_entity_name(CjEntity entity);

@@ -189,6 +189,7 @@ regain_lock(Execution *execution)
 static ErrorData *
 commit_batch(CjRun *run)
 {
+	Execution *execution = (Execution *) run;
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData *error = NULL;
 
@@ -198,7 +199,7 @@ commit_batch(CjRun *run)
 	{
 		ReleaseCurrentSubTransaction();
 		/* SPI_commit keeps its error where we are: not in memory of the transaction */
-		MemoryContextSwitchTo(run->memory);
+		MemoryContextSwitchTo(execution->attempt_memory);
 		next_transaction();
 	}
 	PG_CATCH();
@@ -211,8 +212,9 @@ commit_batch(CjRun *run)
 	}
 	PG_END_TRY();
 	begin_work(caller);
+	MemoryContextReset(execution->attempt_memory);
 	if (error)
-		regain_lock((Execution *) run);
+		regain_lock(execution);
 	CHECK_FOR_INTERRUPTS();
 	return error;
 }
@@ -417,44 +419,66 @@ log_failure(const Execution *execution, ErrorData *error)
 			 error->context ? errcontext("%s", error->context) : 0));
 }
 
+/* lock_for_verb takes the job's lock to the end of the caller's transaction. */
+static void
+lock_for_verb(const Execution *execution)
+{
+	const char *name = execution->start.job;
+
+	/* on a standby a dry run is all there can be, and such locks cannot be taken */
+	if (RecoveryInProgress())
+		return;
+	if (!try_lock(execution, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("job \"%s\" is running in another session", name),
+				 errhint("SELECT * FROM challenge_jobs.job_run WHERE job = '%s' AND status = "
+						 "'running';",
+						 name)));
+	/* a dry run has learned what it wanted to know, and must not keep the job from running */
+	if (execution->run.dry_run)
+		(void) LockRelease(&execution->lock_tag, ExclusiveLock, false);
+}
+
+/* run_verb does everything that a verb does; whatever it raises is a failure of the run. */
+static void
+run_verb(Execution *execution)
+{
+	CjRun *run = &execution->run;
+	const CjJob *job = run->job;
+
+	check_not_nested(job);
+	check_as_of(job, run->as_of, run->dry_run);
+	if (!run->dry_run)
+		PreventCommandIfReadOnly(job->definition.name);
+	load_config(run, NULL);
+	check_enabled(run);
+	lock_for_verb(execution);
+
+	running_job = job;
+	arm_max_runtime(run->config->max_runtime_ms);
+	if (!XactReadOnly && !run->dry_run)
+		(void) cj_run_log_close_crashed(job->definition.name);
+	run_in_transaction(execution);
+}
+
 /* cj_runner_run_verb runs a job in the caller's transaction. */
 void
 cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Execution *execution;
-	CjRun *run;
+	const CjJob *outer_job = running_job;
+	Execution *execution = create_execution(job, "verb", as_of, dry_run, false);
+	CjRun *run = &execution->run;
 	ErrorContextCallback context;
 
-	check_not_nested(job);
-	check_as_of(job, as_of, dry_run);
-	if (!dry_run)
-		PreventCommandIfReadOnly(job->definition.name);
-
-	execution = create_execution(job, "verb", as_of, dry_run, false);
-	run = &execution->run;
 	context.callback = add_run_context;
 	context.arg = execution;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
-
-	load_config(run, NULL);
-	check_enabled(run);
-	/* on a standby a dry run is all there can be, and such locks cannot be taken */
-	if (!RecoveryInProgress() && !try_lock(execution, false))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("job \"%s\" is running in another session", job->definition.name),
-				 errhint("SELECT * FROM challenge_jobs.job_run WHERE job = '%s' AND status = 'running';",
-						 job->definition.name)));
-
-	running_job = job;
-	arm_max_runtime(run->config->max_runtime_ms);
 	PG_TRY();
 	{
-		if (!XactReadOnly)
-			(void) cj_run_log_close_crashed(job->definition.name);
-		run_in_transaction(execution);
+		run_verb(execution);
 	}
 	PG_CATCH();
 	{
@@ -463,15 +487,18 @@ cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *res
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		explain_cancellation(run, error);
-		disarm_max_runtime();
-		running_job = NULL;
+		if (outer_job == NULL)
+		{
+			explain_cancellation(run, error);
+			disarm_max_runtime();
+		}
+		running_job = outer_job;
 		error_context_stack = context.previous;
 		log_failure(execution, error);
 		ReThrowError(error);
 	}
 	PG_END_TRY();
-	running_job = NULL;
+	running_job = outer_job;
 	error_context_stack = context.previous;
 
 	for (int i = 0; job->figures[i]; i++)

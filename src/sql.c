@@ -211,12 +211,15 @@ cj_sql_column(const CjRows *rows, int column, Oid type)
 Datum
 cj_sql_array(Datum *values, int count, Oid type)
 {
+	Datum *copy = palloc(sizeof(Datum) * Max(count, 1));
 	int16 length;
 	bool by_value;
 	char alignment;
 
+	/* construct_array puts what it has detoasted into the list that it is given */
+	memcpy(copy, values, sizeof(Datum) * count);
 	get_typlenbyvalalign(type, &length, &by_value, &alignment);
-	return PointerGetDatum(construct_array(values, count, type, length, by_value, alignment));
+	return PointerGetDatum(construct_array(copy, count, type, length, by_value, alignment));
 }
 
 /* cj_sql_param_array adds a parameter of an array type. */

@@ -3,21 +3,18 @@
  *		The job auto_complete_challenges: decide the challenges whose end date has passed, and tell
  *		their members.
  *
- * What is due is read once, at the beginning, into a tuplestore (which goes to disk when it is
- * large): keys only. Then, batch by batch:
+ * In two steps. First the verdicts: what is due is read into a list (a tuplestore, which goes to disk
+ * when it is large; keys only), and the average completion rate of each is compared with the
+ * threshold, in chunks of keys, before anything is changed: the statistics may be a view over active
+ * challenges, or one in which challenges are compared. Then, batch by batch:
  *
  *	claim		lock those that are still active and due, passing over what others have locked
- *	decide		average completion rate of each against the threshold
  *	update		to completed or failed, testing the active status once more
  *	tell		one notification for every member row of what was updated
  *
- * The order matters. Verdicts come before the update, as the statistics may be a view over active
- * challenges alone. The test in the update, not the lock, is what makes it exactly once: it also
- * holds where rows cannot be locked (distributed tables). Status and notifications are of one
- * subtransaction: a challenge is never decided without its members being told.
- *
- * Where the statistics cannot be computed for a few challenges at the price of a few, the verdicts
- * are computed with the list of what is due, once, and are read from there (see choose_source).
+ * The test in the update, not the lock, is what makes it exactly once: it also holds where rows cannot
+ * be locked (distributed tables). Status and notifications are of one subtransaction: a challenge is
+ * never decided without its members being told.
  */
 #include "postgres.h"
 
@@ -69,8 +66,11 @@ enum
 
 static const char *const figures[] = {"completed", "failed", "notified", NULL};
 
-/* How much dearer batches have to be, all together, for the verdicts to be computed at once. */
-#define DECISIVE_RATIO 3
+/* How many challenges are judged by one statement. */
+#define CHUNK_SIZE 10000
+
+/* How much dearer chunks have to be, all together, for all challenges to be judged at once. */
+#define DECISIVE_RATIO 2
 
 /* ---- statements; $1 is the list of keys, $2 the bound of end_date, where they have them ---- */
 
@@ -83,9 +83,9 @@ static const CjStatement find_due = {
 	"   AND c.{challenges.id} IS NOT NULL",
 	SPI_OK_SELECT};
 
-/* As find_due, with the verdicts. An average of NaN is no success. */
-static const CjStatement find_due_with_verdicts = {
-	"find due challenges with their verdicts",
+/* As find_due and judge in one. */
+static const CjStatement find_due_and_judge = {
+	"find due challenges and judge them",
 	"SELECT c.{challenges.id}, COALESCE(v.completed, false)\n"
 	"  FROM {challenges} c\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
@@ -94,12 +94,8 @@ static const CjStatement find_due_with_verdicts = {
 	"                AND pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
 	"                        OPERATOR(pg_catalog.<) 'NaN' AS completed\n"
 	"               FROM {challenge_member_stats!} s\n"
-	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
-	"                    ANY (SELECT d.{challenges.id}\n"
-	"                           FROM {challenges} d\n"
-	"                          WHERE d.{challenges.status} {challenges.status=} {challenges.status:active}\n"
-	"                            AND d.{challenges.end_date} OPERATOR(pg_catalog.<) $1)\n"
-	"              GROUP BY 1) v ON v.id {challenges.id=} c.{challenges.id}\n"
+	"              GROUP BY 1) v\n"
+	"    ON v.id {challenge_member_stats.challenge_id=} c.{challenges.id}{challenges.id~}\n"
 	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1\n"
 	"   AND c.{challenges.id} IS NOT NULL",
@@ -126,16 +122,20 @@ static const CjStatement count_unclaimed = {
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2",
 	SPI_OK_SELECT};
 
-static const CjStatement decide = {
-	"decide by the average completion rate",
-	"SELECT s.{challenge_member_stats.challenge_id}\n"
-	"  FROM {challenge_member_stats!} s\n"
-	" WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=} ANY ($1)\n"
-	" GROUP BY s.{challenge_member_stats.challenge_id}\n"
-	"HAVING pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
-	"           OPERATOR(pg_catalog.>=) $2\n"
-	"   AND pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
-	"           OPERATOR(pg_catalog.<) 'NaN'",
+/* $2: the threshold. An average of NaN is no success. */
+static const CjStatement judge = {
+	"judge by the average completion rate",
+	"SELECT k.id, COALESCE(v.completed, false)\n"
+	"  FROM unnest($1) AS k(id)\n"
+	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
+	"                    pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
+	"                        OPERATOR(pg_catalog.>=) $2\n"
+	"                AND pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
+	"                        OPERATOR(pg_catalog.<) 'NaN' AS completed\n"
+	"               FROM {challenge_member_stats!} s\n"
+	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
+	"                    ANY ($1)\n"
+	"              GROUP BY 1) v ON v.id {challenge_member_stats.challenge_id=} k.id",
 	SPI_OK_SELECT};
 
 /* $3: the keys of those that pass */
@@ -202,14 +202,15 @@ typedef struct State
 	char *time_zone;
 	int batch_size;
 
-	/* what is due: keys, and verdicts if they were computed at the beginning */
-	Tuplestorestate *due;
-	TupleTableSlot *slot;
-	int64 due_count;
+	/* what is due: keys; then keys and verdicts (each with the slot that it is read through) */
 	Oid key_type;
-	bool has_verdicts;
+	int64 due_count;
+	Tuplestorestate *due;
+	TupleTableSlot *due_slot;
+	Tuplestorestate *judged;
+	TupleTableSlot *judged_slot;
 
-	/* the batch at hand, in `batch_memory` */
+	/* the chunk or batch at hand, in `batch_memory` */
 	MemoryContext batch_memory;
 	int count;
 	Datum *keys;
@@ -285,9 +286,12 @@ set_bound(Scope *scope, TimestampTz as_of, const char *time_zone)
 	}
 }
 
-/* open_scope resolves the tables in this transaction and becomes their owner. */
+/*
+ * open_scope resolves the tables in this transaction and becomes their owner, to judge or to write
+ * and tell.
+ */
 static void
-open_scope(CjRun *run, State *state, Scope *scope)
+open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
 {
 	CjUsage items[CJ_ENTITY_COUNT];
 	int count = usage(run->config, run->dry_run, items);
@@ -300,14 +304,16 @@ open_scope(CjRun *run, State *state, Scope *scope)
 	created_at->present &= !created_at->has_default;
 
 	scope->definition = NULL;
-	if (state->live && !state->has_verdicts)
+	if (state->live && to_judge)
 		scope->definition =
 			cj_app_sql_definition(&scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS]);
 	set_bound(scope, run->as_of, state->time_zone);
 
-	if (run->own_transactions)
+	if (to_judge || run->dry_run)
+		; /* nothing is written */
+	else if (run->own_transactions)
 		cj_app_sql_set_all_constraints_immediate();
-	else if (!run->dry_run)
+	else
 	{
 		cj_app_sql_set_constraints_immediate(scope->binding, CJ_CHALLENGES);
 		if (state->notify)
@@ -335,53 +341,46 @@ key_params(const Scope *scope, Oid key_type, Datum keys)
 	return params;
 }
 
-/* stats_key_type returns the type of the keys of challenges in the statistics. */
-static Oid
-stats_key_type(const Scope *scope)
-{
-	return scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS]
-		.columns[CJ_STATS_CHALLENGE_ID]
-		.base_type;
-}
+/* ---- lists of challenges ---- */
 
-/* ---- what is due ---- */
-
-/* read_due runs a query for what is due into the tuplestore. */
+/* create_list makes a list of keys, or of keys and verdicts, that outlives transactions. */
 static void
-read_due(CjRun *run, State *state, const Scope *scope, const CjStatement *statement)
+create_list(CjRun *run, const Scope *scope, bool with_verdicts, Tuplestorestate **list,
+			TupleTableSlot **slot)
 {
 	const CjBoundColumn *id = &scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID];
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	DestReceiver *dest = CreateTuplestoreDestReceiver();
-	TupleDesc desc = CreateTemplateTupleDesc(state->has_verdicts ? 2 : 1);
-	CjParams params = {0};
+	TupleDesc desc = CreateTemplateTupleDesc(with_verdicts ? 2 : 1);
 
-	TupleDescInitEntry(desc, 1, "id", id->type, -1, 0);
-	if (state->has_verdicts)
+	TupleDescInitEntry(desc, 1, "id", id->base_type, -1, 0);
+	if (with_verdicts)
 		TupleDescInitEntry(desc, 2, "completed", BOOLOID, -1, 0);
-
-	if (state->due)
-		tuplestore_clear(state->due);
-	else
-		state->due = tuplestore_begin_heap(false, true, work_mem);
-	state->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	state->key_type = id->base_type;
+	*list = tuplestore_begin_heap(false, true, work_mem);
+	*slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContextSwitchTo(caller);
-
-	cj_sql_param(&params, scope->bound_type, scope->bound, false);
-	if (state->has_verdicts)
-		cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
-	SetTuplestoreDestReceiverParams(dest, state->due, run->memory, true, NULL, NULL);
-	state->due_count =
-		cj_sql_run_into(statement, cj_app_sql_expand(statement, scope->binding, scope->definition),
-						&params, dest);
-	dest->rDestroy(dest);
 }
 
-/* read_batch takes the next batch of keys out of the tuplestore; false if there are no more. */
-static bool
-read_batch(State *state)
+/* fill_list runs a statement whose rows are the list; returns their number. */
+static int64
+fill_list(CjRun *run, const Scope *scope, const CjStatement *statement, CjParams *params,
+		  Tuplestorestate *list)
 {
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	int64 count;
+
+	SetTuplestoreDestReceiverParams(dest, list, run->memory, true, NULL, NULL);
+	count =
+		cj_sql_run_into(statement, cj_app_sql_expand(statement, scope->binding, scope->definition),
+						params, dest);
+	dest->rDestroy(dest);
+	return count;
+}
+
+/* read_list takes the next challenges from a list; false if there are no more. */
+static bool
+read_list(State *state, Tuplestorestate *list, TupleTableSlot *slot, int size)
+{
+	bool with_verdicts = slot->tts_tupleDescriptor->natts > 1;
 	MemoryContext caller;
 	int16 length;
 	bool by_value;
@@ -389,112 +388,156 @@ read_batch(State *state)
 
 	MemoryContextReset(state->batch_memory);
 	caller = MemoryContextSwitchTo(state->batch_memory);
-	state->keys = palloc(sizeof(Datum) * state->batch_size);
-	state->verdicts = palloc0(sizeof(bool) * state->batch_size);
+	state->keys = palloc(sizeof(Datum) * size);
+	state->verdicts = palloc0(sizeof(bool) * size);
 	get_typlenbyval(state->key_type, &length, &by_value);
-	for (state->count = 0; state->count < state->batch_size; state->count++)
+	for (state->count = 0; state->count < size; state->count++)
 	{
-		if (!tuplestore_gettupleslot(state->due, true, false, state->slot))
+		if (!tuplestore_gettupleslot(list, true, false, slot))
 			break;
-		state->keys[state->count] =
-			datumCopy(slot_getattr(state->slot, 1, &isnull), by_value, length);
-		if (state->has_verdicts)
-			state->verdicts[state->count] = DatumGetBool(slot_getattr(state->slot, 2, &isnull));
+		state->keys[state->count] = datumCopy(slot_getattr(slot, 1, &isnull), by_value, length);
+		if (with_verdicts)
+			state->verdicts[state->count] = DatumGetBool(slot_getattr(slot, 2, &isnull));
 	}
 	/* a tuple that was read from disk is the slot's, and lives in batch_memory */
-	ExecClearTuple(state->slot);
+	ExecClearTuple(slot);
 	MemoryContextSwitchTo(caller);
 	return state->count > 0;
 }
 
-/*
- * choose_source tells whether to compute all verdicts at the beginning.
- *
- * Batch by batch they are as fresh as can be, and only what is due is looked at. But each batch costs
- * as much as all together where the restriction to its keys does not reach the base tables (a window
- * or an aggregate over all challenges, no index on challenge_id). The planner tells the two apart by
- * an order of magnitude; small differences are not to be trusted, since it does not know that what
- * one batch has read is in memory for the next.
- */
-static bool
-choose_source(State *state, const Scope *scope)
+/* describe names a challenge by its key. */
+static char *
+describe(CjRun *run, int item, void *arg)
 {
-	int64 batches = (state->due_count + state->batch_size - 1) / state->batch_size;
-	CjParams batch_params = {0};
-	CjParams all_params = {0};
-	double batch_cost;
-	double all_cost;
+	State *state = arg;
+	Oid output;
+	bool is_varlena;
 
-	if (batches < 2)
-		return false;
-
-	(void) read_batch(state);
-	tuplestore_rescan(state->due);
-	cj_sql_param_array(&batch_params, state->key_type,
-					   cj_sql_array(state->keys, state->count, state->key_type));
-	cj_sql_param(&batch_params, NUMERICOID, NumericGetDatum(state->threshold), false);
-	batch_cost =
-		cj_sql_estimate(&decide, cj_app_sql_expand(&decide, scope->binding, scope->definition),
-						&batch_params);
-	cj_sql_param(&all_params, scope->bound_type, scope->bound, false);
-	cj_sql_param(&all_params, NUMERICOID, NumericGetDatum(state->threshold), false);
-	all_cost = cj_sql_estimate(&find_due_with_verdicts,
-							   cj_app_sql_expand(&find_due_with_verdicts, scope->binding,
-												 scope->definition),
-							   &all_params);
-	elog(DEBUG1, "challenge_jobs: verdicts of %lld batches cost %.0f each, of all at once %.0f",
-		 (long long) batches, batch_cost, all_cost);
-	return batches * batch_cost > DECISIVE_RATIO * all_cost;
+	getTypeOutputInfo(state->key_type, &output, &is_varlena);
+	return psprintf("challenge %s", OidOutputFunctionCall(output, state->keys[item]));
 }
 
-/* prepare reads what is due; the work of an attempt. */
+/* ---- verdicts ---- */
+
+/* judge_params makes the parameters of judge for some of the keys at hand. */
+static CjParams
+judge_params(const State *state, int from, int to)
+{
+	CjParams params = {0};
+
+	cj_sql_param_array(&params, state->key_type,
+					   cj_sql_array(state->keys + from, to - from, state->key_type));
+	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	return params;
+}
+
+/*
+ * is_dear tells whether to judge all challenges at once rather than in chunks.
+ *
+ * In chunks only what is due is looked at. But each chunk costs as much as all together where the
+ * restriction to its keys does not reach the base tables (a window or an aggregate over all
+ * challenges, no index on challenge_id). The planner tells the two apart; small differences are not to
+ * be trusted, since it does not know that what one chunk has read is in memory for the next.
+ */
+static bool
+is_dear(State *state, const Scope *scope, CjParams *at_once_params)
+{
+	int64 chunks = (state->due_count + CHUNK_SIZE - 1) / CHUNK_SIZE;
+	CjParams chunk_params;
+	double chunk_cost;
+	double at_once_cost;
+
+	if (chunks <= DECISIVE_RATIO)
+		return false;
+
+	(void) read_list(state, state->due, state->due_slot, CHUNK_SIZE);
+	tuplestore_rescan(state->due);
+	chunk_params = judge_params(state, 0, state->count);
+	chunk_cost =
+		cj_sql_estimate(&judge, cj_app_sql_expand(&judge, scope->binding, scope->definition),
+						&chunk_params);
+	at_once_cost =
+		cj_sql_estimate(&find_due_and_judge,
+						cj_app_sql_expand(&find_due_and_judge, scope->binding, scope->definition),
+						at_once_params);
+	elog(DEBUG1,
+		 "challenge_jobs: to judge " INT64_FORMAT " chunks costs %.0f each, all at once %.0f",
+		 chunks, chunk_cost, at_once_cost);
+	return chunks * chunk_cost > DECISIVE_RATIO * at_once_cost;
+}
+
+/* prepare reads what is due, and judges all of it where chunks are dear; the work of an attempt. */
 static void
 prepare(CjRun *run, void *arg)
 {
 	State *state = arg;
 	Scope scope;
+	CjParams params = {0};
 
-	open_scope(run, state, &scope);
-	read_due(run, state, &scope, &find_due);
-	if (choose_source(state, &scope))
+	open_scope(run, state, &scope, true);
+	state->key_type = scope.binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID].base_type;
+	create_list(run, &scope, false, &state->due, &state->due_slot);
+	create_list(run, &scope, true, &state->judged, &state->judged_slot);
+
+	cj_sql_param(&params, scope.bound_type, scope.bound, false);
+	state->due_count = fill_list(run, &scope, &find_due, &params, state->due);
+	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	if (is_dear(state, &scope, &params))
 	{
-		state->has_verdicts = true;
-		read_due(run, state, &scope, &find_due_with_verdicts);
+		tuplestore_clear(state->due);
+		(void) fill_list(run, &scope, &find_due_and_judge, &params, state->judged);
 	}
 	cj_identity_restore(&scope.identity);
 }
 
+/* judge_range judges a range of the chunk, in a subtransaction. */
+static void
+judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+	Scope scope;
+	CjParams params;
+	CjRows rows;
+	Datum values[2];
+	bool nulls[2];
+
+	open_scope(run, state, &scope, true);
+	*opened = true;
+	params = judge_params(state, from, to);
+	rows = cj_app_sql_run(&judge, scope.binding, scope.definition, &params);
+	cj_identity_restore(&scope.identity);
+
+	/* only now, when nothing can fail any more: the list knows no rollback */
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		values[0] = cj_sql_datum(&rows, row, 1, &nulls[0]);
+		values[1] = cj_sql_datum(&rows, row, 2, &nulls[1]);
+		tuplestore_putvalues(state->judged, state->judged_slot->tts_tupleDescriptor, values, nulls);
+	}
+	cj_sql_free(&rows);
+}
+
+/* judged has nothing to add up. */
+static void
+judged(CjRun *run, int from, int to, void *arg)
+{
+}
+
 /* ---- a range of a batch ---- */
 
-/* get_completed returns the keys of those that pass, out of a list of keys, and their type. */
+/* completed_keys returns the keys of a range that are to be completed. */
 static Datum
-get_completed(State *state, const Scope *scope, int from, int to, Datum claimed, Oid *type)
+completed_keys(const State *state, int from, int to, int *count)
 {
-	CjParams params = {0};
-	CjRows rows;
-	Datum completed;
+	Datum *keys = palloc(sizeof(Datum) * (to - from));
 
-	if (state->has_verdicts)
+	*count = 0;
+	for (int i = from; i < to; i++)
 	{
-		Datum *keys = palloc(sizeof(Datum) * (to - from));
-		int count = 0;
-
-		for (int i = from; i < to; i++)
-		{
-			if (state->verdicts[i])
-				keys[count++] = state->keys[i];
-		}
-		*type = state->key_type;
-		return cj_sql_array(keys, count, *type);
+		if (state->verdicts[i])
+			keys[(*count)++] = state->keys[i];
 	}
-
-	cj_sql_param_array(&params, state->key_type, claimed);
-	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
-	rows = run_app_sql(scope, &decide, &params);
-	*type = stats_key_type(scope);
-	completed = cj_sql_column(&rows, 1, *type);
-	cj_sql_free(&rows);
-	return completed;
+	return cj_sql_array(keys, *count, state->key_type);
 }
 
 /* can_lock_rows tells whether rows can be locked one by one: not on distributed tables. */
@@ -579,19 +622,18 @@ tell_members(const State *state, const Scope *scope, const News *news)
 	return rows.processed;
 }
 
-/* decide_and_tell does the work on a list of claimed keys. */
+/* write_and_tell carries the verdicts out on a list of claimed keys. */
 static void
-decide_and_tell(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed)
+write_and_tell(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed)
 {
 	CjParams params = key_params(scope, state->key_type, claimed);
 	News news = {0};
-	Oid completed_type;
-	Datum completed = get_completed(state, scope, from, to, claimed, &completed_type);
+	int count;
 	CjRows completed_rows;
 	CjRows failed_rows;
 	uint64 updated;
 
-	cj_sql_param_array(&params, completed_type, completed);
+	cj_sql_param_array(&params, state->key_type, completed_keys(state, from, to, &count));
 	completed_rows = run_app_sql(scope, &complete, &params);
 	failed_rows = run_app_sql(scope, &fail, &params);
 	state->figures[COMPLETED] = completed_rows.processed;
@@ -614,18 +656,17 @@ decide_and_tell(CjRun *run, State *state, const Scope *scope, int from, int to, 
 	cj_sql_free(&failed_rows);
 }
 
-/* count_only computes the figures that decide_and_tell would give. */
+/* count_only computes the figures that write_and_tell would give. */
 static void
 count_only(State *state, const Scope *scope, int from, int to, Datum keys)
 {
 	CjParams params = {0};
-	Oid type;
-	Datum completed = get_completed(state, scope, from, to, keys, &type);
 	CjRows rows;
+	int completed;
 
-	state->figures[COMPLETED] = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(completed)),
-											   ARR_DIMS(DatumGetArrayTypeP(completed)));
-	state->figures[FAILED] = (to - from) - state->figures[COMPLETED];
+	(void) completed_keys(state, from, to, &completed);
+	state->figures[COMPLETED] = completed;
+	state->figures[FAILED] = (to - from) - completed;
 	if (state->notify)
 	{
 		cj_sql_param_array(&params, state->key_type, keys);
@@ -635,9 +676,9 @@ count_only(State *state, const Scope *scope, int from, int to, Datum keys)
 	}
 }
 
-/* work does a range of the batch, in a subtransaction. */
+/* carry_out carries the verdicts of a range of the batch out, in a subtransaction. */
 static void
-work(CjRun *run, int from, int to, bool *opened, void *arg)
+carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	State *state = arg;
 	Scope scope;
@@ -645,20 +686,20 @@ work(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	memset(state->figures, 0, sizeof(state->figures));
 	state->left_over = 0;
-	open_scope(run, state, &scope);
+	open_scope(run, state, &scope, false);
 	*opened = true;
 
 	keys = cj_sql_array(state->keys + from, to - from, state->key_type);
 	if (run->dry_run)
 		count_only(state, &scope, from, to, keys);
 	else
-		decide_and_tell(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from));
+		write_and_tell(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from));
 	cj_identity_restore(&scope.identity);
 }
 
-/* done adds up what a range has done. */
+/* carried_out adds up what a range has done. */
 static void
-done(CjRun *run, int from, int to, void *arg)
+carried_out(CjRun *run, int from, int to, void *arg)
 {
 	State *state = arg;
 
@@ -670,16 +711,16 @@ done(CjRun *run, int from, int to, void *arg)
 	run->left_over += state->left_over;
 }
 
-/* describe names a challenge by its key. */
-static char *
-describe(CjRun *run, int item, void *arg)
+/* process works through a list of challenges in batches. */
+static void
+process(CjRun *run, State *state, Tuplestorestate *list, TupleTableSlot *slot, int size,
+		CjBatch *batch)
 {
-	State *state = arg;
-	Oid output;
-	bool is_varlena;
-
-	getTypeOutputInfo(state->key_type, &output, &is_varlena);
-	return psprintf("challenge %s", OidOutputFunctionCall(output, state->keys[item]));
+	while (read_list(state, list, slot, size))
+	{
+		batch->count = state->count;
+		cj_batch_process(run, batch);
+	}
 }
 
 /* run_job decides all that is due. */
@@ -688,7 +729,8 @@ run_job(CjRun *run)
 {
 	Jsonb *values = run->config->settings;
 	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
-	CjBatch batch = {0, work, done, describe, state};
+	CjBatch chunk = {0, judge_range, judged, describe, state};
+	CjBatch batch = {0, carry_out, carried_out, describe, state};
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
 	ErrorData *error;
 
@@ -708,17 +750,16 @@ run_job(CjRun *run)
 			error = run->commit_batch(run);
 		if (error)
 			ReThrowError(error);
-		while (read_batch(state))
-		{
-			batch.count = state->count;
-			cj_batch_process(run, &batch);
-		}
+		process(run, state, state->due, state->due_slot, CHUNK_SIZE, &chunk);
+		process(run, state, state->judged, state->judged_slot, state->batch_size, &batch);
 	}
 	PG_FINALLY();
 	{
-		/* its file would outlive the transaction */
+		/* their files would outlive the transaction */
 		if (state->due)
 			tuplestore_end(state->due);
+		if (state->judged)
+			tuplestore_end(state->judged);
 	}
 	PG_END_TRY();
 }

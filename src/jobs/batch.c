@@ -95,7 +95,7 @@ note_failure(CjRun *run, const CjBatch *batch, int item, ErrorData *error)
 
 /* process_range does a range of items, dividing it where it fails. */
 static void
-process_range(CjRun *run, const CjBatch *batch, int from, int to, int *lock_timeouts)
+process_range(CjRun *run, const CjBatch *batch, int from, int to)
 {
 	Range range = {batch, from, to, false};
 	ErrorData *error;
@@ -108,13 +108,13 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to, int *lock_time
 	if (error == NULL)
 	{
 		batch->done(run, from, to, batch->arg);
-		*lock_timeouts = 0;
+		run->lock_timeouts = 0;
 		return;
 	}
 
 	if (!range.opened || ends_run(error))
 		ReThrowError(error);
-	if (is_lock_conflict(error) && ++*lock_timeouts >= MAX_LOCK_TIMEOUTS)
+	if (is_lock_conflict(error) && ++run->lock_timeouts >= MAX_LOCK_TIMEOUTS)
 		ReThrowError(error);
 
 	if (to - from == 1)
@@ -131,15 +131,13 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to, int *lock_time
 
 	FreeErrorData(error);
 	for (int start = from; start < to; start += part)
-		process_range(run, batch, start, Min(start + part, to), lock_timeouts);
+		process_range(run, batch, start, Min(start + part, to));
 }
 
 /* cj_batch_process does all items of a batch. */
 void
 cj_batch_process(CjRun *run, const CjBatch *batch)
 {
-	int lock_timeouts = 0;
-
 	if (batch->count > 0)
-		process_range(run, batch, 0, batch->count, &lock_timeouts);
+		process_range(run, batch, 0, batch->count);
 }

@@ -41,6 +41,7 @@ struct CjRun
 	int64 figures[CJ_MAX_FIGURES]; /* as named by the job */
 	int64 rows_affected;
 	int64 left_over;         /* locked by others, or in someone else's way */
+	int lock_timeouts;       /* in a row, since something was done */
 	int64 failures;          /* items that failed by themselves */
 	ErrorData *first_error;  /* of those, in `memory` */
 	StringInfo failed_items; /* the first of them, as readable text, in `memory` */
