@@ -40,7 +40,8 @@ BEGIN
 
     RAISE EXCEPTION USING
         errcode = 'duplicate_function',
-        message = pg_catalog.format('schema %s already has a function with the name of a verb of challenge_jobs', home),
+        message = pg_catalog.format('schema "%s" already has a function with the name of a verb of challenge_jobs',
+                                    (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = home)),
         detail  = 'Side by side with the verb every existing call would be ambiguous.',
         hint    = pg_catalog.format('Drop what the extension replaces, then create the extension again: %s', drops);
 END

@@ -15,14 +15,18 @@
 #include "funcapi.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "binding.h"
 #include "doctor.h"
+#include "identity.h"
 #include "jobs/catalogue.h"
 #include "pg_cron.h"
 #include "registry.h"
 #include "runner.h"
+
+#define BIND_EXAMPLE "SELECT challenge_jobs.bind('challenges', 'public.challenges');"
 
 /* Declares an SQL-callable function; before 16, PG_FUNCTION_INFO_V1 does not export it. */
 #define CJ_FUNCTION(name)                            \
@@ -42,14 +46,15 @@ CJ_FUNCTION(cj_api_doctor);
 
 /* ---- arguments and results ---- */
 
-/* require_arg raises an error if an argument is null. */
+/* require_arg raises an error if an argument is null; `hint` says what could be typed. */
 static void
-require_arg(FunctionCallInfo fcinfo, int n, const char *name)
+require_arg(FunctionCallInfo fcinfo, int n, const char *name, const char *hint)
 {
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+				 errmsg("%s must not be null", name),
+				 errhint("%s", hint)));
 }
 
 /* get_text_arg returns a text argument, or NULL. */
@@ -63,7 +68,7 @@ get_text_arg(FunctionCallInfo fcinfo, int n)
 static const CjJob *
 find_job(FunctionCallInfo fcinfo, int n)
 {
-	require_arg(fcinfo, n, "job");
+	require_arg(fcinfo, n, "job", "SELECT job FROM challenge_jobs.job;");
 	return cj_catalogue_find(get_text_arg(fcinfo, n));
 }
 
@@ -111,8 +116,8 @@ run_verb(FunctionCallInfo fcinfo, const char *name)
 	bool nulls[CJ_MAX_FIGURES] = {0};
 	TupleDesc desc;
 
-	require_arg(fcinfo, 0, "as_of");
-	require_arg(fcinfo, 1, "dry_run");
+	require_arg(fcinfo, 0, "as_of", "Leave it out for now().");
+	require_arg(fcinfo, 1, "dry_run", "Leave it out for false.");
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
@@ -139,16 +144,18 @@ Datum
 cj_api_run(PG_FUNCTION_ARGS)
 {
 	const CjJob *job = find_job(fcinfo, 0);
-	const char *name = job->definition.name;
 
-	require_arg(fcinfo, 1, "triggered_by");
+	require_arg(fcinfo, 1, "triggered_by", "Leave it out for 'manual'.");
 	if (!IsA(fcinfo->context, CallContext) || castNode(CallContext, fcinfo->context)->atomic ||
 		IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("challenge_jobs.run() cannot run inside a transaction block"),
 				 errdetail("It commits after every batch."),
-				 errhint("To run the job in this transaction: SELECT * FROM %s();", name)));
+				 errhint("To run the job in this transaction: SELECT * FROM %s();",
+						 quote_qualified_identifier(
+							 get_namespace_name(cj_identity_extension().schema),
+							 job->definition.name))));
 
 	connect_spi(SPI_OPT_NONATOMIC);
 	cj_runner_run_procedure(job, get_text_arg(fcinfo, 1));
@@ -162,8 +169,8 @@ cj_api_run(PG_FUNCTION_ARGS)
 Datum
 cj_api_bind(PG_FUNCTION_ARGS)
 {
-	require_arg(fcinfo, 0, "entity");
-	require_arg(fcinfo, 1, "relation");
+	require_arg(fcinfo, 0, "entity", BIND_EXAMPLE);
+	require_arg(fcinfo, 1, "relation", BIND_EXAMPLE);
 	connect_spi(0);
 	cj_binding_bind(get_text_arg(fcinfo, 0), get_text_arg(fcinfo, 1),
 					PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
@@ -176,7 +183,7 @@ cj_api_bind(PG_FUNCTION_ARGS)
 Datum
 cj_api_unbind(PG_FUNCTION_ARGS)
 {
-	require_arg(fcinfo, 0, "entity");
+	require_arg(fcinfo, 0, "entity", BIND_EXAMPLE);
 	connect_spi(0);
 	cj_binding_unbind(get_text_arg(fcinfo, 0));
 	finish_spi();

@@ -24,6 +24,19 @@ static const CjStatement view_definition = {
 	"read the definition of a view", "SELECT pg_catalog.rtrim(pg_catalog.pg_get_viewdef($1), ';')",
 	SPI_OK_SELECT};
 
+static const CjStatement operator_schemas = {
+	"find the schemas of a view's operators",
+	"SELECT COALESCE(pg_catalog.string_agg(DISTINCT ', ' || pg_catalog.quote_ident(n.nspname), ''), '')"
+	"  FROM pg_catalog.pg_rewrite r"
+	"  JOIN pg_catalog.pg_depend d ON d.objid = r.oid"
+	"  JOIN pg_catalog.pg_operator o ON o.oid = d.refobjid"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace"
+	" WHERE r.ev_class = $1"
+	"   AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+	"   AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass"
+	"   AND n.nspname <> 'pg_catalog'",
+	SPI_OK_SELECT};
+
 /* Those of the table itself, and what its triggers may run into: what the same owner has deferred. */
 static const CjStatement deferrable_constraints = {
 	"find deferrable constraints",
@@ -186,23 +199,32 @@ cj_app_sql_run(const CjStatement *statement, const CjBinding *binding, const cha
 	return rows;
 }
 
-/* cj_app_sql_definition returns the definition of a materialized view, or NULL. */
-char *
-cj_app_sql_definition(const CjBoundEntity *entity)
+/* read_text runs a statement about a relation that returns one text. */
+static char *
+read_text(const CjStatement *statement, Oid relid)
 {
 	CjParams params = {0};
 	CjRows rows;
-	char *definition;
+	char *text;
 
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(relid), false);
+	rows = cj_sql_run_own(statement, &params);
+	text = cj_sql_text(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return text;
+}
+
+/* cj_app_sql_definition returns the definition of a materialized view, or NULL. */
+char *
+cj_app_sql_definition(const CjBoundEntity *entity, char **schemas)
+{
+	*schemas = pstrdup("");
 	if (entity->relkind != RELKIND_MATVIEW)
 		return NULL;
 
-	/* with pg_catalog alone in the search_path, every other name comes out qualified */
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	rows = cj_sql_run_own(&view_definition, &params);
-	definition = psprintf("(%s)", cj_sql_text(&rows, 0, 1));
-	cj_sql_free(&rows);
-	return definition;
+	/* with pg_catalog alone in the search_path, every name that can be qualified comes out so */
+	*schemas = read_text(&operator_schemas, entity->relid);
+	return psprintf("(%s)", read_text(&view_definition, entity->relid));
 }
 
 /* cj_app_sql_set_all_constraints_immediate makes all deferrable constraints immediate. */

@@ -34,9 +34,11 @@ extern CjRows cj_app_sql_run(const CjStatement *statement, const CjBinding *bind
 
 /*
  * Returns the definition of a materialized view, in parentheses and with every name qualified, or
- * NULL if the relation is something else. Runs a query as the owner of the extension.
+ * NULL if the relation is something else. Some operators cannot be qualified in SQL (that of JOIN …
+ * USING, or of NULLIF): *schemas becomes what has to be added to the search_path for them to be found,
+ * beginning with a comma, or an empty text. Runs queries as the owner of the extension.
  */
-extern char *cj_app_sql_definition(const CjBoundEntity *entity);
+extern char *cj_app_sql_definition(const CjBoundEntity *entity, char **schemas);
 
 /*
  * Make deferrable constraints immediate for this transaction, so that no check or trigger of what is

@@ -381,9 +381,27 @@ qualified_name(Relation rel)
 									  RelationGetRelationName(rel));
 }
 
-/* suggest_column returns the only column of a relation of the right kind, or a place to fill in. */
+/* is_taken tells whether a column of the table stands for another column of the entity. */
+static bool
+is_taken(const Source *source, const char *name, const char *for_column)
+{
+	const ColumnDefinition *columns = definitions[source->entity].columns;
+	bool is_null;
+
+	for (int i = 0; columns[i].name; i++)
+	{
+		const char *bound = lookup_text(source->columns, columns[i].name, &is_null);
+
+		if (strcmp(columns[i].name, for_column) != 0 && !is_null &&
+			strcmp(bound ? bound : columns[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* suggest_column returns the only free column of the right kind, or a place to fill in. */
 static const char *
-suggest_column(Relation rel, ColumnKind kind)
+suggest_column(const Source *source, Relation rel, const ColumnDefinition *definition)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	const char *found = NULL;
@@ -392,7 +410,8 @@ suggest_column(Relation rel, ColumnKind kind)
 	{
 		Form_pg_attribute attr = TupleDescAttr(desc, i);
 
-		if (attr->attisdropped || !kind_accepts(kind, getBaseType(attr->atttypid)))
+		if (attr->attisdropped || !kind_accepts(definition->kind, getBaseType(attr->atttypid)) ||
+			is_taken(source, NameStr(attr->attname), definition->name))
 			continue;
 		if (found)
 			return "<column>";
@@ -438,13 +457,20 @@ resolve_column(const Source *source, Relation rel, int index, CjBoundColumn *col
 	{
 		if (!definition->required && bound == NULL)
 			return;
+		if (is_null)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
+					 errdetail("Only an optional column can be null."),
+					 errhint("%s", bind_call(source, qualified_name(rel), definition->name,
+											 suggest_column(source, rel, definition), NULL, NULL))));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
 						definition->name, qualified_name(rel)),
 				 errdetail("It has the columns: %s.", list_columns(rel)),
 				 errhint("%s", bind_call(source, qualified_name(rel), definition->name,
-										 suggest_column(rel, definition->kind), NULL, NULL))));
+										 suggest_column(source, rel, definition), NULL, NULL))));
 	}
 
 	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
@@ -464,7 +490,7 @@ resolve_column(const Source *source, Relation rel, int index, CjBoundColumn *col
 						format_type_be(column->type)),
 				 errdetail("It has to be %s.", kind_name(definition->kind)),
 				 errhint("%s", bind_call(source, qualified_name(rel), definition->name,
-										 suggest_column(rel, definition->kind), NULL, NULL))));
+										 suggest_column(source, rel, definition), NULL, NULL))));
 }
 
 /* resolve_label fills in one label of an entity and checks that its column can hold it. */
@@ -555,6 +581,25 @@ check_row_security(const Source *source, Relation rel)
 				 errhint("ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;", qualified_name(rel))));
 }
 
+/* check_active_label refuses a label that would have challenges decided again and again. */
+static void
+check_active_label(const Source *source, const CjBoundEntity *entity)
+{
+	const char *active = entity->labels[CJ_CHALLENGES_ACTIVE];
+
+	for (int i = CJ_CHALLENGES_COMPLETED; i <= CJ_CHALLENGES_FAILED; i++)
+	{
+		if (active && entity->labels[i] && strcmp(active, entity->labels[i]) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("entity \"challenges\": \"%s\" stands for \"active\" and for \"%s\"",
+							active, definitions[CJ_CHALLENGES].labels[i].name),
+					 errdetail("What has been decided would be due again."),
+					 errhint("%s", bind_call(source, entity->relation, NULL, NULL,
+											 definitions[CJ_CHALLENGES].labels[i].name, "<label>"))));
+	}
+}
+
 /* describe fills in an entity from an open relation. */
 static void
 describe(const Source *source, Relation rel, uint32 columns, uint32 labels, CjBoundEntity *entity)
@@ -568,6 +613,7 @@ describe(const Source *source, Relation rel, uint32 columns, uint32 labels, CjBo
 	entity->relid = RelationGetRelid(rel);
 	entity->relkind = rel->rd_rel->relkind;
 	entity->owner = rel->rd_rel->relowner;
+	entity->is_populated = RelationIsPopulated(rel);
 
 	for (int i = 0; definition->columns[i].name; i++)
 	{
@@ -580,6 +626,8 @@ describe(const Source *source, Relation rel, uint32 columns, uint32 labels, CjBo
 			resolve_label(source, entity->relation, i, &entity->columns[definition->label_column],
 						  &entity->labels[i]);
 	}
+	if (source->entity == CJ_CHALLENGES)
+		check_active_label(source, entity);
 	check_row_security(source, rel);
 }
 
@@ -732,7 +780,7 @@ check_comparable(const CjBinding *binding, CjEntity from, int from_column, CjEnt
 }
 
 /*
- * build_search_path returns pg_catalog, the schemas of the tables used, pg_temp: triggers of the app
+ * build_search_path returns pg_catalog and the schemas of the tables used: triggers of the app
  * use unqualified names of their own schema, and nothing planted elsewhere comes before a built-in.
  */
 static char *
@@ -752,7 +800,6 @@ build_search_path(const CjBinding *binding)
 	appendStringInfoString(&path, "pg_catalog");
 	foreach(cell, schemas)
 		appendStringInfo(&path, ", %s", quote_identifier(get_namespace_name(lfirst_oid(cell))));
-	appendStringInfoString(&path, ", pg_temp");
 	return path.data;
 }
 
@@ -799,6 +846,15 @@ list_names(const char *first, Size stride)
 	return list.data;
 }
 
+/* bare_bind_call returns the call of bind() without what was wrong in it. */
+static char *
+bare_bind_call(const Source *source)
+{
+	Source bare = {source->entity, source->relation, NULL, NULL};
+
+	return bind_call(&bare, source->relation, NULL, NULL, NULL, NULL);
+}
+
 /* check_mapping checks the keys and values of the object given for columns or labels. */
 static void
 check_mapping(const Source *source, Jsonb *mapping, const char *what, bool nullable,
@@ -816,7 +872,8 @@ check_mapping(const Source *source, Jsonb *mapping, const char *what, bool nulla
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("entity \"%s\": %ss are not a JSON object", entity, what),
-				 errdetail("The %ss of the entity are: %s.", what, possible)));
+				 errdetail("The %ss of the entity are: %s.", what, possible),
+				 errhint("%s", bare_bind_call(source))));
 
 	it = JsonbIteratorInit(&mapping->root);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
@@ -830,12 +887,14 @@ check_mapping(const Source *source, Jsonb *mapping, const char *what, bool nulla
 					 errmsg("entity \"%s\" has no %s \"%.*s\"", entity, what, key.val.string.len,
 							key.val.string.val),
 					 possible[0] ? errdetail("Its %ss are: %s.", what, possible) :
-					 errdetail("It has no %ss.", what)));
+					 errdetail("It has no %ss.", what),
+					 errhint("%s", bare_bind_call(source))));
 		if (value.type != jbvString && !(nullable && value.type == jbvNull))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("entity \"%s\": the %s \"%.*s\" is not given as a text", entity, what,
-							key.val.string.len, key.val.string.val)));
+							key.val.string.len, key.val.string.val),
+					 errhint("%s", bare_bind_call(source))));
 	}
 }
 
@@ -850,7 +909,8 @@ find_entity(const char *name)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("there is no entity \"%s\"", name),
 				 errdetail("The entities are: challenges, challenge_members, "
-						   "challenge_member_stats, notifications, users.")));
+						   "challenge_member_stats, notifications, users."),
+				 errhint("SELECT entity, relation FROM challenge_jobs.binding;")));
 	return entity;
 }
 

@@ -114,6 +114,7 @@ typedef struct CjBoundEntity
 	Oid relid;
 	char relkind;
 	Oid owner;
+	bool is_populated; /* false: a materialized view without data */
 	CjBoundColumn columns[CJ_MAX_COLUMNS];
 	char *labels[CJ_MAX_LABELS];
 	bool is_bound; /* there is a row for it in challenge_jobs.binding */
@@ -123,7 +124,7 @@ typedef struct CjBinding
 {
 	CjBoundEntity entities[CJ_ENTITY_COUNT];
 	Oid owner;         /* of all tables used */
-	char *search_path; /* for statements over them */
+	char *search_path; /* for statements over them, without pg_temp */
 } CjBinding;
 
 /*

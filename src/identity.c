@@ -32,7 +32,7 @@
 #include "compat.h"
 #include "identity.h"
 
-#define OWN_SEARCH_PATH "pg_catalog, pg_temp"
+#define OWN_SEARCH_PATH "pg_catalog"
 
 /* challenge_jobs.lock_timeout, in milliseconds */
 static int lock_timeout_ms = 5000;
@@ -113,7 +113,8 @@ become(CjIdentity *saved, Oid role, const char *search_path)
 	SetUserIdAndSecContext(role, security_context);
 
 	snprintf(timeout, sizeof(timeout), "%d", lock_timeout_ms);
-	set_local("search_path", search_path);
+	/* named, and last: left out, it would come first */
+	set_local("search_path", psprintf("%s, pg_temp", search_path));
 	set_local("row_security", "off");
 	set_local("lock_timeout", timeout);
 	/* every statement runs once, with its own plan: compiling it would cost more than it gains */

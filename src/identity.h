@@ -29,7 +29,8 @@ typedef struct CjExtension
 extern CjExtension cj_identity_extension(void);
 
 /*
- * Becomes a role for statements over the app's tables: search_path as given, row_security off, jit off,
+ * Becomes a role for statements over the app's tables: search_path as given, and then pg_temp,
+ * row_security off, jit off,
  * the extension's lock_timeout, and the session's TimeZone as given, until it is restored.
  */
 extern void cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,

@@ -233,7 +233,11 @@ cj_pg_cron_problem(const CjJob *job, const CjJobConfig *config, const char **rem
 	*remedy =
 		psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->definition.name);
 	if (!is_installed())
+	{
+		*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'external');",
+						   job->definition.name);
 		return "extension \"pg_cron\" is not installed in this database";
+	}
 
 	cj_sql_param_text(&params, cron_job_name(job));
 	cj_sql_param_text(&params, config->schedule);

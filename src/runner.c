@@ -342,7 +342,7 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 	if (TIMESTAMP_NOT_FINITE(as_of))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("as_of must be finite")));
+				 errmsg("as_of must be finite"), errhint("Leave it out for now().")));
 	if (!dry_run && as_of > GetCurrentTimestamp())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -559,6 +559,30 @@ do_work(Execution *execution)
 	return error;
 }
 
+/* finish_row finishes the row of the run; the work of an attempt. */
+static void
+finish_row(CjRun *run, void *arg)
+{
+	cj_run_log_finish(((Execution *) run)->run_id, arg);
+}
+
+/*
+ * record_end finishes the row of the run and commits; returns the error that kept it from it.
+ *
+ * A cancellation that comes now must not lose the row, so it is tried twice. Cancellations cannot just
+ * be held off: lock_timeout is one of them.
+ */
+static ErrorData *
+record_end(Execution *execution, CjRunEnd *end)
+{
+	ErrorData *error = attempt(&execution->run, finish_row, end);
+
+	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		error = attempt(&execution->run, finish_row, end);
+	next_transaction();
+	return error;
+}
+
 /* run_in_own_transactions does the work of CALL run under the job's lock; returns its error. */
 static ErrorData *
 run_in_own_transactions(Execution *execution)
@@ -575,14 +599,10 @@ run_in_own_transactions(Execution *execution)
 	error = do_work(execution);
 	disarm_max_runtime();
 
-	/* the row must not be lost to a cancellation that comes now */
-	HOLD_CANCEL_INTERRUPTS();
 	next_transaction();
 	end = make_end(run, error);
-	cj_run_log_finish(execution->run_id, &end);
-	next_transaction();
-	RESUME_CANCEL_INTERRUPTS();
-	return end.error;
+	error = record_end(execution, &end);
+	return end.error ? end.error : error;
 }
 
 /* run_locked runs the job and releases its lock. */

@@ -122,11 +122,14 @@ static const CjStatement count_unclaimed = {
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2",
 	SPI_OK_SELECT};
 
-/* $2: the threshold. An average of NaN is no success. */
+/*
+ * $2: the threshold. An average of NaN is no success. In the order of the keys, which is that of the
+ * table: that is how the table is best written.
+ */
 static const CjStatement judge = {
 	"judge by the average completion rate",
 	"SELECT k.id, COALESCE(v.completed, false)\n"
-	"  FROM unnest($1) AS k(id)\n"
+	"  FROM unnest($1) WITH ORDINALITY AS k(id, position)\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
 	"                    pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
 	"                        OPERATOR(pg_catalog.>=) $2\n"
@@ -135,7 +138,8 @@ static const CjStatement judge = {
 	"               FROM {challenge_member_stats!} s\n"
 	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
 	"                    ANY ($1)\n"
-	"              GROUP BY 1) v ON v.id {challenge_member_stats.challenge_id=} k.id",
+	"              GROUP BY 1) v ON v.id {challenge_member_stats.challenge_id=} k.id\n"
+	" ORDER BY k.position",
 	SPI_OK_SELECT};
 
 /* $3: the keys of those that pass */
@@ -286,6 +290,18 @@ set_bound(Scope *scope, TimestampTz as_of, const char *time_zone)
 	}
 }
 
+/* check_populated refuses to judge by a materialized view without data. */
+static void
+check_populated(const CjBoundEntity *stats)
+{
+	if (!stats->is_populated)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("entity \"challenge_member_stats\": materialized view %s has not been populated",
+						stats->relation),
+				 errhint("REFRESH MATERIALIZED VIEW %s;", stats->relation)));
+}
+
 /*
  * open_scope resolves the tables in this transaction and becomes their owner, to judge or to write
  * and tell.
@@ -295,18 +311,25 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
 {
 	CjUsage items[CJ_ENTITY_COUNT];
 	int count = usage(run->config, run->dry_run, items);
+	const CjBoundEntity *stats;
 	CjBoundColumn *created_at;
+	char *schemas;
 
 	scope->binding = cj_binding_resolve(items, count);
+	stats = &scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS];
 
 	/* a default of the app's own is better than ours */
 	created_at = &scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_CREATED_AT];
 	created_at->present &= !created_at->has_default;
 
 	scope->definition = NULL;
-	if (state->live && to_judge)
-		scope->definition =
-			cj_app_sql_definition(&scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS]);
+	if (to_judge && state->live)
+	{
+		scope->definition = cj_app_sql_definition(stats, &schemas);
+		scope->binding->search_path = psprintf("%s%s", scope->binding->search_path, schemas);
+	}
+	else if (to_judge)
+		check_populated(stats);
 	set_bound(scope, run->as_of, state->time_zone);
 
 	if (to_judge || run->dry_run)

@@ -1,0 +1,213 @@
+# What the TAP tests share: servers, an app, sessions that run in the background, and what must hold
+# at the end of every test.
+package ChallengeJobsTest;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw($JOB create_node create_app start_sql finish_sql wait_for_stall
+  set_batch_size undone_work last_run check_log);
+
+our $JOB = 'auto_complete_challenges';
+
+# An app of the plainest shape, owned by a role that is no superuser. The table decision counts how
+# often each challenge was decided. With n in the table stall, a run stops in the batch that has the
+# n-th challenge in it, updated and about to be told, for whoever holds advisory lock 4711.
+my $app = <<'SQL';
+CREATE TABLE challenges (
+    id bigint PRIMARY KEY,
+    name text NOT NULL,
+    status text NOT NULL DEFAULT 'active',
+    end_date date NOT NULL);
+CREATE TABLE challenge_members (
+    challenge_id bigint NOT NULL REFERENCES challenges,
+    user_id bigint NOT NULL,
+    PRIMARY KEY (challenge_id, user_id));
+CREATE TABLE challenge_member_stats (
+    challenge_id bigint NOT NULL,
+    user_id bigint NOT NULL,
+    completion_rate numeric NOT NULL);
+CREATE INDEX ON challenge_member_stats (challenge_id);
+CREATE TABLE notifications (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id bigint NOT NULL,
+    type text NOT NULL,
+    title text,
+    body text,
+    data jsonb,
+    created_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE decision (challenge_id bigint NOT NULL, status text NOT NULL);
+CREATE TABLE stall (n bigint PRIMARY KEY);
+
+CREATE FUNCTION note_decision() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO decision VALUES (NEW.id, NEW.status);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_decision AFTER UPDATE OF status ON challenges
+    FOR EACH ROW WHEN (OLD.status = 'active' AND NEW.status IN ('completed', 'failed'))
+    EXECUTE FUNCTION note_decision();
+
+CREATE FUNCTION wait_in_stall() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM stall s WHERE EXISTS (SELECT FROM decision OFFSET s.n - 1)) THEN
+        PERFORM pg_advisory_xact_lock_shared(4711);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER wait_in_stall BEFORE INSERT ON notifications
+    FOR EACH ROW EXECUTE FUNCTION wait_in_stall();
+SQL
+
+# Makes and starts a server; $settings are lines of postgresql.conf.
+sub create_node
+{
+	my ($name, $settings) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init;
+	$node->append_conf('postgresql.conf',
+		"shared_preload_libraries = 'challenge_jobs'\n"
+		  . "restart_after_crash = on\n"
+		  . "autovacuum_naptime = 1min\n"
+		  . ($settings // ''));
+	$node->start;
+	return $node;
+}
+
+# Creates the extension and the app in a database: challenges 1 to $count, all of which ended in the
+# last days, with three members each; those divisible by three are to be completed.
+sub create_app
+{
+	my ($node, $db, $count) = @_;
+
+	$node->safe_psql($db, <<"SQL");
+DO \$\$ BEGIN
+    IF to_regrole('app_owner') IS NULL THEN CREATE ROLE app_owner; END IF;
+END \$\$;
+GRANT ALL ON SCHEMA public TO app_owner;
+CREATE EXTENSION challenge_jobs;
+SET ROLE app_owner;
+$app
+INSERT INTO challenges
+SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 30 FROM generate_series(1, $count) i;
+INSERT INTO challenge_members
+SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
+INSERT INTO challenge_member_stats
+SELECT challenge_id, user_id, CASE WHEN challenge_id % 3 = 0 THEN 90 ELSE 70 END
+  FROM challenge_members;
+ANALYZE;
+SQL
+	return;
+}
+
+sub set_batch_size
+{
+	my ($node, $db, $size) = @_;
+
+	$node->safe_psql($db,
+		qq(SELECT challenge_jobs.alter_job('$JOB', settings => '{"batch_size": $size}')));
+	return;
+}
+
+# Starts statements in a session of their own and returns at once.
+sub start_sql
+{
+	my ($node, $db, @statements) = @_;
+	my $session = { out => '', err => '' };
+
+	$session->{handle} = IPC::Run::start(
+		[
+			$node->installed_command('psql'), '-XAtq', '-v', 'VERBOSITY=verbose',
+			'-d', $node->connstr($db), map { ('-c', $_) } @statements
+		],
+		'<', \undef,
+		'>', \$session->{out},
+		'2>', \$session->{err},
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return $session;
+}
+
+# Waits for the end of such a session; returns what it wrote to standard error.
+sub finish_sql
+{
+	my ($session) = @_;
+
+	$session->{handle}->finish;
+	return $session->{err};
+}
+
+# Waits until a run waits in the stall of the app.
+sub wait_for_stall
+{
+	my ($node, $db) = @_;
+
+	return $node->poll_query_until($db,
+		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
+	);
+}
+
+# Returns in words everything that is not as it must be when all has been done: '' is right.
+sub undone_work
+{
+	my ($node, $db) = @_;
+
+	return $node->safe_psql($db, <<'SQL');
+SELECT 'challenge ' || c.id || ' is still active'
+  FROM challenges c WHERE c.status = 'active' AND c.end_date < current_date - 1
+UNION ALL
+SELECT 'challenge ' || d.challenge_id || ' was decided ' || count(*) || ' times'
+  FROM decision d GROUP BY d.challenge_id HAVING count(*) <> 1
+UNION ALL
+SELECT 'challenge ' || c.id || ' was decided wrongly: ' || c.status
+  FROM challenges c
+ WHERE c.status IN ('completed', 'failed')
+   AND c.status <> CASE WHEN c.id % 3 = 0 THEN 'completed' ELSE 'failed' END
+UNION ALL
+SELECT 'user ' || m.user_id || ' was told ' || count(n.id) || ' times of challenge ' || c.id || ', ' || c.status
+  FROM challenges c
+  JOIN challenge_members m ON m.challenge_id = c.id
+  LEFT JOIN notifications n ON n.user_id = m.user_id AND (n.data->>'challenge_id')::bigint = c.id
+ GROUP BY c.id, c.status, m.user_id
+HAVING count(n.id) <> CASE WHEN c.status IN ('completed', 'failed') THEN 1 ELSE 0 END
+UNION ALL
+SELECT 'notification ' || n.id || ' tells of status ' || (n.data->>'status') || ', the challenge is ' || c.status
+  FROM notifications n
+  JOIN challenges c ON c.id = (n.data->>'challenge_id')::bigint
+ WHERE n.data->>'status' <> c.status
+LIMIT 20
+SQL
+}
+
+# Returns columns of the run that started last.
+sub last_run
+{
+	my ($node, $db, $columns) = @_;
+
+	return $node->safe_psql($db,
+		"SELECT $columns FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1");
+}
+
+# Nothing that was leaked or went wrong inside may stand in the log of the server.
+sub check_log
+{
+	my ($node) = @_;
+	my $log = slurp_file($node->logfile);
+	my @bad = grep {
+		/TRAP:|PANIC:|signal 11|signal 6|terminated by signal (?!9)/
+		  || /WARNING:.*(leak|not closed|not released|still referenced|subtransaction left|snapshot|you don't own a lock)/i
+		  || /FATAL:(?!.*(terminating|the database system|connection|role|database))/
+		  || /did not account for|unexpected state|invalid transaction termination/
+	} split /\n/, $log;
+
+	is(join("\n", @bad), '', 'no leak, no crash and no inconsistency in the log of ' . $node->name);
+	return;
+}
+
+1;
