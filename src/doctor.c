@@ -49,7 +49,7 @@ static const CjStatement missing_privilege = {
 	"   AND NOT pg_catalog.has_schema_privilege($1, c.relnamespace, 'USAGE')"
 	" UNION ALL "
 	"SELECT pg_catalog.format('GRANT %s ON %s TO %s;', p.name, $3, $1::pg_catalog.regrole)"
-	"  FROM unnest($4) AS p(name)"
+	"  FROM pg_catalog.unnest($4) AS p(name)"
 	" WHERE NOT pg_catalog.has_table_privilege($1, $2, p.name)"
 	" LIMIT 1",
 	SPI_OK_SELECT};

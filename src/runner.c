@@ -139,6 +139,11 @@ attempt(CjRun *run, CjWork work, void *arg)
 	MemoryContextSwitchTo(execution->attempt_memory);
 	PG_TRY();
 	{
+		/* a trigger of the app may have caught the cancellation */
+		if (max_runtime_exceeded)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling statement due to user request")));
 		work(run, arg);
 		ReleaseCurrentSubTransaction();
 	}

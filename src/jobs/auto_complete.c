@@ -129,7 +129,7 @@ static const CjStatement count_unclaimed = {
 static const CjStatement judge = {
 	"judge by the average completion rate",
 	"SELECT k.id, COALESCE(v.completed, false)\n"
-	"  FROM unnest($1) WITH ORDINALITY AS k(id, position)\n"
+	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
 	"                    pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
 	"                        OPERATOR(pg_catalog.>=) $2\n"

@@ -34,7 +34,7 @@ struct CjRun
 	const CjJobConfig *config;
 	TimestampTz as_of;
 	bool dry_run;          /* compute the same figures, change nothing */
-	bool own_transactions; /* CALL run: commit_batch() commits; else the caller\'s transaction */
+	bool own_transactions; /* CALL run: commit_batch() commits; else the caller's transaction */
 	MemoryContext memory;  /* lives as long as the run */
 
 	/* what has been done, added to by the job */

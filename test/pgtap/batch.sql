@@ -107,6 +107,10 @@ INSERT INTO app.challenge_member_stats SELECT 'the key ' || n, 1, 100 FROM gener
 SELECT t.set('{"batch_size": 1000}') \g /dev/null
 SELECT is(t.run(), '28 30 58', 'text keys: the others are done');
 SELECT is((t.last_run()).detail, E'the detail\nNot done (2): challenge the key 1, challenge the key 2.', 'text keys are named');
+DELETE FROM app.notifications;
+ALTER TABLE app.challenges DISABLE TRIGGER USER;
+UPDATE app.challenges SET status = 'active';
+ALTER TABLE app.challenges ENABLE TRIGGER USER;
 ALTER TABLE app.challenges ALTER id TYPE integer USING substr(id, 9)::int;
 ALTER TABLE app.challenge_members ALTER challenge_id TYPE integer USING substr(challenge_id, 9)::int;
 ALTER TABLE app.challenge_member_stats ALTER challenge_id TYPE integer USING substr(challenge_id, 9)::int;

@@ -67,7 +67,7 @@ RESET ROLE;
 SELECT challenge_jobs.bind('challenge_member_stats', 'app.stats') \g /dev/null
 SELECT is(t.verdicts(), 'a=completed b=failed c=completed', 'live: a materialized view need not be populated');
 SELECT t.set('{"completion_source": "stored"}') \g /dev/null
-SELECT matches(t.error('SELECT t.run()'), '^55000: materialized view "stats" has not been populated', 'stored: it must be populated');
+SELECT matches(t.error('SELECT t.run()'), '^55000: entity "challenge_member_stats": materialized view app.stats has not been populated', 'stored: it must be populated');
 REFRESH MATERIALIZED VIEW app.stats;
 UPDATE app.challenge_member_stats SET completion_rate = 160 - completion_rate;
 SELECT is(t.verdicts(), 'a=completed b=failed c=completed', 'stored: what the last refresh has left');
