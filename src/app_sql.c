@@ -68,7 +68,7 @@ parse_token(const char *text, int len)
 {
 	Token token;
 	int name_len = strspn(text, "abcdefghijklmnopqrstuvwxyz_");
-	int entity = cj_binding_find_entity(text, name_len);
+	int entity = cj_entity_find(text, name_len);
 	int pos = name_len;
 
 	token.entity = entity;
@@ -78,7 +78,7 @@ parse_token(const char *text, int len)
 		const char *column = text + pos + 1;
 		int column_len = strspn(column, "abcdefghijklmnopqrstuvwxyz_");
 
-		token.column = cj_binding_find_column(entity, column, column_len);
+		token.column = cj_entity_find_column(entity, column, column_len);
 		pos += 1 + column_len;
 	}
 	if (entity < 0 || (text[name_len] == '.' && token.column < 0) || pos > len)
@@ -92,7 +92,7 @@ parse_token(const char *text, int len)
 static void
 append_operator(StringInfo out, const CjBoundColumn *column)
 {
-	List *name = cj_binding_equality(column->base_type);
+	List *name = cj_entity_equality(column->base_type);
 
 	/* the operators of enums do not look through a domain */
 	if (column->type != column->base_type && type_is_enum(column->base_type))
@@ -113,7 +113,7 @@ append_collation(StringInfo out, const CjBoundColumn *column)
 static void
 append_label(StringInfo out, const CjBoundEntity *entity, const Token *token)
 {
-	int label = cj_binding_find_label(token->entity, token->suffix + 1, token->suffix_len - 1);
+	int label = cj_entity_find_label(token->entity, token->suffix + 1, token->suffix_len - 1);
 
 	if (label < 0 || entity->labels[label] == NULL)
 		elog(ERROR, "unknown label \"%.*s\" in a statement", token->suffix_len, token->suffix);
@@ -133,7 +133,7 @@ append_token(StringInfo out, const Token *token, const CjBinding *binding, const
 
 	if (!entity->used || (column && !column->present))
 		elog(ERROR, "a statement uses something of entity \"%s\" that the job has not asked for",
-			 cj_binding_entity_name(token->entity));
+			 cj_entity_name(token->entity));
 	if (column == NULL)
 		appendStringInfoString(out,
 							   token->suffix_len > 0 && definition ? definition : entity->relation);

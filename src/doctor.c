@@ -269,7 +269,7 @@ check_index(const Report *report, const CjBoundEntity *entity, CjEntity id, int 
 	const char *columns =
 		a ? psprintf("%s, %s", quote_identifier(a->name), quote_identifier(b->name))
 		  : quote_identifier(b->name);
-	const char *check = psprintf("index:%s(%s)", cj_binding_entity_name(id), columns);
+	const char *check = psprintf("index:%s(%s)", cj_entity_name(id), columns);
 	CjParams params = {0};
 	CjRows rows;
 
@@ -304,7 +304,7 @@ check_privileges(const Report *report, const CjBoundEntity *entity, CjEntity id,
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(names, 2, TEXTOID));
 	rows = cj_sql_run_own(&missing_privilege, &params);
 	if (rows.processed > 0)
-		add_row(report, psprintf("privileges:%s", cj_binding_entity_name(id)), "error",
+		add_row(report, psprintf("privileges:%s", cj_entity_name(id)), "error",
 				psprintf("the owner of %s, as whom jobs run, lacks a privilege", entity->relation),
 				cj_sql_text(&rows, 0, 1));
 	cj_sql_free(&rows);
@@ -377,7 +377,7 @@ check_tables(const Report *report, const CjBinding *binding)
 static bool
 check_entity(const Report *report, const CjUsage *usage)
 {
-	const char *name = cj_binding_entity_name(usage->entity);
+	const char *name = cj_entity_name(usage->entity);
 	const char *check = psprintf("binding:%s", name);
 	Trial trial = {usage, 1};
 	ErrorData *error = attempt(&trial);
