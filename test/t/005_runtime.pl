@@ -52,6 +52,27 @@ like($err, qr/max_runtime of 200 ms/, 'max_runtime: so does the verb');
 is(decided(), '0', 'max_runtime: nothing of the verb remains');
 goes_on('max_runtime of a verb');
 
+# A trigger of the app that swallows the cancellation does not give the run the rest of the day.
+reset_app(undef);
+alter("max_runtime => '200 ms'");
+$node->safe_psql($db, q{
+	CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_advisory_xact_lock_shared(4711);
+		RETURN NEW;
+	EXCEPTION WHEN query_canceled THEN
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER swallow BEFORE UPDATE ON challenges
+		FOR EACH ROW WHEN (NEW.id = 15) EXECUTE FUNCTION swallow();
+});
+$err = error_of("CALL challenge_jobs.run('$JOB')");
+like($err, qr/max_runtime of 200 ms/, 'max_runtime: a swallowed cancellation ends the run all the same');
+is(last_run($node, $db, 'status'), 'cancelled', 'max_runtime: and is recorded');
+isnt(undone_work($node, $db), '', 'max_runtime: there was more to do');
+$node->safe_psql($db, 'DROP TRIGGER swallow ON challenges; DROP FUNCTION swallow()');
+goes_on('a swallowed cancellation');
+
 # The timer must not go off later, in what the session does next.
 reset_app(undef);
 alter("max_runtime => '50 ms'");
