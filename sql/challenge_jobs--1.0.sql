@@ -8,6 +8,12 @@
 \echo Use "CREATE EXTENSION challenge_jobs" to load this file. \quit
 
 /*
+ * The script is run by a superuser. With the schema of the verbs in the path, whoever may create
+ * functions or operators there could have their own called instead of built-in ones.
+ */
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
+/*
  * Guard. A function of a verb's name beside ours would make every existing call ambiguous, so the
  * function that the verb replaces has to be dropped first.
  */
@@ -21,8 +27,7 @@ BEGIN
         RETURN;
     END IF;
 
-    /* Every name comes out qualified, so that the statements can be typed anywhere. */
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+    /* Every name comes out qualified, as only pg_catalog is in the path: it can be typed anywhere. */
     SELECT pg_catalog.string_agg(
                pg_catalog.format('DROP %s %I.%I(%s);',
                                  CASE p.prokind WHEN 'p' THEN 'PROCEDURE'

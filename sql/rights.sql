@@ -10,6 +10,18 @@ CREATE ROLE regress_cj_viewer;
 CREATE ROLE regress_cj_app;
 CREATE ROLE regress_cj_greedy;
 
+/* The script is run by a superuser: what others have planted in the schema of the verbs is not called. */
+CREATE FUNCTION public.planted(oid, regclass) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$;
+CREATE FUNCTION public.planted(oid, regnamespace) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$;
+CREATE FUNCTION public.planted(oid, integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$;
+CREATE OPERATOR public.= (FUNCTION = public.planted, LEFTARG = oid, RIGHTARG = regclass);
+CREATE OPERATOR public.= (FUNCTION = public.planted, LEFTARG = oid, RIGHTARG = regnamespace);
+CREATE OPERATOR public.= (FUNCTION = public.planted, LEFTARG = oid, RIGHTARG = integer);
+CREATE EXTENSION challenge_jobs SCHEMA public;
+DROP EXTENSION challenge_jobs;
+DROP OPERATOR public.= (oid, regclass), public.= (oid, regnamespace), public.= (oid, integer);
+DROP FUNCTION public.planted(oid, regclass), public.planted(oid, regnamespace), public.planted(oid, integer);
+
 /* Hosted platforms do this; nothing of it may reach the extension. */
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC, regress_cj_greedy, "regress_cj api";
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC, regress_cj_greedy, "regress_cj api" WITH GRANT OPTION;

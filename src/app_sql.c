@@ -24,20 +24,45 @@ static const CjStatement view_definition = {
 	"read the definition of a view", "SELECT pg_catalog.rtrim(pg_catalog.pg_get_viewdef($1), ';')",
 	SPI_OK_SELECT};
 
+/*
+ * $2: the owner of the tables. A schema is to be trusted if nobody but a superuser or that owner can
+ * create anything in it.
+ */
 static const CjStatement operator_schemas = {
 	"find the schemas of a view's operators",
-	"SELECT COALESCE(pg_catalog.string_agg(DISTINCT ', ' || pg_catalog.quote_ident(n.nspname), ''), '')"
-	"  FROM pg_catalog.pg_rewrite r"
-	"  JOIN pg_catalog.pg_depend d ON d.objid = r.oid"
-	"  JOIN pg_catalog.pg_operator o ON o.oid = d.refobjid"
-	"  JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace"
-	" WHERE r.ev_class = $1"
-	"   AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-	"   AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass"
-	"   AND n.nspname <> 'pg_catalog'",
+	"WITH schema AS ("
+	"    SELECT DISTINCT n.oid, n.nspname, n.nspacl, n.nspowner,"
+	"           CASE WHEN n.nspowner = 'pg_database_owner'::pg_catalog.regrole THEN b.datdba"
+	"                ELSE n.nspowner END AS owner"
+	"      FROM pg_catalog.pg_rewrite r"
+	"      JOIN pg_catalog.pg_depend d ON d.objid = r.oid"
+	"      JOIN pg_catalog.pg_operator o ON o.oid = d.refobjid"
+	"      JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace"
+	"      JOIN pg_catalog.pg_database b ON b.datname = pg_catalog.current_database()"
+	"     WHERE r.ev_class = $1"
+	"       AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+	"       AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass"
+	"       AND n.nspname <> 'pg_catalog'"
+	"), creator AS ("
+	"    SELECT s.oid, s.owner AS role FROM schema s"
+	"     UNION "
+	"    SELECT s.oid, a.grantee"
+	"      FROM schema s"
+	"     CROSS JOIN LATERAL pg_catalog.aclexplode(s.nspacl) a"
+	"     WHERE a.privilege_type = 'CREATE'"
+	"       AND a.grantee <> s.nspowner"
+	")"
+	"SELECT COALESCE((SELECT pg_catalog.string_agg(', ' || pg_catalog.quote_ident(s.nspname), ''"
+	"                                              ORDER BY s.nspname) FROM schema s), ''),"
+	"       (SELECT pg_catalog.min(pg_catalog.quote_ident(s.nspname))"
+	"          FROM schema s"
+	"          JOIN creator c ON c.oid = s.oid"
+	"          LEFT JOIN pg_catalog.pg_roles r ON r.oid = c.role"
+	"         WHERE c.role <> $2"
+	"           AND NOT COALESCE(r.rolsuper, false))",
 	SPI_OK_SELECT};
 
-/* Those of the table itself, and what its triggers may run into: what the same owner has deferred. */
+/* Those of the table itself, and those that its triggers may run into: of the same owner. */
 static const CjStatement deferrable_constraints = {
 	"find deferrable constraints",
 	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid"
@@ -47,7 +72,7 @@ static const CjStatement deferrable_constraints = {
 	" WHERE c.condeferrable"
 	"   AND (c.conrelid = $1"
 	"        OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
-	"        OR c.condeferred AND r.relowner = $2)",
+	"        OR r.relowner = $2)",
 	SPI_OK_SELECT};
 
 static const CjStatement set_all_constraints = {"set all constraints immediate",
@@ -88,23 +113,43 @@ parse_token(const char *text, int len)
 	return token;
 }
 
-/* append_operator appends the equality operator of a column's type. */
+/* append_type appends the name of a type, without a modifier: "character" would be character(1). */
+static void
+append_type(StringInfo out, Oid type)
+{
+	appendStringInfo(out, "::%s",
+					 format_type_extended(type, -1,
+										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+}
+
+/*
+ * append_base appends a cast to the base type where a column is of a domain. The operators of enums do
+ * not look through domains, and for others a domain is no exact match: an operator planted for it would
+ * be preferred.
+ */
+static void
+append_base(StringInfo out, const CjBoundColumn *column)
+{
+	if (column->type != column->base_type)
+		append_type(out, column->base_type);
+}
+
+/* append_operator appends the equality operator of a column's type, for the column before it. */
 static void
 append_operator(StringInfo out, const CjBoundColumn *column)
 {
 	List *name = cj_entity_equality(column->base_type);
 
-	/* the operators of enums do not look through a domain */
-	if (column->type != column->base_type && type_is_enum(column->base_type))
-		appendStringInfo(out, "::%s ", format_type_be_qualified(column->base_type));
-	appendStringInfo(out, "OPERATOR(%s.%s)", quote_identifier(strVal(linitial(name))),
+	append_base(out, column);
+	appendStringInfo(out, " OPERATOR(%s.%s)", quote_identifier(strVal(linitial(name))),
 					 strVal(lsecond(name)));
 }
 
-/* append_collation appends the collation of a column, where its type has one. */
+/* append_operand makes the column before it comparable: cast from a domain, with its collation. */
 static void
-append_collation(StringInfo out, const CjBoundColumn *column)
+append_operand(StringInfo out, const CjBoundColumn *column)
 {
+	append_base(out, column);
 	if (OidIsValid(column->collation))
 		appendStringInfo(out, " COLLATE %s", generate_collation_name(column->collation));
 }
@@ -118,10 +163,8 @@ append_label(StringInfo out, const CjBoundEntity *entity, const Token *token)
 	if (label < 0 || entity->labels[label] == NULL)
 		elog(ERROR, "unknown label \"%.*s\" in a statement", token->suffix_len, token->suffix);
 
-	/* without a modifier: "character" would be character(1) */
-	appendStringInfo(out, "%s::%s", quote_literal_cstr(entity->labels[label]),
-					 format_type_extended(entity->columns[token->column].base_type, -1,
-										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	appendStringInfoString(out, quote_literal_cstr(entity->labels[label]));
+	append_type(out, entity->columns[token->column].base_type);
 }
 
 /* append_token appends what a token stands for. */
@@ -142,7 +185,7 @@ append_token(StringInfo out, const Token *token, const CjBinding *binding, const
 	else if (token->suffix[0] == '=')
 		append_operator(out, column);
 	else if (token->suffix[0] == '~')
-		append_collation(out, column);
+		append_operand(out, column);
 	else
 		append_label(out, entity, token);
 }
@@ -199,32 +242,51 @@ cj_app_sql_run(const CjStatement *statement, const CjBinding *binding, const cha
 	return rows;
 }
 
-/* read_text runs a statement about a relation that returns one text. */
+/* read_search_path returns the search_path for the definition of a view. */
 static char *
-read_text(const CjStatement *statement, Oid relid)
+read_search_path(const CjBoundEntity *entity)
 {
 	CjParams params = {0};
 	CjRows rows;
-	char *text;
+	char *path;
+	char *open_schema;
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(relid), false);
-	rows = cj_sql_run_own(statement, &params);
-	text = cj_sql_text(&rows, 0, 1);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
+	rows = cj_sql_run_own(&operator_schemas, &params);
+	path = psprintf("pg_catalog%s", cj_sql_text(&rows, 0, 1));
+	open_schema = cj_sql_text(&rows, 0, 2);
 	cj_sql_free(&rows);
-	return text;
+	if (open_schema)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the definition of %s cannot be run safely", entity->relation),
+				 errdetail("It uses operators of schema %s, in which others than the owner of the view "
+						   "may create operators.", open_schema),
+				 errhint("Take CREATE on the schema from them, or read what the view has stored: "
+						 "SELECT challenge_jobs.alter_job('auto_complete_challenges', "
+						 "settings => '{\"completion_source\": \"stored\"}');")));
+	return path;
 }
 
 /* cj_app_sql_definition returns the definition of a materialized view, or NULL. */
 char *
-cj_app_sql_definition(const CjBoundEntity *entity, char **schemas)
+cj_app_sql_definition(const CjBoundEntity *entity, char **search_path)
 {
-	*schemas = pstrdup("");
+	CjParams params = {0};
+	CjRows rows;
+	char *definition;
+
 	if (entity->relkind != RELKIND_MATVIEW)
 		return NULL;
 
-	/* with pg_catalog alone in the search_path, every name that can be qualified comes out so */
-	*schemas = read_text(&operator_schemas, entity->relid);
-	return psprintf("(%s)", read_text(&view_definition, entity->relid));
+	/* with pg_catalog alone in the search_path, every name of another schema comes out qualified */
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	rows = cj_sql_run_own(&view_definition, &params);
+	definition = psprintf("(%s)", cj_sql_text(&rows, 0, 1));
+	cj_sql_free(&rows);
+	*search_path = read_search_path(entity);
+	return definition;
 }
 
 /* cj_app_sql_set_all_constraints_immediate makes all deferrable constraints immediate. */

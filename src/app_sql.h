@@ -7,7 +7,8 @@
  *	{challenges}				the relation
  *	{challenges.id}				a column
  *	{challenges.id=}			the equality operator of the column's type
- *	{challenges.id~}			COLLATE and the column's collation, where its type has one
+ *	{challenges.id~}			after a column on the right of an operator: a cast to the base type of a
+ *								domain, and COLLATE with the column's collation, where there are such
  *	{challenges.status:active}	a label of the entity as a literal of the column's type
  *	{challenge_member_stats!}	the view's own definition, in parentheses, where it is a materialized
  *								view whose definition has been asked for; else the relation
@@ -33,12 +34,14 @@ extern CjRows cj_app_sql_run(const CjStatement *statement, const CjBinding *bind
 							 const char *definition, CjParams *params);
 
 /*
- * Returns the definition of a materialized view, in parentheses and with every name qualified, or
- * NULL if the relation is something else. Some operators cannot be qualified in SQL (that of JOIN …
- * USING, or of NULLIF): *schemas becomes what has to be added to the search_path for them to be found,
- * beginning with a comma, or an empty text. Runs queries as the owner of the extension.
+ * Returns the definition of a materialized view, in parentheses, or NULL if the relation is something
+ * else. *search_path becomes the one that it has to be run with: pg_catalog, and the schemas of
+ * operators that cannot be qualified in SQL (that of JOIN … USING, or of NULLIF). Nothing else may be
+ * in it, since a function or operator planted under the name of a built-in one would be called.
+ * Raises insufficient_privilege if that could be done in one of those schemas. Runs queries as the
+ * owner of the extension.
  */
-extern char *cj_app_sql_definition(const CjBoundEntity *entity, char **schemas);
+extern char *cj_app_sql_definition(const CjBoundEntity *entity, char **search_path);
 
 /*
  * Make deferrable constraints immediate for this transaction, so that no check or trigger of what is
@@ -50,8 +53,8 @@ extern char *cj_app_sql_definition(const CjBoundEntity *entity, char **schemas);
 extern void cj_app_sql_set_all_constraints_immediate(void);
 
 /*
- * In a caller's transaction, by name: those of one table (and of its partitions), and those that are
- * initially deferred on any table of the same owner, which triggers may write to. What the caller has
+ * In a caller's transaction, by name: those of one table (and of its partitions), and those of any
+ * table of the same owner, which triggers may write to. What the caller has
  * pending on them is checked now, as the caller.
  */
 extern void cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity);

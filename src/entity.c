@@ -139,7 +139,9 @@ cj_entity_accepts(CjColumnKind kind, Oid type)
 	switch (kind)
 	{
 		case CJ_KIND_KEY:
-			return OidIsValid(
+			/* not composite types: unnest() takes those apart */
+			return get_typtype(type) != TYPTYPE_COMPOSITE &&
+				   OidIsValid(
 					   lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR)->lt_opr) &&
 				   OidIsValid(get_array_type(type));
 		case CJ_KIND_LABEL:

@@ -220,7 +220,6 @@ commit_batch(CjRun *run)
 	MemoryContextReset(execution->attempt_memory);
 	if (error)
 		regain_lock(execution);
-	CHECK_FOR_INTERRUPTS();
 	return error;
 }
 

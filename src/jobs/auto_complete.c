@@ -313,7 +313,6 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
 	int count = usage(run->config, run->dry_run, items);
 	const CjBoundEntity *stats;
 	CjBoundColumn *created_at;
-	char *schemas;
 
 	scope->binding = cj_binding_resolve(items, count);
 	stats = &scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS];
@@ -324,10 +323,7 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
 
 	scope->definition = NULL;
 	if (to_judge && state->live)
-	{
-		scope->definition = cj_app_sql_definition(stats, &schemas);
-		scope->binding->search_path = psprintf("%s%s", scope->binding->search_path, schemas);
-	}
+		scope->definition = cj_app_sql_definition(stats, &scope->binding->search_path);
 	else if (to_judge)
 		check_populated(stats);
 	set_bound(scope, run->as_of, state->time_zone);

@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly DAYS=14
-readonly SIDES=(plpgsql floor floor-by-user verb run verb-stored run-stored)
+readonly SIDES=(plpgsql plpgsql-fresh floor floor-by-user verb run verb-stored run-stored)
 
 # What is measured, and what the table calls it.
 side_sql() {
@@ -23,6 +23,7 @@ side_sql() {
 	local insert="INSERT INTO notifications (user_id, type, title, body, data) SELECT * FROM"
 	case $1 in
 	plpgsql) echo "SELECT bench.plpgsql_auto_complete_challenges();" ;;
+	plpgsql-fresh) echo "REFRESH MATERIALIZED VIEW CONCURRENTLY challenge_member_stats; SELECT bench.plpgsql_auto_complete_challenges();" ;;
 	floor) echo "BEGIN; $update $insert bench.message; COMMIT;" ;;
 	floor-by-user) echo "BEGIN; $update $insert bench.message_by_user; COMMIT;" ;;
 	verb) echo "$verb" ;;
@@ -35,6 +36,7 @@ side_sql() {
 side_title() {
 	case $1 in
 	plpgsql) echo "plpgsql function (stored averages)" ;;
+	plpgsql-fresh) echo "the same after a refresh" ;;
 	floor) echo "floor: UPDATE and INSERT only" ;;
 	floor-by-user) echo "floor, inserting by user" ;;
 	verb) echo "verb (live averages)" ;;

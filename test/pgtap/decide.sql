@@ -182,7 +182,25 @@ ALTER TABLE app.rates OWNER TO cj_app;
 SET LOCAL search_path = public, ext;
 SELECT is(t.verdicts_of('SELECT challenge_id, completion_rate FROM app.handles JOIN app.rates USING (handle)'), 'a=completed b=failed',
           'live: JOIN USING compares as the view does');
+GRANT CREATE ON SCHEMA ext TO PUBLIC;
+SELECT throws_ok('SELECT t.verdicts()', '42501', 'the definition of app.stats cannot be run safely',
+                 'live: not with operators of a schema in which anybody may plant others');
+REVOKE CREATE ON SCHEMA ext FROM PUBLIC;
 RESET search_path;
+
+/* what the view's own parse tree would not call must not be called either */
+CREATE TYPE app.mood AS ENUM ('fine', 'bad');
+CREATE TABLE app.moods AS SELECT 1 AS challenge_id, 90 AS completion_rate, 'fine'::app.mood AS mood;
+ALTER TABLE app.moods OWNER TO cj_app;
+ALTER TYPE app.mood OWNER TO cj_app;
+CREATE FUNCTION t.view_over_enum() RETURNS text LANGUAGE sql AS
+$$ SELECT t.verdicts_of('SELECT challenge_id, max(completion_rate) FROM app.moods WHERE mood = ''fine'' GROUP BY 1') $$;
+SELECT is(t.view_over_enum(), 'a=completed b=failed', 'live: a view that compares enums');
+CREATE FUNCTION app.planted(app.mood, app.mood) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$;
+CREATE FUNCTION t.plant() RETURNS void LANGUAGE sql AS
+$$ CREATE OPERATOR app.= (FUNCTION = app.planted, LEFTARG = app.mood, RIGHTARG = app.mood) $$;
+SELECT t.plant() \g /dev/null
+SELECT is(t.verdicts(), 'a=completed b=failed', 'live: an operator planted for them afterwards is not called');
 
 SELECT * FROM finish();
 ROLLBACK;
