@@ -146,12 +146,13 @@ cj_api_run(PG_FUNCTION_ARGS)
 	const CjJob *job = find_job(fcinfo, 0);
 
 	require_arg(fcinfo, 1, "triggered_by", "Leave it out for 'manual'.");
-	if (!IsA(fcinfo->context, CallContext) || castNode(CallContext, fcinfo->context)->atomic ||
-		IsSubTransaction())
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("challenge_jobs.run() cannot run inside a transaction block"),
-				 errdetail("It commits after every batch."),
+				 errdetail("It commits after every batch, which a function, a procedure with SECURITY DEFINER "
+						   "or SET, and a block with an exception handler do not allow either."),
 				 errhint("To run the job in this transaction: SELECT * FROM %s();",
 						 quote_qualified_identifier(
 							 get_namespace_name(cj_identity_extension().schema),

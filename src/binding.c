@@ -55,7 +55,7 @@ static const CjStatement find_table = {
 	" WHERE c.relname = $1"
 	"   AND (c.relkind IN ('r', 'p') OR ($2 AND c.relkind IN ('v', 'm')))"
 	"   AND c.relpersistence <> 't'"
-	"   AND n.nspname NOT LIKE 'pg\\_%'"
+	"   AND pg_catalog.left(n.nspname, 3) <> 'pg_'"
 	" ORDER BY 1"
 	" LIMIT 1",
 	SPI_OK_SELECT};
@@ -76,35 +76,64 @@ suggest_relation(CjEntity entity)
 	return found;
 }
 
-/* open_source opens and locks the relation that a source names. */
-static Relation
-open_source(const CjSource *source, LOCKMODE lock_mode)
+/* add_lock_context tells a lock timeout which relation it waited for. */
+static void
+add_lock_context(void *arg)
 {
-	const CjEntityDefinition *definition = &cj_entity_definitions[source->entity];
-	char *name =
-		source->relation
-			? pstrdup(source->relation)
-			: quote_qualified_identifier(get_namespace_name(cj_identity_extension().schema),
-										 definition->default_relation);
+	errcontext("challenge_jobs lock on relation %s", (const char *) arg);
+}
+
+/* source_name returns the name of the relation that a source stands for, quoted where needed. */
+static char *
+source_name(const CjSource *source)
+{
+	if (source->relation)
+		return pstrdup(source->relation);
+	return quote_qualified_identifier(get_namespace_name(cj_identity_extension().schema),
+									  cj_entity_definitions[source->entity].default_relation);
+}
+
+/* try_open_source opens and locks the relation that a source names; NULL if there is none. */
+static Relation
+try_open_source(const CjSource *source, LOCKMODE lock_mode)
+{
+	char *name = source_name(source);
 	List *names = cj_compat_parse_name(name);
 	CjIdentity saved;
+	ErrorContextCallback context;
 	Oid relid;
+
+	context.callback = add_lock_context;
+	context.arg = name;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
 
 	/* as the owner of the extension, for the caller need not see the app's schemas */
 	cj_identity_become_extension(&saved);
 	relid = RangeVarGetRelid(makeRangeVarFromNameList(names), lock_mode, true);
 	cj_identity_restore(&saved);
+	error_context_stack = context.previous;
 
-	if (!OidIsValid(relid))
+	return OidIsValid(relid) ? relation_open(relid, NoLock) : NULL;
+}
+
+/* open_source opens and locks the relation that a source names; raises an error if there is none. */
+static Relation
+open_source(const CjSource *source, LOCKMODE lock_mode)
+{
+	const char *entity = cj_entity_name(source->entity);
+	Relation rel = try_open_source(source, lock_mode);
+
+	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 source->relation ?
-				 errmsg("entity \"%s\": relation %s does not exist", definition->name, name) :
-				 errmsg("entity \"%s\" is not bound, and relation %s does not exist",
-						definition->name, name),
-				 errhint("%s", cj_bound_entity_bind_call(source, suggest_relation(source->entity), NULL, NULL, NULL,
-										 NULL))));
-	return relation_open(relid, NoLock);
+				 errmsg("entity \"%s\": relation %s does not exist", entity, source_name(source)) :
+				 errmsg("entity \"%s\" is not bound, and relation %s does not exist", entity,
+						source_name(source)),
+				 errhint("%s", cj_bound_entity_bind_call(source, suggest_relation(source->entity), NULL,
+														 NULL, NULL, NULL))));
+	return rel;
 }
 
 /* load_sources reads the table of bindings; entities without a row have no relation. */
@@ -132,32 +161,50 @@ load_sources(CjSource *sources)
 
 /* ---- what must hold between entities ---- */
 
-/* check_owner checks that the tables used have one owner, who then is the one to act as. */
+/* count_owned returns how many of the tables used belong to a role. */
+static int
+count_owned(const CjBinding *binding, Oid role)
+{
+	int count = 0;
+
+	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
+		count += binding->entities[i].used && binding->entities[i].owner == role;
+	return count;
+}
+
+/*
+ * check_owner checks that the tables used have one owner, who then is the one to act as. Where they do
+ * not, the hint gives the odd one to the owner of most.
+ */
 static void
 check_owner(CjBinding *binding)
 {
+	const CjBoundEntity *odd = NULL;
 	StringInfoData list;
-	bool differ = false;
 
 	initStringInfo(&list);
 	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
 	{
-		CjBoundEntity *entity = &binding->entities[i];
+		const CjBoundEntity *entity = &binding->entities[i];
 
 		if (!entity->used)
 			continue;
-		if (!OidIsValid(binding->owner))
+		if (!OidIsValid(binding->owner) ||
+			count_owned(binding, entity->owner) > count_owned(binding, binding->owner))
 			binding->owner = entity->owner;
-		differ |= entity->owner != binding->owner;
 		appendStringInfo(&list, "%s%s belongs to \"%s\"", list.len > 0 ? ", " : "",
 						 entity->relation, GetUserNameFromId(entity->owner, false));
 	}
-	if (differ)
+	for (int i = 0; i < CJ_ENTITY_COUNT && odd == NULL; i++)
+	{
+		if (binding->entities[i].used && binding->entities[i].owner != binding->owner)
+			odd = &binding->entities[i];
+	}
+	if (odd)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the bound tables have different owners"),
-				 errdetail("%s.", list.data),
-				 errhint("ALTER TABLE <table> OWNER TO %s;",
+				 errmsg("the bound tables have different owners"), errdetail("%s.", list.data),
+				 errhint("ALTER TABLE %s OWNER TO %s;", odd->relation,
 						 quote_identifier(GetUserNameFromId(binding->owner, false)))));
 }
 
@@ -392,6 +439,32 @@ labels_to_check(const CjSource *source)
 	return result;
 }
 
+/* check_may_unbind checks that the caller has the rights of the owner of the table bound so far. */
+static void
+check_may_unbind(CjEntity entity)
+{
+	CjSource sources[CJ_ENTITY_COUNT];
+	Relation rel;
+	Oid owner;
+	char *relation;
+
+	load_sources(sources);
+	if (sources[entity].relation == NULL)
+		return;
+	rel = try_open_source(&sources[entity], AccessShareLock);
+	if (rel == NULL)
+		return;
+	owner = rel->rd_rel->relowner;
+	relation = cj_bound_entity_qualified_name(rel);
+	relation_close(rel, NoLock);
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of relation %s to change what entity \"%s\" is bound to",
+						relation, cj_entity_name(entity)),
+				 errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+}
+
 /* cj_binding_bind checks and stores a binding. */
 void
 cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb *labels)
@@ -407,6 +480,7 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 				  list_names((const char *) definition->columns, sizeof(CjColumnDefinition)));
 	check_mapping(&source, labels, "label", false, cj_entity_find_label,
 				  list_names((const char *) definition->labels, sizeof(CjLabelDefinition)));
+	check_may_unbind(source.entity);
 	rel = open_for_bind(&source);
 	cj_bound_entity_describe(&source, rel, columns_to_check(&source), labels_to_check(&source),
 							 &described);
@@ -424,10 +498,12 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 void
 cj_binding_unbind(const char *entity)
 {
+	CjEntity id = find_entity(entity);
 	CjParams params = {0};
 	CjRows rows;
 
-	cj_sql_param_text(&params, cj_entity_definitions[find_entity(entity)].name);
+	check_may_unbind(id);
+	cj_sql_param_text(&params, cj_entity_name(id));
 	rows = cj_sql_run_own(&delete_binding, &params);
 	cj_sql_free(&rows);
 }

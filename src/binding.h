@@ -44,7 +44,10 @@ extern CjBinding *cj_binding_resolve(const CjUsage *usage, int count);
 extern void cj_binding_bind(const char *entity, const char *relation, Jsonb *columns,
 							Jsonb *labels);
 
-/* Removes a binding; raises invalid_parameter_value for an unknown entity. */
+/*
+ * Removes a binding. The caller must have the rights of the owner of the table bound so far, if it is
+ * still there. Raises insufficient_privilege, invalid_parameter_value for an unknown entity.
+ */
 extern void cj_binding_unbind(const char *entity);
 
 #endif /* CJ_BINDING_H */

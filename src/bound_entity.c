@@ -179,6 +179,14 @@ list_columns(Relation rel)
 	return list.data;
 }
 
+/* is_written tells whether jobs write a column: not only read it. */
+static bool
+is_written(CjEntity entity, int column)
+{
+	return entity == CJ_NOTIFICATIONS ||
+		   (entity == CJ_CHALLENGES && column == CJ_CHALLENGES_STATUS);
+}
+
 /* resolve_column fills in one column of an entity. */
 static void
 resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *column)
@@ -212,6 +220,20 @@ resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *c
 	}
 
 	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
+	if (is_written(source->entity, index) &&
+		(attr->attgenerated != '\0' || attr->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
+	{
+		if (!definition->required && bound == NULL)
+			return;
+		ereport(ERROR,
+				(errcode(ERRCODE_GENERATED_ALWAYS),
+				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written", entity,
+						name, cj_bound_entity_qualified_name(rel)),
+				 errhint("%s", cj_bound_entity_bind_call(source, cj_bound_entity_qualified_name(rel),
+														 definition->name,
+														 definition->required ? "<column>" : NULL,
+														 NULL, NULL))));
+	}
 	column->present = true;
 	column->name = pstrdup(NameStr(attr->attname));
 	column->number = number;
@@ -338,6 +360,31 @@ check_active_label(const CjSource *source, const CjBoundEntity *entity)
 	}
 }
 
+/* check_distinct refuses one column of the table for two columns of the entity. */
+static void
+check_distinct(const CjSource *source, const CjBoundEntity *entity)
+{
+	const CjColumnDefinition *columns = cj_entity_definitions[source->entity].columns;
+
+	for (int i = 0; columns[i].name; i++)
+	{
+		for (int j = 0; j < i; j++)
+		{
+			if (!entity->columns[i].present || !entity->columns[j].present ||
+				entity->columns[i].number != entity->columns[j].number)
+				continue;
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("entity \"%s\": column \"%s\" of %s stands for \"%s\" and for \"%s\"",
+							cj_entity_name(source->entity), entity->columns[i].name,
+							entity->relation, columns[j].name, columns[i].name),
+					 errhint("%s", cj_bound_entity_bind_call(source, entity->relation,
+															 columns[i].name, "<column>", NULL,
+															 NULL))));
+		}
+	}
+}
+
 /* cj_bound_entity_describe fills in an entity from an open relation. */
 void
 cj_bound_entity_describe(const CjSource *source, Relation rel, uint32 columns, uint32 labels,
@@ -365,6 +412,7 @@ cj_bound_entity_describe(const CjSource *source, Relation rel, uint32 columns, u
 			resolve_label(source, entity->relation, i, &entity->columns[definition->label_column],
 						  &entity->labels[i]);
 	}
+	check_distinct(source, entity);
 	if (source->entity == CJ_CHALLENGES)
 		check_active_label(source, entity);
 	check_row_security(source, rel);

@@ -92,10 +92,11 @@ disarm_max_runtime(void)
 
 /* explain_cancellation says so in an error if it was max_runtime that cancelled. */
 static void
-explain_cancellation(const CjRun *run, ErrorData *error)
+explain_cancellation(CjRun *run, ErrorData *error)
 {
 	if (!max_runtime_exceeded || error->sqlerrcode != ERRCODE_QUERY_CANCELED)
 		return;
+	run->is_cancelled = true;
 	error->message =
 		psprintf("job \"%s\" has been running for longer than its max_runtime of %d ms",
 				 run->job->definition.name, run->config->max_runtime_ms);
@@ -317,9 +318,10 @@ make_end(CjRun *run, ErrorData *error)
 	if (run->failures > 0)
 		name_failed_items(run);
 	end.error = error ? error : run->first_error;
-	if (end.error)
-		end.status =
-			end.error->sqlerrcode == ERRCODE_QUERY_CANCELED ? CJ_RUN_CANCELLED : CJ_RUN_FAILED;
+	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		end.status = CJ_RUN_CANCELLED;
+	else if (end.error)
+		end.status = CJ_RUN_FAILED;
 	end.rows_affected = run->rows_affected;
 	end.result = make_result(run);
 	return end;

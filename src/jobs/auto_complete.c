@@ -142,7 +142,10 @@ static const CjStatement judge = {
 	" ORDER BY k.position",
 	SPI_OK_SELECT};
 
-/* $3: the keys of those that pass */
+/*
+ * $3: the keys of those that pass. A trigger of the app may have given a row another status than ours:
+ * the second column tells whether the row is what it should be.
+ */
 static const CjStatement complete = {
 	"update completed challenges",
 	"UPDATE {challenges} AS c\n"
@@ -151,7 +154,9 @@ static const CjStatement complete = {
 	"   AND c.{challenges.id} {challenges.id=} ANY ($3)\n"
 	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2\n"
-	"RETURNING c.{challenges.id}{?challenges.name}, c.{challenges.name}::pg_catalog.text{/}",
+	"RETURNING c.{challenges.id},\n"
+	"       c.{challenges.status} {challenges.status=} {challenges.status:completed}"
+	"{?challenges.name},\n       c.{challenges.name}::pg_catalog.text{/}",
 	SPI_OK_UPDATE_RETURNING};
 
 static const CjStatement fail = {
@@ -162,7 +167,9 @@ static const CjStatement fail = {
 	"   AND NOT (c.{challenges.id} {challenges.id=} ANY ($3))\n"
 	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2\n"
-	"RETURNING c.{challenges.id}{?challenges.name}, c.{challenges.name}::pg_catalog.text{/}",
+	"RETURNING c.{challenges.id},\n"
+	"       c.{challenges.status} {challenges.status=} {challenges.status:failed}"
+	"{?challenges.name},\n       c.{challenges.name}::pg_catalog.text{/}",
 	SPI_OK_UPDATE_RETURNING};
 
 /* In the order of users: that is how the indexes of notifications are ordered. */
@@ -526,7 +533,10 @@ judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	rows = cj_app_sql_run(&judge, scope.binding, scope.definition, &params);
 	cj_identity_restore(&scope.identity);
 
-	/* only now, when nothing can fail any more: the list knows no rollback */
+	/*
+	 * Last, since the list knows no rollback. Should the commit fail that follows, keys are appended
+	 * twice, and the second time there is nothing left to do for them.
+	 */
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		values[0] = cj_sql_datum(&rows, row, 1, &nulls[0]);
@@ -600,29 +610,38 @@ typedef struct News
 	Datum *bodies;
 } News;
 
-/* add_news appends what there is to tell about updated challenges. */
-static void
+/*
+ * add_news appends what there is to tell about updated challenges, and returns how many have been
+ * decided: those that a trigger has given another status have not.
+ */
+static int64
 add_news(News *news, const CjRun *run, const Scope *scope, const CjRows *rows, int label,
 		 const char *title_setting, const char *body_setting)
 {
 	const CjBoundEntity *challenges = &scope->binding->entities[CJ_CHALLENGES];
 	char *title = cj_settings_text(run->config->settings, title_setting);
 	char *body = cj_settings_text(run->config->settings, body_setting);
+	int64 decided = 0;
 	bool isnull;
 
 	for (uint64 row = 0; row < rows->processed; row++)
 	{
 		char *id = cj_sql_text(rows, row, 1);
 		char *name =
-			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 2) : NULL;
+			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 3) : NULL;
 		const char *values[] = {id, name ? name : id, challenges->labels[label]};
-		int i = news->count++;
+		int i = news->count;
 
+		if (!cj_sql_bool(rows, row, 2))
+			continue;
 		news->ids[i] = cj_sql_datum(rows, row, 1, &isnull);
 		news->statuses[i] = CStringGetTextDatum(challenges->labels[label]);
 		news->titles[i] = CStringGetTextDatum(cj_template_expand(title, placeholders, values));
 		news->bodies[i] = CStringGetTextDatum(cj_template_expand(body, placeholders, values));
+		news->count++;
+		decided++;
 	}
+	return decided;
 }
 
 /* tell_members writes the notifications and returns their number. */
@@ -655,22 +674,18 @@ write_and_tell(CjRun *run, State *state, const Scope *scope, int from, int to, D
 	cj_sql_param_array(&params, state->key_type, completed_keys(state, from, to, &count));
 	completed_rows = run_app_sql(scope, &complete, &params);
 	failed_rows = run_app_sql(scope, &fail, &params);
-	state->figures[COMPLETED] = completed_rows.processed;
-	state->figures[FAILED] = failed_rows.processed;
-
 	updated = completed_rows.processed + failed_rows.processed;
-	if (state->notify && updated > 0)
-	{
-		news.ids = palloc(sizeof(Datum) * updated);
-		news.statuses = palloc(sizeof(Datum) * updated);
-		news.titles = palloc(sizeof(Datum) * updated);
-		news.bodies = palloc(sizeof(Datum) * updated);
+	news.ids = palloc(sizeof(Datum) * Max(updated, 1));
+	news.statuses = palloc(sizeof(Datum) * Max(updated, 1));
+	news.titles = palloc(sizeof(Datum) * Max(updated, 1));
+	news.bodies = palloc(sizeof(Datum) * Max(updated, 1));
+	state->figures[COMPLETED] =
 		add_news(&news, run, scope, &completed_rows, CJ_CHALLENGES_COMPLETED, "completed_title",
 				 "completed_body");
-		add_news(&news, run, scope, &failed_rows, CJ_CHALLENGES_FAILED, "failed_title",
-				 "failed_body");
+	state->figures[FAILED] = add_news(&news, run, scope, &failed_rows, CJ_CHALLENGES_FAILED,
+									  "failed_title", "failed_body");
+	if (state->notify && news.count > 0)
 		state->figures[NOTIFIED] = tell_members(state, scope, &news);
-	}
 	cj_sql_free(&completed_rows);
 	cj_sql_free(&failed_rows);
 }

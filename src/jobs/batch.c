@@ -46,29 +46,42 @@ work_on_range(CjRun *run, void *arg)
 	range->batch->work(run, range->from, range->to, &range->opened, range->batch->arg);
 }
 
+/*
+ * is_by_server tells whether an error comes from the server's own handling of interrupts: the app's code
+ * can raise an error with any SQLSTATE, also one that looks like a cancellation or a lock timeout.
+ */
+static bool
+is_by_server(const ErrorData *error)
+{
+	return error->funcname && strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
+/* is_raised_by_app tells errors that were raised by a statement of the app's code, RAISE. */
+static bool
+is_raised_by_app(const ErrorData *error)
+{
+	return error->funcname && strcmp(error->funcname, "exec_stmt_raise") == 0;
+}
+
 /* is_lock_conflict tells errors that say that someone else was in the way. */
 static bool
 is_lock_conflict(const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		   error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+	return (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
+		   !is_raised_by_app(error);
 }
 
 /*
- * ends_run tells errors that are not about the items: the user or the server wants the run to end,
- * resources are short, the system is in trouble, or the caller's snapshot is too old.
+ * ends_run tells errors that are not about the items: the user or the server wants the run to end, or
+ * the caller's snapshot is too old. All others are divided, whatever they are called: an item that always
+ * fails with "out of memory" or "admin shutdown" must not keep the others waiting, either.
  */
 static bool
-ends_run(const ErrorData *error)
+ends_run(const CjRun *run, const ErrorData *error)
 {
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_INVALID_TRANSACTION_STATE:
-			return true;
-	}
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && (is_by_server(error) || run->is_cancelled))
+		return true;
 	return IsolationUsesXactSnapshot() &&
 		   ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
 }
@@ -112,7 +125,7 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 		return;
 	}
 
-	if (!range.opened || ends_run(error))
+	if (!range.opened || ends_run(run, error))
 		ReThrowError(error);
 	if (is_lock_conflict(error) && ++run->lock_timeouts >= MAX_LOCK_TIMEOUTS)
 		ReThrowError(error);

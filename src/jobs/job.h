@@ -35,6 +35,7 @@ struct CjRun
 	TimestampTz as_of;
 	bool dry_run;          /* compute the same figures, change nothing */
 	bool own_transactions; /* CALL run: commit_batch() commits; else the caller's transaction */
+	bool is_cancelled;     /* max_runtime is over */
 	MemoryContext memory;  /* lives as long as the run */
 
 	/* what has been done, added to by the job */
