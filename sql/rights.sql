@@ -146,6 +146,16 @@ RESET ROLE;
 SELECT * FROM anyone ORDER BY object COLLATE "C", grantee::text COLLATE "C", privilege_type;
 SELECT status, found FROM challenge_jobs.doctor() WHERE "check" = 'execute';
 
+/* ---- what others could do with more than that, and what the doctor says of it ---- */
+GRANT ALL ON challenge_jobs.binding TO regress_cj_viewer;
+CREATE FUNCTION app.auto_complete_challenges() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+SELECT "check", status, remedy FROM challenge_jobs.doctor() WHERE "check" IN ('tables', 'verb:auto_complete_challenges') ORDER BY 1;
+/* unbinding is for the owner of what is bound */
+GRANT EXECUTE ON FUNCTION challenge_jobs.unbind(text) TO regress_cj_operator;
+SET ROLE regress_cj_operator;
+SELECT challenge_jobs.unbind('challenges');
+RESET ROLE;
+
 DROP VIEW anyone;
 DROP EXTENSION challenge_jobs;
 DROP SCHEMA app CASCADE;

@@ -87,6 +87,57 @@ static const CjStatement list_grantees = {
 	"   AND a.grantee <> p.proowner",
 	SPI_OK_SELECT};
 
+/* Whoever may write there has a say in what is done as the owner of the tables or of the extension. */
+static const CjStatement find_writers = {
+	"find who may write the extension's tables",
+	"SELECT pg_catalog.format('%s on %s to %s', pg_catalog.string_agg(a.privilege_type, ', '),"
+	"                         c.oid::pg_catalog.regclass, g.name),"
+	"       pg_catalog.format('REVOKE ALL ON %s FROM %s; GRANT SELECT ON %1$s TO %2$s;',"
+	"                         c.oid::pg_catalog.regclass, g.name)"
+	"  FROM pg_catalog.pg_depend d"
+	"  JOIN pg_catalog.pg_class c ON c.oid = d.objid"
+	" CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a"
+	" CROSS JOIN LATERAL (SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
+	"                                 ELSE a.grantee::pg_catalog.regrole::text END) g(name)"
+	" WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+	"   AND d.refobjid = $1"
+	"   AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+	"   AND d.deptype = 'e'"
+	"   AND c.relkind = 'r'"
+	"   AND a.privilege_type <> 'SELECT'"
+	"   AND a.grantee <> c.relowner"
+	" GROUP BY c.oid, g.name"
+	" ORDER BY c.oid, g.name",
+	SPI_OK_SELECT};
+
+/* $2: the name of a verb */
+static const CjStatement find_namesakes = {
+	"find functions with the name of a verb",
+	"SELECT pg_catalog.format('DROP %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,"
+	"                         p.oid::pg_catalog.regprocedure)"
+	"  FROM pg_catalog.pg_proc p"
+	" WHERE p.proname = $2"
+	"   AND p.prokind IN ('f', 'p')"
+	"   AND NOT EXISTS (SELECT 1"
+	"                     FROM pg_catalog.pg_depend d"
+	"                    WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+	"                      AND d.objid = p.oid"
+	"                      AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+	"                      AND d.refobjid = $1"
+	"                      AND d.deptype = 'e')"
+	" ORDER BY 1",
+	SPI_OK_SELECT};
+
+static const CjStatement find_unique_index = {
+	"find a unique index",
+	"SELECT 1"
+	"  FROM pg_catalog.pg_index i"
+	" WHERE i.indrelid = $1"
+	"   AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1"
+	"   AND i.indkey[0] = $2"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
 static const CjStatement count_orphans = {
 	"count runs without a backend",
 	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
@@ -241,6 +292,23 @@ check_execute(const Report *report)
 	cj_sql_free(&rows);
 }
 
+/* check_writers tells who may do more than read the extension's tables. */
+static void
+check_writers(const Report *report)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
+	rows = cj_sql_run_own(&find_writers, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		add_row(report, "tables", "error",
+				psprintf("granted: %s; that is as good as the rights of the extension's owner",
+						 cj_sql_text(&rows, row, 1)),
+				cj_sql_text(&rows, row, 2));
+	cj_sql_free(&rows);
+}
+
 /* check_orphans tells of runs whose backend is gone. */
 static void
 check_orphans(const Report *report)
@@ -286,6 +354,31 @@ check_index(const Report *report, const CjBoundEntity *entity, CjEntity id, int 
 				psprintf("CREATE INDEX %sON %s (%s);",
 						 entity->relkind == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
 						 entity->relation, columns));
+	cj_sql_free(&rows);
+}
+
+/* check_unique looks for a unique index on the key of challenges; partitioned tables cannot have one. */
+static void
+check_unique(const Report *report, const CjBoundEntity *challenges)
+{
+	const CjBoundColumn *id = &challenges->columns[CJ_CHALLENGES_ID];
+	CjParams params = {0};
+	CjRows rows;
+
+	if (challenges->relkind == RELKIND_PARTITIONED_TABLE)
+		return;
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(challenges->relid), false);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(id->number), false);
+	rows = cj_sql_run_own(&find_unique_index, &params);
+	if (rows.processed == 0)
+		add_row(
+			report, "unique:challenges", "warning",
+			psprintf(
+				"nothing keeps \"%s\" of %s unique: of challenges with the same key each would be "
+				"told of all",
+				id->name, challenges->relation),
+			psprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s);", challenges->relation,
+					 quote_identifier(id->name)));
 	cj_sql_free(&rows);
 }
 
@@ -356,6 +449,7 @@ check_tables(const Report *report, const CjBinding *binding)
 	{
 		check_privileges(report, challenges, CJ_CHALLENGES, "SELECT", "UPDATE");
 		check_index(report, challenges, CJ_CHALLENGES, -1, CJ_CHALLENGES_ID);
+		check_unique(report, challenges);
 		check_index(report, challenges, CJ_CHALLENGES, CJ_CHALLENGES_STATUS,
 					CJ_CHALLENGES_END_DATE);
 	}
@@ -456,6 +550,24 @@ check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config
 		add_row(report, check, "ok", psprintf("\"%s\", fired by pg_cron", config->schedule), NULL);
 }
 
+/* check_namesakes looks for functions that make calls of the verb ambiguous, or come before it. */
+static void
+check_namesakes(const Report *report, const CjJob *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
+	cj_sql_param_text(&params, job->definition.name);
+	rows = cj_sql_run_own(&find_namesakes, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		add_row(
+			report, psprintf("verb:%s", job->definition.name), "warning",
+			"there is another function of that name: calls may be ambiguous, or never reach the verb",
+			cj_sql_text(&rows, row, 1));
+	cj_sql_free(&rows);
+}
+
 /* check_job checks the configuration of a job and all that depends on it. */
 static void
 check_job(const Report *report, const CjJob *job)
@@ -468,6 +580,7 @@ check_job(const Report *report, const CjJob *job)
 		add_error(report, psprintf("job:%s", job->definition.name), error);
 		return;
 	}
+	check_namesakes(report, job);
 	check_bindings(report, job, trial.config);
 	check_schedule(report, job, trial.config);
 }
@@ -482,6 +595,7 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 	check_version(&report);
 	check_preload(&report);
 	check_execute(&report);
+	check_writers(&report);
 	check_orphans(&report);
 	for (int i = 0; jobs[i]; i++)
 		check_job(&report, jobs[i]);

@@ -38,8 +38,15 @@ static const CjStatement remove_cron_job = {"remove the cron job",
 
 static const CjStatement find_cron_jobs = {
 	"find the cron jobs",
-	"SELECT j.schedule = $2 AND j.command = $3 AS current, j.active, j.username::pg_catalog.text,"
-	"       j.jobid"
+	"SELECT j.schedule = $2 AND j.command = $3, j.active, j.username::pg_catalog.text,"
+	"       j.jobid, j.username = CURRENT_USER,"
+	"       (SELECT d.return_message"
+	"          FROM (SELECT l.status, l.return_message"
+	"                  FROM cron.job_run_details l"
+	"                 WHERE l.jobid = j.jobid"
+	"                 ORDER BY l.runid DESC"
+	"                 LIMIT 1) d"
+	"         WHERE d.status = 'failed')"
 	"  FROM cron.job j"
 	" WHERE j.jobname = $1"
 	"   AND j.database = pg_catalog.current_database()"
@@ -251,12 +258,26 @@ cj_pg_cron_problem(const CjJob *job, const CjJobConfig *config, const char **rem
 						   cron_job_name(job), cj_sql_text(&rows, 1, 3));
 		*remedy = psprintf("SELECT cron.unschedule(%s);", cj_sql_text(&rows, 1, 4));
 	}
+	else if (!cj_sql_bool(&rows, 0, 5))
+	{
+		problem = psprintf("the cron job \"%s\" runs as \"%s\", not as the owner of the extension",
+						   cron_job_name(job), cj_sql_text(&rows, 0, 3));
+		*remedy = psprintf("SELECT cron.unschedule(%s); %s", cj_sql_text(&rows, 0, 4), *remedy);
+	}
 	else if (!cj_sql_bool(&rows, 0, 1))
 		problem =
 			psprintf("schedule or command of the cron job \"%s\" was changed", cron_job_name(job));
 	else if (cj_sql_bool(&rows, 0, 2) != config->enabled)
 		problem = psprintf("the cron job \"%s\" is %s", cron_job_name(job),
 						   config->enabled ? "not active" : "active, and the job is disabled");
+	else if (cj_sql_text(&rows, 0, 6))
+	{
+		problem =
+			psprintf("the last run that pg_cron tried has failed: %s", cj_sql_text(&rows, 0, 6));
+		*remedy = psprintf(
+			"SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC LIMIT 5;",
+			cj_sql_text(&rows, 0, 4));
+	}
 	cj_sql_free(&rows);
 	return problem;
 }

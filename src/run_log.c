@@ -82,7 +82,7 @@ cj_run_log_finish(int64 run_id, const CjRunEnd *end)
 	cj_sql_param(&params, JSONBOID, PointerGetDatum(end->result), end->result == NULL);
 	cj_sql_param_text(&params, error ? unpack_sql_state(error->sqlerrcode) : NULL);
 	cj_sql_param_text(&params, error ? error->message : end->message);
-	cj_sql_param_text(&params, error ? error->detail : NULL);
+	cj_sql_param_text(&params, error ? error->detail : end->detail);
 	cj_sql_param_text(&params, error ? error->hint : NULL);
 	cj_sql_param_text(&params, error ? error->context : NULL);
 	rows = cj_sql_run_own(&finish_run, &params);

@@ -40,6 +40,7 @@ typedef struct CjRunEnd
 	Jsonb *result;       /* or NULL */
 	ErrorData *error;    /* or NULL */
 	const char *message; /* or NULL */
+	const char *detail;  /* or NULL; to the message */
 } CjRunEnd;
 
 /* Writes the row of a run that begins and returns its run_id. */

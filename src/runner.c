@@ -21,6 +21,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -37,6 +38,21 @@
 #include "identity.h"
 #include "runner.h"
 #include "run_log.h"
+#include "sql.h"
+
+static const CjStatement find_lock_holder = {
+	"find who holds the lock of the job",
+	"SELECT l.pid::pg_catalog.int8"
+	"  FROM pg_catalog.pg_locks l"
+	" WHERE l.locktype = 'object'"
+	"   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
+	"                      WHERE d.datname = pg_catalog.current_database())"
+	"   AND l.classid = $1"
+	"   AND l.objid = $2"
+	"   AND l.objsubid = $3"
+	"   AND l.granted"
+	"   AND l.pid IS NOT NULL",
+	SPI_OK_SELECT};
 
 /* A run in this backend, as the runner sees it. */
 typedef struct Execution
@@ -123,6 +139,24 @@ static bool
 try_lock(const Execution *execution, bool session)
 {
 	return LockAcquire(&execution->lock_tag, ExclusiveLock, session, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* find_holder returns the process that holds the job's lock, or 0 if it has just let it go. */
+static int
+find_holder(const Execution *execution)
+{
+	const LOCKTAG *tag = &execution->lock_tag;
+	CjParams params = {0};
+	CjRows rows;
+	int pid;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(tag->locktag_field2), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(tag->locktag_field3), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(tag->locktag_field4), false);
+	rows = cj_sql_run_own(&find_lock_holder, &params);
+	pid = rows.processed > 0 ? (int) cj_sql_int64(&rows, 0, 1) : 0;
+	cj_sql_free(&rows);
+	return pid;
 }
 
 /* ---- what the runner does for the job ---- */
@@ -438,9 +472,7 @@ lock_for_verb(const Execution *execution)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("job \"%s\" is running in another session", name),
-				 errhint("SELECT * FROM challenge_jobs.job_run WHERE job = '%s' AND status = "
-						 "'running';",
-						 name)));
+				 errhint("SELECT * FROM pg_stat_activity WHERE pid = %d;", find_holder(execution))));
 	/* a dry run has learned what it wanted to know, and must not keep the job from running */
 	if (execution->run.dry_run)
 		(void) LockRelease(&execution->lock_tag, ExclusiveLock, false);
@@ -516,11 +548,12 @@ cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *res
 
 /* skip records a run that did not take place. */
 static void
-skip(Execution *execution, const char *why)
+skip(Execution *execution, const char *why, const char *detail)
 {
 	CjRunEnd end = {CJ_RUN_SKIPPED};
 
 	end.message = why;
+	end.detail = detail;
 	(void) cj_run_log_record(&execution->start, &end);
 	next_transaction();
 	ereport(NOTICE,
@@ -660,9 +693,10 @@ cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
 	if (error)
 		fail_at_once(execution, error);
 	else if (!run->config->enabled)
-		skip(execution, "the job is disabled");
+		skip(execution, "the job is disabled", NULL);
 	else if (!try_lock(execution, true))
-		skip(execution, "the job is running in another session");
+		skip(execution, "the job is running in another session",
+			 psprintf("SELECT * FROM pg_stat_activity WHERE pid = %d;", find_holder(execution)));
 	else
 		error = run_locked(execution);
 
