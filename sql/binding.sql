@@ -20,28 +20,9 @@ CREATE ROLE regress_cj_owner;
 ALTER TABLE app.forced OWNER TO regress_cj_owner;
 CREATE TEMPORARY TABLE fleeting (id int, status text, end_date date);
 
-/* try runs a statement and gives its error, and what comes of typing the hint, where that is complete. */
-CREATE FUNCTION try(statement text) RETURNS TABLE (state text, message text, detail text, hint text, as_typed text)
-LANGUAGE plpgsql AS $$
-BEGIN
-    state := '00000';
-    EXECUTE statement;
-    RETURN NEXT;
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    detail := nullif(detail, '');
-    hint := nullif(hint, '');
-    IF hint ~ '^[A-Z]+ .*;$' AND hint !~ '<[a-z.<>]+>' THEN
-        BEGIN
-            EXECUTE hint;
-            as_typed := 'worked';
-        EXCEPTION WHEN OTHERS THEN
-            as_typed := SQLERRM;
-        END;
-    END IF;
-    RETURN NEXT;
-END
-$$;
+\getenv srcdir PG_ABS_SRCDIR
+\set try :srcdir '/test/fixtures/try.sql'
+\i :try
 \a \x
 
 /* ---- entities and relations ---- */

@@ -5,28 +5,9 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 CREATE EXTENSION challenge_jobs;
-/* try runs a statement and gives its error, and what comes of typing the hint, where that is complete. */
-CREATE FUNCTION try(statement text) RETURNS TABLE (state text, message text, detail text, hint text, as_typed text)
-LANGUAGE plpgsql AS $$
-BEGIN
-    state := '00000';
-    EXECUTE statement;
-    RETURN NEXT;
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    detail := nullif(detail, '');
-    hint := nullif(hint, '');
-    IF hint ~ '^[A-Z]+ .*;$' AND hint !~ '<[a-z.<>]+>' THEN
-        BEGIN
-            EXECUTE hint;
-            as_typed := 'worked';
-        EXCEPTION WHEN OTHERS THEN
-            as_typed := SQLERRM;
-        END;
-    END IF;
-    RETURN NEXT;
-END
-$$;
+\getenv srcdir PG_ABS_SRCDIR
+\set try :srcdir '/test/fixtures/try.sql'
+\i :try
 CREATE VIEW stored AS SELECT job, engine, scheduled_at IS NOT NULL AS scheduled, schedule FROM challenge_jobs.job;
 /* Which of the three errors there has to be. */
 CREATE FUNCTION expected(OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE sql AS $$

@@ -131,7 +131,8 @@ open_source(const CjSource *source, LOCKMODE lock_mode)
 				 errmsg("entity \"%s\": relation %s does not exist", entity, source_name(source)) :
 				 errmsg("entity \"%s\" is not bound, and relation %s does not exist", entity,
 						source_name(source)),
-				 errhint("%s", cj_bound_entity_bind_call(source, suggest_relation(source->entity), NULL,
+				 errhint("%s", cj_bound_entity_bind_call(source, suggest_relation(source->entity),
+				 		NULL,
 														 NULL, NULL, NULL))));
 	return rel;
 }
@@ -233,7 +234,8 @@ check_comparable(const CjBinding *binding, CjEntity from, int from_column, CjEnt
 					format_type_be(b->type)),
 			 errdetail("The two hold the same keys and cannot be compared."),
 			 errhint("SELECT challenge_jobs.bind('%s', %s, columns => '{\"%s\": \"<column>\"}');",
-					 cj_entity_definitions[from].name, quote_literal_cstr(binding->entities[from].relation),
+					 cj_entity_definitions[from].name,
+					 		quote_literal_cstr(binding->entities[from].relation),
 					 cj_entity_definitions[from].columns[from_column].name)));
 }
 
@@ -385,7 +387,8 @@ open_for_bind(const CjSource *source)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("entity \"%s\": relation %s does not exist",
 						cj_entity_definitions[source->entity].name, source->relation),
-				 errhint("%s", cj_bound_entity_bind_call(source, suggest_relation(source->entity), NULL, NULL, NULL,
+				 errhint("%s", cj_bound_entity_bind_call(source, suggest_relation(source->entity),
+				 		NULL, NULL, NULL,
 										 NULL))));
 	rel = relation_open(relid, NoLock);
 	cj_bound_entity_check_relation(source, rel);
@@ -394,7 +397,8 @@ open_for_bind(const CjSource *source)
 	if (!has_privs_of_role(GetUserId(), rel->rd_rel->relowner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of relation %s to bind it", cj_bound_entity_qualified_name(rel)),
+				 errmsg("must be owner of relation %s to bind it",
+				 		cj_bound_entity_qualified_name(rel)),
 				 errhint("SET ROLE %s;",
 						 quote_identifier(GetUserNameFromId(rel->rd_rel->relowner, false)))));
 	return rel;

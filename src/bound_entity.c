@@ -208,14 +208,16 @@ resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *c
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
 					 errdetail("Only an optional column can be null."),
-					 errhint("%s", cj_bound_entity_bind_call(source, cj_bound_entity_qualified_name(rel), definition->name,
+					 errhint("%s", cj_bound_entity_bind_call(source,
+					 		cj_bound_entity_qualified_name(rel), definition->name,
 											 suggest_column(source, rel, definition), NULL, NULL))));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
 						definition->name, cj_bound_entity_qualified_name(rel)),
 				 errdetail("It has the columns: %s.", list_columns(rel)),
-				 errhint("%s", cj_bound_entity_bind_call(source, cj_bound_entity_qualified_name(rel), definition->name,
+				 errhint("%s", cj_bound_entity_bind_call(source,
+				 		cj_bound_entity_qualified_name(rel), definition->name,
 										 suggest_column(source, rel, definition), NULL, NULL))));
 	}
 
@@ -227,7 +229,8 @@ resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *c
 			return;
 		ereport(ERROR,
 				(errcode(ERRCODE_GENERATED_ALWAYS),
-				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written", entity,
+				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written",
+				 		entity,
 						name, cj_bound_entity_qualified_name(rel)),
 				 errhint("%s", cj_bound_entity_bind_call(source, cj_bound_entity_qualified_name(rel),
 														 definition->name,
@@ -249,7 +252,8 @@ resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *c
 						column->name, definition->name, cj_bound_entity_qualified_name(rel),
 						format_type_be(column->type)),
 				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
-				 errhint("%s", cj_bound_entity_bind_call(source, cj_bound_entity_qualified_name(rel), definition->name,
+				 errhint("%s", cj_bound_entity_bind_call(source,
+				 		cj_bound_entity_qualified_name(rel), definition->name,
 										 suggest_column(source, rel, definition), NULL, NULL))));
 }
 
@@ -278,7 +282,8 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 						format_type_be_qualified(column->base_type), column->name, relation,
 						*label),
 				 errdetail("It stands for \"%s\". To use another one, type: %s", definition->name,
-						   cj_bound_entity_bind_call(source, relation, NULL, NULL, definition->name, "<label>")),
+						   cj_bound_entity_bind_call(source, relation, NULL, NULL, definition->name,
+						   		"<label>")),
 				 errhint("ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(column->base_type),
 						 quote_literal_cstr(*label))));
 
@@ -290,7 +295,8 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 				 errmsg("entity \"%s\": label \"%s\" does not fit into column \"%s\" of %s", entity,
 						*label, column->name, relation),
 				 errdetail("The column holds %d characters.", column->typmod - (int32) VARHDRSZ),
-				 errhint("%s", cj_bound_entity_bind_call(source, relation, NULL, NULL, definition->name,
+				 errhint("%s", cj_bound_entity_bind_call(source, relation, NULL, NULL,
+				 		definition->name,
 										 "<label>"))));
 }
 
@@ -307,24 +313,29 @@ cj_bound_entity_check_relation(const CjSource *source, Relation rel)
 		strcmp(own_schema, "information_schema") == 0 || strcmp(own_schema, "challenge_jobs") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("entity \"%s\": %s cannot be bound", definition->name, cj_bound_entity_qualified_name(rel)),
+				 errmsg("entity \"%s\": %s cannot be bound", definition->name,
+				 		cj_bound_entity_qualified_name(rel)),
 				 errdetail("System catalogs and the tables of challenge_jobs cannot be bound."),
-				 errhint("%s", cj_bound_entity_bind_call(source, "<schema>.<table>", NULL, NULL, NULL, NULL))));
+				 errhint("%s", cj_bound_entity_bind_call(source, "<schema>.<table>", NULL, NULL,
+				 		NULL, NULL))));
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("entity \"%s\": %s is a temporary table", definition->name,
 						RelationGetRelationName(rel)),
-				 errhint("%s", cj_bound_entity_bind_call(source, "<schema>.<table>", NULL, NULL, NULL, NULL))));
+				 errhint("%s", cj_bound_entity_bind_call(source, "<schema>.<table>", NULL, NULL,
+				 		NULL, NULL))));
 	if (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE)
 		return;
 	if (definition->may_be_view && (relkind == RELKIND_VIEW || relkind == RELKIND_MATVIEW))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("entity \"%s\": %s is not a table%s", definition->name, cj_bound_entity_qualified_name(rel),
+			 errmsg("entity \"%s\": %s is not a table%s", definition->name,
+			 		cj_bound_entity_qualified_name(rel),
 					definition->may_be_view ? ", view or materialized view" : ""),
-			 errhint("%s", cj_bound_entity_bind_call(source, "<schema>.<table>", NULL, NULL, NULL, NULL))));
+			 errhint("%s", cj_bound_entity_bind_call(source, "<schema>.<table>", NULL, NULL, NULL,
+			 		NULL))));
 }
 
 /* check_row_security refuses a table whose policies would hide rows from its own owner. */
@@ -335,10 +346,12 @@ check_row_security(const CjSource *source, Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("entity \"%s\": row-level security of %s is forced on its owner \"%s\"",
-						cj_entity_definitions[source->entity].name, cj_bound_entity_qualified_name(rel),
+						cj_entity_definitions[source->entity].name,
+								cj_bound_entity_qualified_name(rel),
 						GetUserNameFromId(rel->rd_rel->relowner, false)),
 				 errdetail("A job must see every row, or it would silently pass over some."),
-				 errhint("ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;", cj_bound_entity_qualified_name(rel))));
+				 errhint("ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;",
+				 		cj_bound_entity_qualified_name(rel))));
 }
 
 /* check_active_label refuses a label that would have challenges decided again and again. */
@@ -356,7 +369,8 @@ check_active_label(const CjSource *source, const CjBoundEntity *entity)
 							active, cj_entity_definitions[CJ_CHALLENGES].labels[i].name),
 					 errdetail("What has been decided would be due again."),
 					 errhint("%s", cj_bound_entity_bind_call(source, entity->relation, NULL, NULL,
-											 cj_entity_definitions[CJ_CHALLENGES].labels[i].name, "<label>"))));
+											 cj_entity_definitions[CJ_CHALLENGES].labels[i].name,
+											 		"<label>"))));
 	}
 }
 

@@ -16,7 +16,9 @@
 
 #include "entity.h"
 
-/* As the table in README.md has it. In the order of CjEntity and of the enums of columns and labels in entity.h. */
+/*
+ * As the table in README.md has it; in the order of CjEntity and of the enums of columns and labels.
+ */
 const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 	{"challenges",
 	 "challenges",

@@ -20,13 +20,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -36,23 +33,9 @@
 #include "utils/timestamp.h"
 
 #include "identity.h"
+#include "job_lock.h"
 #include "runner.h"
 #include "run_log.h"
-#include "sql.h"
-
-static const CjStatement find_lock_holder = {
-	"find who holds the lock of the job",
-	"SELECT l.pid::pg_catalog.int8"
-	"  FROM pg_catalog.pg_locks l"
-	" WHERE l.locktype = 'object'"
-	"   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
-	"                      WHERE d.datname = pg_catalog.current_database())"
-	"   AND l.classid = $1"
-	"   AND l.objid = $2"
-	"   AND l.objsubid = $3"
-	"   AND l.granted"
-	"   AND l.pid IS NOT NULL",
-	SPI_OK_SELECT};
 
 /* A run in this backend, as the runner sees it. */
 typedef struct Execution
@@ -60,8 +43,8 @@ typedef struct Execution
 	CjRun run; /* first: the job knows this part */
 	CjRunStart start;
 	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
-	LOCKTAG lock_tag;
-	bool holds_lock; /* for the session */
+	CjJobLock lock;
+	bool holds_lock; /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
 } Execution;
 
@@ -118,45 +101,6 @@ explain_cancellation(CjRun *run, ErrorData *error)
 				 run->job->definition.name, run->config->max_runtime_ms);
 	error->hint = psprintf("SELECT challenge_jobs.alter_job('%s', max_runtime => '%lld ms');",
 						   run->job->definition.name, 2LL * run->config->max_runtime_ms);
-}
-
-/* ---- the job's lock ---- */
-
-/*
- * set_lock_tag names the lock of a job: an object lock on the extension, with a sub-object number that
- * stands for the job. No SQL command takes such a lock, so nobody can keep a job from running; an
- * advisory lock could be held by anyone.
- */
-static void
-set_lock_tag(LOCKTAG *tag, const CjJob *job)
-{
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId, cj_identity_extension().oid,
-					   job->definition.number);
-}
-
-/* try_lock takes the job's lock without waiting, for the session or for the transaction. */
-static bool
-try_lock(const Execution *execution, bool session)
-{
-	return LockAcquire(&execution->lock_tag, ExclusiveLock, session, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
-/* find_holder returns the process that holds the job's lock, or 0 if it has just let it go. */
-static int
-find_holder(const Execution *execution)
-{
-	const LOCKTAG *tag = &execution->lock_tag;
-	CjParams params = {0};
-	CjRows rows;
-	int pid;
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(tag->locktag_field2), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(tag->locktag_field3), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(tag->locktag_field4), false);
-	rows = cj_sql_run_own(&find_lock_holder, &params);
-	pid = rows.processed > 0 ? (int) cj_sql_int64(&rows, 0, 1) : 0;
-	cj_sql_free(&rows);
-	return pid;
 }
 
 /* ---- what the runner does for the job ---- */
@@ -217,7 +161,7 @@ begin_work(MemoryContext memory)
 static void
 regain_lock(Execution *execution)
 {
-	execution->holds_lock = try_lock(execution, true);
+	execution->holds_lock = cj_job_lock_try(&execution->lock, true);
 	if (!execution->holds_lock)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -279,7 +223,7 @@ create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, 
 	execution->run.commit_batch = commit_batch;
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
-	set_lock_tag(&execution->lock_tag, job);
+	execution->lock = cj_job_lock_of(job->definition.number);
 	execution->start.job = job->definition.name;
 	execution->start.triggered_by = pstrdup(triggered_by);
 	execution->start.dry_run = dry_run;
@@ -468,14 +412,15 @@ lock_for_verb(const Execution *execution)
 	/* on a standby a dry run is all there can be, and such locks cannot be taken */
 	if (RecoveryInProgress())
 		return;
-	if (!try_lock(execution, false))
+	if (!cj_job_lock_try(&execution->lock, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("job \"%s\" is running in another session", name),
-				 errhint("SELECT * FROM pg_stat_activity WHERE pid = %d;", find_holder(execution))));
+				 errhint("SELECT * FROM pg_stat_activity WHERE pid = %d;",
+				 		cj_job_lock_holder(&execution->lock))));
 	/* a dry run has learned what it wanted to know, and must not keep the job from running */
 	if (execution->run.dry_run)
-		(void) LockRelease(&execution->lock_tag, ExclusiveLock, false);
+		cj_job_lock_release(&execution->lock, false);
 }
 
 /* run_verb does everything that a verb does; whatever it raises is a failure of the run. */
@@ -502,7 +447,7 @@ run_verb(Execution *execution)
 
 /* cj_runner_run_verb runs a job in the caller's transaction. */
 void
-cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *result)
+cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *figures)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	const CjJob *outer_job = running_job;
@@ -540,7 +485,7 @@ cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *res
 	error_context_stack = context.previous;
 
 	for (int i = 0; job->figures[i]; i++)
-		result[i] = run->figures[i];
+		figures[i] = run->figures[i];
 	MemoryContextDelete(run->memory);
 }
 
@@ -666,7 +611,7 @@ run_locked(Execution *execution)
 	PG_END_TRY();
 	running_job = NULL;
 	if (execution->holds_lock)
-		(void) LockRelease(&execution->lock_tag, ExclusiveLock, true);
+		cj_job_lock_release(&execution->lock, true);
 	return error;
 }
 
@@ -694,9 +639,10 @@ cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
 		fail_at_once(execution, error);
 	else if (!run->config->enabled)
 		skip(execution, "the job is disabled", NULL);
-	else if (!try_lock(execution, true))
+	else if (!cj_job_lock_try(&execution->lock, true))
 		skip(execution, "the job is running in another session",
-			 psprintf("SELECT * FROM pg_stat_activity WHERE pid = %d;", find_holder(execution)));
+			 psprintf("SELECT * FROM pg_stat_activity WHERE pid = %d;",
+					  cj_job_lock_holder(&execution->lock)));
 	else
 		error = run_locked(execution);
 

@@ -546,12 +546,6 @@ judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	cj_sql_free(&rows);
 }
 
-/* judged has nothing to add up. */
-static void
-judged(CjRun *run, int from, int to, void *arg)
-{
-}
-
 /* ---- a range of a batch ---- */
 
 /* completed_keys returns the keys of a range that are to be completed. */
@@ -763,7 +757,7 @@ run_job(CjRun *run)
 {
 	Jsonb *values = run->config->settings;
 	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
-	CjBatch chunk = {0, judge_range, judged, describe, state};
+	CjBatch chunk = {0, judge_range, NULL, describe, state};
 	CjBatch batch = {0, carry_out, carried_out, describe, state};
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
 	ErrorData *error;

@@ -120,7 +120,8 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 		error = run->commit_batch(run);
 	if (error == NULL)
 	{
-		batch->done(run, from, to, batch->arg);
+		if (batch->done)
+			batch->done(run, from, to, batch->arg);
 		run->lock_timeouts = 0;
 		return;
 	}

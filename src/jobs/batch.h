@@ -12,10 +12,10 @@
  *
  * `work` does items `from` to `to - 1` in a subtransaction, by itself: if it raises an error, nothing
  * of it remains. It sets *opened once everything that does not depend on the items has been done
- * (tables found, checked and locked): an error before that ends the run. `done` is called after the
- * work of such a range has been committed (or is part of the caller's transaction), to add up its figures; what `work` keeps
- * for it must not live in memory of the transaction. `describe` returns a readable name of an item
- * (palloc'd).
+ * (tables found, checked and locked): an error before that ends the run. `done`, which may be NULL, is
+ * called after the work of such a range has been committed (or is part of the caller's transaction),
+ * to add up its figures; what `work` keeps for it must not live in memory of the transaction.
+ * `describe` returns a readable name of an item (palloc'd).
  */
 typedef struct CjBatch
 {
@@ -29,7 +29,7 @@ typedef struct CjBatch
 /*
  * Does all items of a batch. What fails is divided until the bad item stands alone; that one is noted
  * in run->failures, or in run->left_over if someone else's lock was in its way. Raises errors that
- * are not about an item: cancellation, lack of resources, tables that cannot be used.
+ * are not about an item: cancellation, tables that cannot be used, a snapshot that is too old.
  */
 extern void cj_batch_process(CjRun *run, const CjBatch *batch);
 

@@ -10,8 +10,9 @@
  * back in a subtransaction and returns the error if it failed, run->commit_batch() makes what was
  * done durable where the run may commit (CALL run), and does nothing where the transaction is the
  * caller's (a verb). A commit can fail (checks that were left to the end, serialization): then its
- * error is returned, and what was done since the last commit is undone. After commit_batch() nothing is valid any more that belonged to the
- * transaction: SPI results, locks, open relations, resolved bindings, memory of the transaction.
+ * error is returned, and what was done since the last commit is undone. After commit_batch() nothing
+ * is valid any more that belonged to the transaction: SPI results, locks, open relations, resolved
+ * bindings, memory of the transaction.
  */
 #ifndef CJ_JOB_H
 #define CJ_JOB_H

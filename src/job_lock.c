@@ -1,0 +1,73 @@
+/*
+ * job_lock.c
+ *		The lock of a job: whoever runs the job holds it.
+ *
+ * Called by runner. It is an object lock on the extension, with a sub-object number that stands for the
+ * job. No SQL command takes such a lock, so nobody can keep a job from running; an advisory lock could be
+ * held by anyone.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+
+#include "identity.h"
+#include "job_lock.h"
+#include "sql.h"
+
+static const CjStatement find_lock_holder = {
+	"find who holds the lock of the job",
+	"SELECT l.pid::pg_catalog.int8"
+	"  FROM pg_catalog.pg_locks l"
+	" WHERE l.locktype = 'object'"
+	"   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
+	"                      WHERE d.datname = pg_catalog.current_database())"
+	"   AND l.classid = $1"
+	"   AND l.objid = $2"
+	"   AND l.objsubid = $3"
+	"   AND l.granted"
+	"   AND l.pid IS NOT NULL",
+	SPI_OK_SELECT};
+
+/* cj_job_lock_of returns the lock of a job. */
+CjJobLock
+cj_job_lock_of(uint16 job_number)
+{
+	CjJobLock lock;
+
+	SET_LOCKTAG_OBJECT(lock.tag, MyDatabaseId, ExtensionRelationId, cj_identity_extension().oid,
+					   job_number);
+	return lock;
+}
+
+/* cj_job_lock_try takes the lock without waiting. */
+bool
+cj_job_lock_try(const CjJobLock *lock, bool session)
+{
+	return LockAcquire(&lock->tag, ExclusiveLock, session, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* cj_job_lock_release releases the lock. */
+void
+cj_job_lock_release(const CjJobLock *lock, bool session)
+{
+	(void) LockRelease(&lock->tag, ExclusiveLock, session);
+}
+
+/* cj_job_lock_holder returns the process that holds the lock. */
+int
+cj_job_lock_holder(const CjJobLock *lock)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int pid;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field2), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field3), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(lock->tag.locktag_field4), false);
+	rows = cj_sql_run_own(&find_lock_holder, &params);
+	pid = rows.processed > 0 ? (int) cj_sql_int64(&rows, 0, 1) : 0;
+	cj_sql_free(&rows);
+	return pid;
+}
