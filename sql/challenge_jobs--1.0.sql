@@ -19,7 +19,8 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
  */
 DO $guard$
 DECLARE
-    verbs   constant text[] := ARRAY['auto_complete_challenges'];
+    verbs   constant text[] := ARRAY['auto_complete_challenges', 'refresh_challenge_stats',
+                                     'send_streak_reminders', 'cleanup_expired_notifications'];
     home    constant regnamespace := '@extschema@';
     drops   text;
 BEGIN

@@ -106,11 +106,15 @@ put_row(ReturnSetInfo *result, const char *const *texts, int count)
 
 /* ---- verbs ---- */
 
-/* run_verb runs a job in the caller's transaction and returns its figures as a row. */
+/*
+ * run_verb runs a job in the caller's transaction, as of its first argument, dry if the second one says
+ * so, and returns its figures as a row.
+ */
 static Datum
 run_verb(FunctionCallInfo fcinfo, const char *name)
 {
 	const CjJob *job = cj_catalogue_find(name);
+	CjVerbCall call = {0};
 	int64 figures[CJ_MAX_FIGURES] = {0};
 	Datum values[CJ_MAX_FIGURES];
 	bool nulls[CJ_MAX_FIGURES] = {0};
@@ -121,8 +125,10 @@ run_verb(FunctionCallInfo fcinfo, const char *name)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
+	call.as_of = PG_GETARG_TIMESTAMPTZ(0);
+	call.dry_run = PG_GETARG_BOOL(1);
 	connect_spi(0);
-	cj_runner_run_verb(job, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_BOOL(1), figures);
+	cj_runner_run_verb(job, &call, figures);
 	finish_spi();
 
 	for (int i = 0; job->figures[i]; i++)

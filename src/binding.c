@@ -292,6 +292,15 @@ cj_binding_resolve(const CjUsage *usage, int count)
 	return binding;
 }
 
+/* cj_binding_leave_to_default leaves a column to its default: the app's own is better than ours. */
+void
+cj_binding_leave_to_default(CjBinding *binding, CjEntity entity, int column)
+{
+	CjBoundColumn *bound = &binding->entities[entity].columns[column];
+
+	bound->present &= !bound->has_default;
+}
+
 /* ---- bind and unbind ---- */
 
 /* list_names makes a list of the names of an entity's columns or labels, or of all entities. */

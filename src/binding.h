@@ -8,6 +8,7 @@
 #ifndef CJ_BINDING_H
 #define CJ_BINDING_H
 
+#include "nodes/parsenodes.h"
 #include "storage/lockdefs.h"
 
 #include "bound_entity.h"
@@ -19,6 +20,7 @@ typedef struct CjUsage
 	uint32 columns;     /* CJ_BIT(CJ_…) of the columns */
 	uint32 labels;      /* CJ_BIT(CJ_…) of the labels */
 	LOCKMODE lock_mode; /* AccessShareLock to read, RowExclusiveLock to write */
+	AclMode privileges; /* ACL_SELECT | …: what the owner needs, for the doctor */
 } CjUsage;
 
 typedef struct CjBinding
@@ -35,6 +37,9 @@ typedef struct CjBinding
  * label), each with the statement that would mend it as a hint; lock_not_available.
  */
 extern CjBinding *cj_binding_resolve(const CjUsage *usage, int count);
+
+/* Leaves a column to the default that the table has for it, if it has one: then it is not written. */
+extern void cj_binding_leave_to_default(CjBinding *binding, CjEntity entity, int column);
 
 /*
  * Binds an entity. The relation's name is resolved with the caller's search_path, and the caller

@@ -10,10 +10,13 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -29,7 +32,10 @@ static const CjStatement installed_version = {
 	"SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'challenge_jobs'",
 	SPI_OK_SELECT};
 
-/* $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3? */
+/*
+ * $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3; or, with
+ * $4, a unique one on $3 alone?
+ */
 static const CjStatement find_index = {
 	"find a useful index",
 	"SELECT 1"
@@ -37,6 +43,7 @@ static const CjStatement find_index = {
 	" WHERE i.indrelid = $1"
 	"   AND i.indisvalid"
 	"   AND (i.indkey[0] = $3 OR i.indkey[0] = $2 AND i.indkey[1] = $3)"
+	"   AND (NOT $4 OR i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1)"
 	" LIMIT 1",
 	SPI_OK_SELECT};
 
@@ -128,16 +135,6 @@ static const CjStatement find_namesakes = {
 	" ORDER BY 1",
 	SPI_OK_SELECT};
 
-static const CjStatement find_unique_index = {
-	"find a unique index",
-	"SELECT 1"
-	"  FROM pg_catalog.pg_index i"
-	" WHERE i.indrelid = $1"
-	"   AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1"
-	"   AND i.indkey[0] = $2"
-	" LIMIT 1",
-	SPI_OK_SELECT};
-
 static const CjStatement count_orphans = {
 	"count runs without a backend",
 	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
@@ -149,12 +146,14 @@ static const CjStatement count_orphans = {
 	"                      AND a.backend_start <= r.started_at)",
 	SPI_OK_SELECT};
 
-/* Where the rows go. */
-typedef struct Report
+/* Where the rows go. Several jobs find the same of a table: a row is added once. */
+struct CjReport
 {
 	Tuplestorestate *store;
 	TupleDesc desc;
-} Report;
+	HTAB *added;
+};
+typedef struct CjReport Report;
 
 static bool preloaded = false;
 
@@ -174,6 +173,13 @@ add_row(const Report *report, const char *check, const char *status, const char 
 	Datum values[lengthof(texts)];
 	bool nulls[lengthof(texts)];
 
+	char *row = psprintf("%s\n%s\n%s", check, status, found ? found : "");
+	uint64 hash = DatumGetUInt64(hash_any_extended((const unsigned char *) row, strlen(row), 0));
+	bool is_there;
+
+	(void) hash_search(report->added, &hash, HASH_ENTER, &is_there);
+	if (is_there)
+		return;
 	for (int i = 0; i < lengthof(texts); i++)
 	{
 		nulls[i] = texts[i] == NULL;
@@ -328,76 +334,81 @@ check_orphans(const Report *report)
 
 /* ---- the app's tables ---- */
 
-/* check_index looks for an index on one or two columns of an entity. */
+/* check_index looks for an index that a job wishes for. */
 static void
-check_index(const Report *report, const CjBoundEntity *entity, CjEntity id, int first, int second)
+check_index(const Report *report, const CjBinding *binding, const CjIndexWish *wish)
 {
-	const CjBoundColumn *a = first >= 0 ? &entity->columns[first] : NULL;
-	const CjBoundColumn *b = &entity->columns[second];
-	const char *columns =
-		a ? psprintf("%s, %s", quote_identifier(a->name), quote_identifier(b->name))
-		  : quote_identifier(b->name);
-	const char *check = psprintf("index:%s(%s)", cj_entity_name(id), columns);
+	const CjBoundEntity *entity = &binding->entities[wish->entity];
+	const CjBoundColumn *a = wish->first >= 0 ? &entity->columns[wish->first] : NULL;
+	const CjBoundColumn *b = &entity->columns[wish->second];
+	bool partitioned = entity->relkind == RELKIND_PARTITIONED_TABLE;
+	const char *columns;
+	const char *check;
 	CjParams params = {0};
 	CjRows rows;
 
+	/* a partitioned table cannot have a unique index on any column of its own */
+	if (!entity->used || !b->present || (a && !a->present) || (wish->unique && partitioned))
+		return;
+	columns = a ? psprintf("%s, %s", quote_identifier(a->name), quote_identifier(b->name))
+				: quote_identifier(b->name);
+	check = psprintf("%s:%s(%s)", wish->unique ? "unique" : "index", cj_entity_name(wish->entity),
+					 columns);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(a ? a->number : b->number), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(b->number), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->unique), false);
 	rows = cj_sql_run_own(&find_index, &params);
-	if (rows.processed > 0)
-		add_row(report, check, "ok", "there is an index", NULL);
-	else
+	if (rows.processed == 0)
 		add_row(report, check, "warning",
-				psprintf("no index of %s serves the job: it reads the whole table",
-						 entity->relation),
-				psprintf("CREATE INDEX %sON %s (%s);",
-						 entity->relkind == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
-						 entity->relation, columns));
+				psprintf("%s has no %s on %s: %s", entity->relation,
+						 wish->unique ? "unique index" : "index that begins with", columns,
+						 wish->without),
+				psprintf("CREATE %sINDEX %sON %s (%s);", wish->unique ? "UNIQUE " : "",
+						 partitioned ? "" : "CONCURRENTLY ", entity->relation, columns));
+	else
+		add_row(report, check, "ok", "there is an index", NULL);
 	cj_sql_free(&rows);
 }
 
-/* check_unique looks for a unique index on the key of challenges; partitioned tables cannot have one. */
-static void
-check_unique(const Report *report, const CjBoundEntity *challenges)
+/* privilege_names returns the names of the privileges that a job needs of a table. */
+static Datum
+privilege_names(AclMode privileges)
 {
-	const CjBoundColumn *id = &challenges->columns[CJ_CHALLENGES_ID];
-	CjParams params = {0};
-	CjRows rows;
+	static const struct
+	{
+		AclMode bit;
+		const char *name;
+	} known[] = {{ACL_SELECT, "SELECT"},
+				 {ACL_INSERT, "INSERT"},
+				 {ACL_UPDATE, "UPDATE"},
+				 {ACL_DELETE, "DELETE"}};
+	Datum names[lengthof(known)];
+	int count = 0;
 
-	if (challenges->relkind == RELKIND_PARTITIONED_TABLE)
-		return;
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(challenges->relid), false);
-	cj_sql_param(&params, INT2OID, Int16GetDatum(id->number), false);
-	rows = cj_sql_run_own(&find_unique_index, &params);
-	if (rows.processed == 0)
-		add_row(
-			report, "unique:challenges", "warning",
-			psprintf(
-				"nothing keeps \"%s\" of %s unique: of challenges with the same key each would be "
-				"told of all",
-				id->name, challenges->relation),
-			psprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s);", challenges->relation,
-					 quote_identifier(id->name)));
-	cj_sql_free(&rows);
+	for (int i = 0; i < lengthof(known); i++)
+	{
+		if (privileges & known[i].bit)
+			names[count++] = CStringGetTextDatum(known[i].name);
+	}
+	return cj_sql_array(names, count, TEXTOID);
 }
 
 /* check_privileges checks what the owner may do with a table of its own. */
 static void
-check_privileges(const Report *report, const CjBoundEntity *entity, CjEntity id, const char *first,
-				 const char *second)
+check_privileges(const Report *report, const CjBinding *binding, const CjUsage *usage)
 {
-	Datum names[2] = {CStringGetTextDatum(first), CStringGetTextDatum(second)};
+	const CjBoundEntity *entity = &binding->entities[usage->entity];
 	CjParams params = {0};
 	CjRows rows;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
 	cj_sql_param_text(&params, entity->relation);
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(names, 2, TEXTOID));
+	cj_sql_param_array(&params, TEXTOID, privilege_names(usage->privileges));
 	rows = cj_sql_run_own(&missing_privilege, &params);
 	if (rows.processed > 0)
-		add_row(report, psprintf("privileges:%s", cj_entity_name(id)), "error",
+		add_row(report, psprintf("privileges:%s", cj_entity_name(usage->entity)), "error",
 				psprintf("the owner of %s, as whom jobs run, lacks a privilege", entity->relation),
 				cj_sql_text(&rows, 0, 1));
 	cj_sql_free(&rows);
@@ -434,37 +445,23 @@ check_fillable(const Report *report, const CjBoundEntity *entity)
 
 /* check_tables checks what only makes sense when every table was found. */
 static void
-check_tables(const Report *report, const CjBinding *binding)
+check_tables(const Report *report, const CjJob *job, const CjJobConfig *config, CjBinding *binding,
+			 const CjUsage *usage, int count)
 {
-	const CjBoundEntity *challenges = &binding->entities[CJ_CHALLENGES];
-	const CjBoundEntity *members = &binding->entities[CJ_CHALLENGE_MEMBERS];
-	const CjBoundEntity *stats = &binding->entities[CJ_CHALLENGE_MEMBER_STATS];
-	const CjBoundEntity *notifications = &binding->entities[CJ_NOTIFICATIONS];
-
 	add_row(report, "owner", "ok",
 			psprintf("the tables belong to \"%s\", as whom jobs run",
 					 GetUserNameFromId(binding->owner, false)),
 			NULL);
-	if (challenges->used)
+	for (int i = 0; i < count; i++)
 	{
-		check_privileges(report, challenges, CJ_CHALLENGES, "SELECT", "UPDATE");
-		check_index(report, challenges, CJ_CHALLENGES, -1, CJ_CHALLENGES_ID);
-		check_unique(report, challenges);
-		check_index(report, challenges, CJ_CHALLENGES, CJ_CHALLENGES_STATUS,
-					CJ_CHALLENGES_END_DATE);
+		check_privileges(report, binding, &usage[i]);
+		if (usage[i].privileges & ACL_INSERT)
+			check_fillable(report, &binding->entities[usage[i].entity]);
 	}
-	if (members->used)
-	{
-		check_privileges(report, members, CJ_CHALLENGE_MEMBERS, "SELECT", "SELECT");
-		check_index(report, members, CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_CHALLENGE_ID);
-	}
-	if (stats->used)
-		check_privileges(report, stats, CJ_CHALLENGE_MEMBER_STATS, "SELECT", "SELECT");
-	if (notifications->used)
-	{
-		check_privileges(report, notifications, CJ_NOTIFICATIONS, "SELECT", "INSERT");
-		check_fillable(report, notifications);
-	}
+	for (const CjIndexWish *wish = job->indexes; wish && wish->without; wish++)
+		check_index(report, binding, wish);
+	if (job->examine)
+		job->examine(config, binding, report, add_row);
 }
 
 /* check_entity resolves one entity by itself; false if it cannot be used. */
@@ -508,7 +505,7 @@ check_bindings(const Report *report, const CjJob *job, const CjJobConfig *config
 	if (error)
 		add_error(report, "owner", error);
 	else
-		check_tables(report, trial.binding);
+		check_tables(report, job, config, trial.binding, usage, count);
 }
 
 /* ---- jobs ---- */
@@ -589,8 +586,11 @@ check_job(const Report *report, const CjJob *job)
 void
 cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 {
+	HASHCTL hash = {.keysize = sizeof(uint64), .entrysize = sizeof(uint64)};
 	Report report = {store, desc};
 	const CjJob *const *jobs = cj_catalogue_jobs();
+
+	report.added = hash_create("challenge_jobs findings", 64, &hash, HASH_ELEM | HASH_BLOBS);
 
 	check_version(&report);
 	check_preload(&report);

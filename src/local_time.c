@@ -10,20 +10,35 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
 #include "local_time.h"
+
+/* No zone is further from Greenwich; POSIX forms go to a day and a little. */
+#define MAX_OFFSET_HOURS 26
 
 /* cj_local_time_zone resolves a zone name as SET TIME ZONE does. */
 pg_tz *
 cj_local_time_zone(const char *name)
 {
 	pg_tz *zone;
+	char *end;
+	double hours = strtod(name, &end);
 
-	if (strlen(name) > TZ_STRLEN_MAX)
+	if (end != name && *end == '\0')
+	{
+		/* SET TIME ZONE '5.5' means that many hours east; as it does, the sign is turned */
+		if (isnan(hours) || fabs(hours) > MAX_OFFSET_HOURS)
+			return NULL;
+		zone = pg_tzset_offset(-(long int) rint(hours * SECS_PER_HOUR));
+	}
+	else if (strlen(name) > TZ_STRLEN_MAX)
 		return NULL;
-	zone = pg_tzset(name);
+	else
+		zone = pg_tzset(name);
 	return (zone != NULL && pg_tz_acceptable(zone)) ? zone : NULL;
 }
 
@@ -106,4 +121,65 @@ cj_local_time_bound(TimestampTz moment, pg_tz *zone)
 							 &after_isdst, zone) == 1)
 		return time_t_to_timestamptz(boundary) + (Timestamp) after_offset * USECS_PER_SEC;
 	return local + 1;
+}
+
+/*
+ * first_moment returns the first moment at which the clocks of a zone show a local time or a later one.
+ *
+ * It goes through the stretches of time between two changes of the zone's offset, from well before
+ * the local time can be reached in any zone. In each, clocks show the local time at one moment; if that
+ * is before the stretch begins, the change jumped over it, and the beginning is the end of the gap.
+ */
+static TimestampTz
+first_moment(Timestamp local, pg_tz *zone)
+{
+	TimestampTz begin = local - MAX_OFFSET_HOURS * USECS_PER_HOUR;
+	pg_time_t now = timestamptz_to_time_t(begin);
+	pg_time_t boundary;
+	long int before_offset;
+	long int after_offset;
+	int before_isdst;
+	int after_isdst;
+
+	for (;;)
+	{
+		int more = pg_next_dst_boundary(&now, &before_offset, &before_isdst, &boundary,
+										&after_offset, &after_isdst, zone);
+		TimestampTz moment = Max(local - before_offset * USECS_PER_SEC, begin);
+
+		/* without another change, the offset stays as it is */
+		if (more != 1 || moment < time_t_to_timestamptz(boundary))
+			return moment;
+		now = boundary;
+		begin = time_t_to_timestamptz(boundary);
+	}
+}
+
+/* cj_local_time_moment returns the moment at which a date's time of day is first reached. */
+bool
+cj_local_time_moment(DateADT date, TimeADT time, pg_tz *zone, TimestampTz *moment)
+{
+	Timestamp midnight = date * USECS_PER_DAY;
+
+	if (cj_local_time_date(first_moment(midnight, zone), zone) != date)
+		return false;
+	*moment = first_moment(midnight + time, zone);
+	return true;
+}
+
+/* cj_local_time_due finds the latest date whose time of day has just come to pass. */
+bool
+cj_local_time_due(TimestampTz as_of, TimeADT time, int64 window, pg_tz *zone, DateADT *date)
+{
+	DateADT today = cj_local_time_date(as_of, zone);
+	TimestampTz moment;
+
+	/* tomorrow: a time of today that a gap at midnight swallowed comes to pass tomorrow */
+	for (*date = today + 1; *date >= today - 2; (*date)--)
+	{
+		if (cj_local_time_moment(*date, time, zone, &moment) && moment <= as_of &&
+			as_of - moment <= window)
+			return true;
+	}
+	return false;
 }

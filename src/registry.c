@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "cron_expression.h"
+#include "local_time.h"
 #include "registry.h"
 #include "sql.h"
 
@@ -27,6 +28,12 @@ static const CjStatement load_job = {
 	"       j.settings"
 	"  FROM challenge_jobs.job j"
 	" WHERE j.job = $1",
+	SPI_OK_SELECT};
+
+static const CjStatement load_day_time_zone = {
+	"load the time zone of days",
+	"SELECT j.settings ->> 'day_time_zone' FROM challenge_jobs.job j"
+	" WHERE j.job = 'auto_complete_challenges'",
 	SPI_OK_SELECT};
 
 static const CjStatement alter_job = {
@@ -147,6 +154,22 @@ cj_registry_load(const CjJobDefinition *job)
 						 job->schedule)));
 	error_context_stack = context.previous;
 	return config;
+}
+
+/* cj_registry_day_time_zone returns the zone of the app's days. */
+char *
+cj_registry_day_time_zone(void)
+{
+	CjRows rows = cj_sql_run_own(&load_day_time_zone, NULL);
+	char *name = cj_sql_text(&rows, 0, 1);
+
+	cj_sql_free(&rows);
+	if (name == NULL || cj_local_time_zone(name) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the stored setting \"day_time_zone\" is no time zone"),
+				 errhint("SELECT challenge_jobs.reset_job('auto_complete_challenges');")));
+	return name;
 }
 
 /* check_duration checks that a duration is from 0 to MAX_DURATION_DAYS. */

@@ -56,6 +56,12 @@ typedef struct CjJobChange
  */
 extern CjJobConfig *cj_registry_load(const CjJobDefinition *job);
 
+/*
+ * Returns the zone that the app's columns of type timestamp are read in, and the days of dates end in:
+ * the setting day_time_zone of auto_complete_challenges. Raises invalid_parameter_value.
+ */
+extern char *cj_registry_day_time_zone(void);
+
 /* Checks and stores a change. Raises invalid_parameter_value, datetime_field_overflow. */
 extern void cj_registry_alter(const CjJobDefinition *job, const CjJobChange *change);
 

@@ -46,6 +46,8 @@ typedef struct Execution
 	CjJobLock lock;
 	bool holds_lock; /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
+	Tuplestorestate *rows; /* of a verb that returns a table, else NULL */
+	TupleDesc rows_desc;
 } Execution;
 
 /* The job that this backend is running, if any: a job must not be started from inside a job. */
@@ -202,6 +204,16 @@ commit_batch(CjRun *run)
 	return error;
 }
 
+/* put_row adds a row to what a verb returns. */
+static void
+put_row(CjRun *run, Datum *values, bool *nulls)
+{
+	Execution *execution = (Execution *) run;
+
+	if (execution->rows)
+		tuplestore_putvalues(execution->rows, execution->rows_desc, values, nulls);
+}
+
 /* ---- before and after ---- */
 
 /* create_execution makes what there is to know of a run before it starts. */
@@ -221,6 +233,7 @@ create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, 
 	execution->run.memory = memory;
 	execution->run.attempt = attempt;
 	execution->run.commit_batch = commit_batch;
+	execution->run.put_row = put_row;
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
 	execution->lock = cj_job_lock_of(job->definition.number);
@@ -269,6 +282,8 @@ make_result(const CjRun *run)
 	for (int i = 0; run->job->figures[i]; i++)
 		appendStringInfo(&json, "\"%s\": " INT64_FORMAT ", ", run->job->figures[i],
 						 run->figures[i]);
+	if (run->more_result)
+		appendStringInfoString(&json, run->more_result->data);
 	appendStringInfo(&json, "\"left_over\": " INT64_FORMAT ", \"errors\": " INT64_FORMAT "}",
 					 run->left_over, run->failures);
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
@@ -447,14 +462,17 @@ run_verb(Execution *execution)
 
 /* cj_runner_run_verb runs a job in the caller's transaction. */
 void
-cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *figures)
+cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	const CjJob *outer_job = running_job;
-	Execution *execution = create_execution(job, "verb", as_of, dry_run, false);
+	Execution *execution = create_execution(job, "verb", call->as_of, call->dry_run, false);
 	CjRun *run = &execution->run;
 	ErrorContextCallback context;
 
+	run->force_full = call->force_full;
+	execution->rows = call->rows;
+	execution->rows_desc = call->rows_desc;
 	context.callback = add_run_context;
 	context.arg = execution;
 	context.previous = error_context_stack;

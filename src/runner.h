@@ -5,9 +5,21 @@
 #ifndef CJ_RUNNER_H
 #define CJ_RUNNER_H
 
+#include "access/tupdesc.h"
 #include "datatype/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "jobs/job.h"
+
+/* What a verb was called with. */
+typedef struct CjVerbCall
+{
+	TimestampTz as_of;
+	bool dry_run;
+	bool force_full;
+	Tuplestorestate *rows; /* where the rows go of a verb that returns a table, else NULL */
+	TupleDesc rows_desc;
+} CjVerbCall;
 
 /*
  * Runs a job in the caller's transaction (a verb) and returns its figures in `figures`. The caller is
@@ -18,7 +30,7 @@
  * dry_run, and whatever went wrong if nothing at all could be done. What single items failed with is
  * a warning, and stands in the run row.
  */
-extern void cj_runner_run_verb(const CjJob *job, TimestampTz as_of, bool dry_run, int64 *figures);
+extern void cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures);
 
 /*
  * Runs a job as of now, committing batch by batch (CALL challenge_jobs.run). The caller is connected

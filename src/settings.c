@@ -8,8 +8,12 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
 
 #include "local_time.h"
 #include "settings.h"
@@ -93,14 +97,109 @@ check_number(const char *job, const CjSetting *setting, const JsonbValue *value)
 					integer ? "a whole number" : "a number", setting->min, setting->max));
 }
 
+/* parse_interval reads an interval; false if it is none. Pure, as interval_in cannot be asked softly. */
+static bool
+parse_interval(const char *text, Interval *interval)
+{
+	char buffer[256];
+	char *fields[MAXDATEFIELDS];
+	int types[MAXDATEFIELDS];
+	int count;
+	int type;
+	struct pg_itm_in parts = {0};
+
+	if (strlen(text) >= sizeof(buffer) / 2)
+		return false;
+	if (ParseDateTime(text, buffer, sizeof(buffer), fields, types, MAXDATEFIELDS, &count) != 0 ||
+		DecodeInterval(fields, types, count, INTERVAL_FULL_RANGE, &type, &parts) != 0)
+	{
+		parts = (struct pg_itm_in){0};
+		if (DecodeISO8601Interval(unconstify(char *, text), &type, &parts) != 0)
+			return false;
+	}
+	return type == DTK_DELTA && itmin2interval(&parts, interval) == 0;
+}
+
+/* seconds_of returns the length of an interval in seconds, a month being 30 days. */
+static double
+seconds_of(const Interval *interval)
+{
+	return ((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY +
+		   (double) interval->time / USECS_PER_SEC;
+}
+
+/* describe_seconds says a number of seconds in the largest unit that fits. */
+static char *
+describe_seconds(double seconds)
+{
+	static const struct
+	{
+		const char *name;
+		int seconds;
+	} units[] = {{"days", SECS_PER_DAY}, {"hours", SECS_PER_HOUR}, {"minutes", SECS_PER_MINUTE}};
+	int64 whole = (int64) seconds;
+
+	for (int i = 0; i < lengthof(units); i++)
+	{
+		if (whole > 0 && whole % units[i].seconds == 0)
+			return psprintf(INT64_FORMAT " %s", whole / units[i].seconds, units[i].name);
+	}
+	return psprintf(INT64_FORMAT " seconds", whole);
+}
+
+/* check_interval checks an interval against the range of the setting. */
+static void
+check_interval(const char *job, const CjSetting *setting, const char *text)
+{
+	Interval interval;
+
+	if (parse_interval(text, &interval) && seconds_of(&interval) >= setting->min &&
+		seconds_of(&interval) <= setting->max)
+		return;
+	reject(job, setting,
+		   psprintf("The setting takes an interval from %s to %s.", describe_seconds(setting->min),
+					describe_seconds(setting->max)));
+}
+
+/* parse_time reads a time of day, HH:MM or HH:MM:SS; false if it is none. */
+static bool
+parse_time(const char *text, TimeADT *time)
+{
+	int part[3] = {0, 0, 0};
+	int count = 0;
+
+	for (const char *p = text; count < 3; p += 3)
+	{
+		if (!isdigit((unsigned char) p[0]) || !isdigit((unsigned char) p[1]))
+			return false;
+		part[count++] = (p[0] - '0') * 10 + (p[1] - '0');
+		if (p[2] == '\0')
+			break;
+		if (p[2] != ':' || count == 3)
+			return false;
+	}
+	*time = ((part[0] * 60 + part[1]) * 60 + part[2]) * USECS_PER_SEC;
+	return count >= 2 && part[0] < 24 && part[1] < 60 && part[2] < 60;
+}
+
 /* check_text checks a text against what the setting allows. */
 static void
 check_text(const char *job, const CjSetting *setting, const char *text)
 {
 	char *unknown;
+	TimeADT time;
 
 	switch (setting->type)
 	{
+		case CJ_SETTING_INTERVAL:
+			check_interval(job, setting, text);
+			break;
+		case CJ_SETTING_TIME:
+			if (!parse_time(text, &time))
+				reject(
+					job, setting,
+					"The setting takes a time of day from 00:00 to 23:59:59, as HH:MM or HH:MM:SS.");
+			break;
 		case CJ_SETTING_CHOICE:
 			for (int i = 0; setting->words[i]; i++)
 			{
@@ -139,6 +238,8 @@ check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 			check_number(job, setting, value);
 			break;
 		case CJ_SETTING_CHOICE:
+		case CJ_SETTING_INTERVAL:
+		case CJ_SETTING_TIME:
 		case CJ_SETTING_TIME_ZONE:
 		case CJ_SETTING_TEMPLATE:
 			if (value->type != jbvString)
@@ -239,7 +340,7 @@ cj_settings_numeric(Jsonb *values, const char *name)
 	return DatumGetNumericCopy(NumericGetDatum(value.val.numeric));
 }
 
-/* cj_settings_text reads a choice, time zone or template setting. */
+/* cj_settings_text reads a setting that is a text, as it was set. */
 char *
 cj_settings_text(Jsonb *values, const char *name)
 {
@@ -247,4 +348,26 @@ cj_settings_text(Jsonb *values, const char *name)
 
 	get_value(values, name, jbvString, &value);
 	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/* cj_settings_interval reads an interval setting. */
+Interval *
+cj_settings_interval(Jsonb *values, const char *name)
+{
+	Interval *interval = palloc(sizeof(Interval));
+
+	if (!parse_interval(cj_settings_text(values, name), interval))
+		elog(ERROR, "setting \"%s\" is not an interval", name);
+	return interval;
+}
+
+/* cj_settings_time reads a time of day setting. */
+TimeADT
+cj_settings_time(Jsonb *values, const char *name)
+{
+	TimeADT time;
+
+	if (!parse_time(cj_settings_text(values, name), &time))
+		elog(ERROR, "setting \"%s\" is not a time of day", name);
+	return time;
 }

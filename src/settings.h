@@ -8,6 +8,8 @@
 #ifndef CJ_SETTINGS_H
 #define CJ_SETTINGS_H
 
+#include "datatype/timestamp.h"
+#include "utils/date.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
@@ -17,6 +19,8 @@ typedef enum CjSettingType
 	CJ_SETTING_INTEGER,   /* between min and max */
 	CJ_SETTING_NUMBER,    /* between min and max, any precision */
 	CJ_SETTING_CHOICE,    /* one of `words` */
+	CJ_SETTING_INTERVAL,  /* as text; between min and max seconds, a month being 30 days */
+	CJ_SETTING_TIME,      /* time of day: HH:MM or HH:MM:SS */
 	CJ_SETTING_TIME_ZONE, /* a zone as SET TIME ZONE takes it */
 	CJ_SETTING_TEMPLATE   /* a text with the placeholders in `words` */
 } CjSettingType;
@@ -49,5 +53,7 @@ extern bool cj_settings_bool(Jsonb *values, const char *name);
 extern int cj_settings_int(Jsonb *values, const char *name);
 extern Numeric cj_settings_numeric(Jsonb *values, const char *name);
 extern char *cj_settings_text(Jsonb *values, const char *name);
+extern Interval *cj_settings_interval(Jsonb *values, const char *name);
+extern TimeADT cj_settings_time(Jsonb *values, const char *name); /* microseconds since midnight */
 
 #endif /* CJ_SETTINGS_H */

@@ -66,6 +66,16 @@ enum
 
 static const char *const figures[] = {"completed", "failed", "notified", NULL};
 
+static const CjIndexWish indexes[] = {
+	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, false, "the job reads the whole table"},
+	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, true,
+	 "of challenges with the same key each would be told of all"},
+	{CJ_CHALLENGES, CJ_CHALLENGES_STATUS, CJ_CHALLENGES_END_DATE, false,
+	 "the job reads the whole table"},
+	{CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_CHALLENGE_ID, false, "the job reads the whole table"},
+	{0},
+};
+
 /* How many challenges are judged by one statement. */
 #define CHUNK_SIZE 10000
 
@@ -254,22 +264,22 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 								   CJ_BIT(CJ_CHALLENGES_END_DATE) | CJ_BIT(CJ_CHALLENGES_NAME),
 							   CJ_BIT(CJ_CHALLENGES_ACTIVE) | CJ_BIT(CJ_CHALLENGES_COMPLETED) |
 								   CJ_BIT(CJ_CHALLENGES_FAILED),
-							   write};
+							   write, ACL_SELECT | ACL_UPDATE};
 	items[count++] = (CjUsage){CJ_CHALLENGE_MEMBER_STATS,
 							   CJ_BIT(CJ_STATS_CHALLENGE_ID) | CJ_BIT(CJ_STATS_COMPLETION_RATE), 0,
-							   AccessShareLock};
+							   AccessShareLock, ACL_SELECT};
 	if (!cj_settings_bool(config->settings, "notify"))
 		return count;
 
-	items[count++] =
-		(CjUsage){CJ_CHALLENGE_MEMBERS,
-				  CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID), 0, AccessShareLock};
+	items[count++] = (CjUsage){CJ_CHALLENGE_MEMBERS,
+							   CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID), 0,
+							   AccessShareLock, ACL_SELECT};
 	items[count++] =
 		(CjUsage){CJ_NOTIFICATIONS,
 				  CJ_BIT(CJ_NOTIFICATIONS_USER_ID) | CJ_BIT(CJ_NOTIFICATIONS_TYPE) |
 					  CJ_BIT(CJ_NOTIFICATIONS_TITLE) | CJ_BIT(CJ_NOTIFICATIONS_BODY) |
 					  CJ_BIT(CJ_NOTIFICATIONS_DATA) | CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT),
-				  CJ_BIT(CJ_NOTIFICATIONS_CHALLENGE_COMPLETED), write};
+				  CJ_BIT(CJ_NOTIFICATIONS_CHALLENGE_COMPLETED), write, ACL_INSERT};
 	return count;
 }
 
@@ -319,14 +329,10 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
 	CjUsage items[CJ_ENTITY_COUNT];
 	int count = usage(run->config, run->dry_run, items);
 	const CjBoundEntity *stats;
-	CjBoundColumn *created_at;
 
 	scope->binding = cj_binding_resolve(items, count);
 	stats = &scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS];
-
-	/* a default of the app's own is better than ours */
-	created_at = &scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_CREATED_AT];
-	created_at->present &= !created_at->has_default;
+	cj_binding_leave_to_default(scope->binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_CREATED_AT);
 
 	scope->definition = NULL;
 	if (to_judge && state->live)
@@ -809,4 +815,5 @@ const CjJob cj_job_auto_complete_challenges = {
 	.figures = figures,
 	.usage = usage,
 	.run = run_job,
+	.indexes = indexes,
 };

@@ -29,12 +29,18 @@ typedef struct CjRun CjRun;
 
 typedef void (*CjWork)(CjRun *run, void *arg);
 
+/* Adds a row to what the doctor found; status is ok, warning or error, found and remedy may be NULL. */
+typedef struct CjReport CjReport;
+typedef void (*CjAddFinding)(const CjReport *report, const char *check, const char *status,
+							 const char *found, const char *remedy);
+
 struct CjRun
 {
 	const CjJob *job;
 	const CjJobConfig *config;
 	TimestampTz as_of;
 	bool dry_run;          /* compute the same figures, change nothing */
+	bool force_full;       /* refresh: everything anew */
 	bool own_transactions; /* CALL run: commit_batch() commits; else the caller's transaction */
 	bool is_cancelled;     /* max_runtime is over */
 	MemoryContext memory;  /* lives as long as the run */
@@ -47,11 +53,28 @@ struct CjRun
 	int64 failures;          /* items that failed by themselves */
 	ErrorData *first_error;  /* of those, in `memory` */
 	StringInfo failed_items; /* the first of them, as readable text, in `memory` */
+	StringInfo more_result; /* NULL, or more members of the result: `"name": json, `, in `memory` */
 
 	/* what the runner does for the job */
 	ErrorData *(*attempt)(CjRun *run, CjWork work, void *arg); /* NULL: it worked */
 	ErrorData *(*commit_batch)(CjRun *run);                    /* NULL: it worked */
+
+	/* adds a row to what the verb returns, where that is a table; nobody sees it under CALL run */
+	void (*put_row)(CjRun *run, Datum *values, bool *nulls);
 };
+
+/*
+ * An index that serves a job: one that begins with the column `second`, or with `first` (-1: none)
+ * and then `second`. `without` says what is bad without it.
+ */
+typedef struct CjIndexWish
+{
+	CjEntity entity;
+	int first;
+	int second;
+	bool unique; /* on `second` alone */
+	const char *without;
+} CjIndexWish;
 
 struct CjJob
 {
@@ -64,6 +87,12 @@ struct CjJob
 	 */
 	int (*usage)(const CjJobConfig *config, bool dry_run, CjUsage *usage);
 	void (*run)(CjRun *run);
+
+	/* for the doctor */
+	const CjIndexWish
+		*indexes; /* ends in one without `without`; columns that are not there do not count */
+	void (*examine)(const CjJobConfig *config, CjBinding *binding, const CjReport *report,
+					CjAddFinding add); /* what else there is to say, or NULL */
 };
 
 extern const CjJob cj_job_auto_complete_challenges;
