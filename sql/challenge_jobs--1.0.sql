@@ -111,6 +111,23 @@ CREATE TABLE challenge_jobs.job_run (
 CREATE INDEX job_run_job_started_at_idx ON challenge_jobs.job_run (job, started_at);
 CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 'running';
 
+/* To be dumped: after a restore nobody must be reminded a second time. */
+CREATE TABLE challenge_jobs.reminder (
+    user_key        text COLLATE "C" NOT NULL,
+    local_date      date NOT NULL,
+    reminded_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (local_date, user_key)
+);
+SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.reminder', '');
+
+CREATE TABLE challenge_jobs.reminder_zone (
+    time_zone       text COLLATE "C",
+    local_date      date NOT NULL,
+    state           bigint NOT NULL,
+    examined_at     timestamptz NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (local_date, time_zone)
+);
+
 /* ---- verbs -------------------------------------------------------------------------------- */
 
 CREATE FUNCTION @extschema@.auto_complete_challenges(
@@ -121,6 +138,14 @@ CREATE FUNCTION @extschema@.auto_complete_challenges(
     OUT notified bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_auto_complete_challenges';
+
+CREATE FUNCTION @extschema@.send_streak_reminders(
+    as_of timestamptz DEFAULT pg_catalog.now(),
+    dry_run boolean DEFAULT false,
+    OUT time_zones bigint,
+    OUT reminded bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_send_streak_reminders';
 
 /* ---- the production run ------------------------------------------------------------------- */
 
@@ -266,6 +291,8 @@ COMMENT ON SCHEMA challenge_jobs IS
 
 COMMENT ON FUNCTION @extschema@.auto_complete_challenges(timestamptz, boolean) IS
     'decides every active challenge whose end date has passed as of as_of and tells its members, in the caller''s transaction; dry_run computes the same figures and changes nothing';
+COMMENT ON FUNCTION @extschema@.send_streak_reminders(timestamptz, boolean) IS
+    'reminds every user whose streak is at stake and whose morning it is, in the user''s own time zone, as of as_of, in the caller''s transaction, once per user and local date; dry_run computes the same figures and changes nothing';
 COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
     'runs a job now, committing batch by batch, and records the run in job_run; a run that finds the job running elsewhere is recorded as skipped';
 COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS
@@ -327,6 +354,17 @@ COMMENT ON COLUMN challenge_jobs.job_run.hint IS 'hint of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.context IS 'context of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.role_name IS 'the role that called';
 COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that ran';
+
+COMMENT ON TABLE challenge_jobs.reminder IS 'the ledger of send_streak_reminders: who stands here for a local date is not reminded again on that date';
+COMMENT ON COLUMN challenge_jobs.reminder.user_key IS 'the key of the user, as text';
+COMMENT ON COLUMN challenge_jobs.reminder.local_date IS 'the date in the time zone that the user had then';
+COMMENT ON COLUMN challenge_jobs.reminder.reminded_at IS 'when the transaction began that reminded the user';
+
+COMMENT ON TABLE challenge_jobs.reminder_zone IS 'time zones all of whose users are done for a local date; only saves looking again';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.time_zone IS 'the zone as the users have it; NULL: users without a zone';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.local_date IS 'the date in that zone';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.state IS 'fingerprint of settings, bindings and the numbers of rows written; if it differs, the zone is looked at again';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.examined_at IS 'when the zone was found done (clock time)';
 
 COMMENT ON VIEW challenge_jobs.job IS 'the jobs and the configuration in force';
 COMMENT ON COLUMN challenge_jobs.job.job IS 'name of the job, and of its verb';

@@ -34,6 +34,7 @@
 	PG_FUNCTION_INFO_V1(name)
 
 CJ_FUNCTION(cj_api_auto_complete_challenges);
+CJ_FUNCTION(cj_api_send_streak_reminders);
 CJ_FUNCTION(cj_api_run);
 CJ_FUNCTION(cj_api_bind);
 CJ_FUNCTION(cj_api_unbind);
@@ -141,6 +142,13 @@ Datum
 cj_api_auto_complete_challenges(PG_FUNCTION_ARGS)
 {
 	return run_verb(fcinfo, "auto_complete_challenges");
+}
+
+/* send_streak_reminders(as_of timestamptz, dry_run boolean) */
+Datum
+cj_api_send_streak_reminders(PG_FUNCTION_ARGS)
+{
+	return run_verb(fcinfo, "send_streak_reminders");
 }
 
 /* ---- the production run ---- */

@@ -83,7 +83,7 @@ typedef struct Token
 {
 	CjEntity entity;
 	int column;         /* -1: the relation */
-	const char *suffix; /* "", "=", "~", ":<label>" or "!" */
+	const char *suffix; /* "", "=", ">", "~", ":<label>" or "!" */
 	int suffix_len;
 } Token;
 
@@ -134,12 +134,10 @@ append_base(StringInfo out, const CjBoundColumn *column)
 		append_type(out, column->base_type);
 }
 
-/* append_operator appends the equality operator of a column's type, for the column before it. */
+/* append_operator appends an operator of a column's type, for the column before it. */
 static void
-append_operator(StringInfo out, const CjBoundColumn *column)
+append_operator(StringInfo out, const CjBoundColumn *column, List *name)
 {
-	List *name = cj_entity_equality(column->base_type);
-
 	append_base(out, column);
 	appendStringInfo(out, " OPERATOR(%s.%s)", quote_identifier(strVal(linitial(name))),
 					 strVal(lsecond(name)));
@@ -183,7 +181,9 @@ append_token(StringInfo out, const Token *token, const CjBinding *binding, const
 	else if (token->suffix_len == 0)
 		appendStringInfoString(out, quote_identifier(column->name));
 	else if (token->suffix[0] == '=')
-		append_operator(out, column);
+		append_operator(out, column, cj_entity_equality(column->base_type));
+	else if (token->suffix[0] == '>')
+		append_operator(out, column, cj_entity_greater(column->base_type));
 	else if (token->suffix[0] == '~')
 		append_operand(out, column);
 	else

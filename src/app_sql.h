@@ -7,6 +7,7 @@
  *	{challenges}				the relation
  *	{challenges.id}				a column
  *	{challenges.id=}			the equality operator of the column's type
+ *	{challenges.id>}			the operator that sorts after it
  *	{challenges.id~}			after a column on the right of an operator: a cast to the base type of a
  *								domain, and COLLATE with the column's collation, where there are such
  *	{challenges.status:active}	a label of the entity as a literal of the column's type

@@ -288,6 +288,7 @@ cj_binding_resolve(const CjUsage *usage, int count)
 	check_comparable(binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID, CJ_CHALLENGE_MEMBERS,
 					 CJ_MEMBERS_USER_ID);
 	check_comparable(binding, CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_USER_ID, CJ_USERS, CJ_USERS_ID);
+	check_comparable(binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID, CJ_USERS, CJ_USERS_ID);
 	binding->search_path = build_search_path(binding);
 	return binding;
 }

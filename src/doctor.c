@@ -190,7 +190,10 @@ add_row(const Report *report, const char *check, const char *status, const char 
 
 /* ---- trying ---- */
 
-/* What try_… is to do: resolve tables, or load the configuration of a job. */
+/*
+ * What is to be tried: to load the configuration of a job; with `usage`, to resolve tables; with `report`,
+ * what the job itself has to examine.
+ */
 typedef struct Trial
 {
 	const CjUsage *usage;
@@ -198,6 +201,7 @@ typedef struct Trial
 	const CjJob *job;
 	CjBinding *binding;
 	CjJobConfig *config;
+	const Report *report;
 } Trial;
 
 /* attempt does a trial in a subtransaction; returns the error if it fails. */
@@ -212,7 +216,9 @@ attempt(Trial *trial)
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		if (trial->usage)
+		if (trial->report)
+			trial->job->examine(trial->config, trial->binding, trial->report, add_row);
+		else if (trial->usage)
 			trial->binding = cj_binding_resolve(trial->usage, trial->count);
 		else
 			trial->config = cj_registry_load(&trial->job->definition);
@@ -445,7 +451,7 @@ check_fillable(const Report *report, const CjBoundEntity *entity)
 
 /* check_tables checks what only makes sense when every table was found. */
 static void
-check_tables(const Report *report, const CjJob *job, const CjJobConfig *config, CjBinding *binding,
+check_tables(const Report *report, const CjJob *job, CjJobConfig *config, CjBinding *binding,
 			 const CjUsage *usage, int count)
 {
 	add_row(report, "owner", "ok",
@@ -461,7 +467,13 @@ check_tables(const Report *report, const CjJob *job, const CjJobConfig *config, 
 	for (const CjIndexWish *wish = job->indexes; wish && wish->without; wish++)
 		check_index(report, binding, wish);
 	if (job->examine)
-		job->examine(config, binding, report, add_row);
+	{
+		Trial trial = {.job = job, .binding = binding, .config = config, .report = report};
+		ErrorData *error = attempt(&trial);
+
+		if (error)
+			add_error(report, psprintf("job:%s", job->definition.name), error);
+	}
 }
 
 /* check_entity resolves one entity by itself; false if it cannot be used. */
@@ -489,7 +501,7 @@ check_entity(const Report *report, const CjUsage *usage)
 
 /* check_bindings checks everything that a job uses of the app's tables. */
 static void
-check_bindings(const Report *report, const CjJob *job, const CjJobConfig *config)
+check_bindings(const Report *report, const CjJob *job, CjJobConfig *config)
 {
 	CjUsage usage[CJ_ENTITY_COUNT];
 	int count = job->usage(config, true, usage);
@@ -520,9 +532,6 @@ check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config
 	const char *remedy;
 	const char *problem;
 
-	if (!config->enabled)
-		add_row(report, psprintf("job:%s", name), "warning", "the job is disabled",
-				psprintf("SELECT challenge_jobs.alter_job('%s', enabled => true);", name));
 	if (config->engine == NULL)
 	{
 		add_row(report, check, "warning", "the job is not scheduled",
@@ -578,6 +587,14 @@ check_job(const Report *report, const CjJob *job)
 		return;
 	}
 	check_namesakes(report, job);
+	if (!trial.config->enabled)
+	{
+		/* of no interest is then what it would need */
+		add_row(report, psprintf("job:%s", job->definition.name), "warning", "the job is disabled",
+				psprintf("SELECT challenge_jobs.alter_job('%s', enabled => true);",
+						 job->definition.name));
+		return;
+	}
 	check_bindings(report, job, trial.config);
 	check_schedule(report, job, trial.config);
 }

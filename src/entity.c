@@ -186,20 +186,33 @@ cj_entity_kind_name(CjColumnKind kind)
 	return "";
 }
 
-/* cj_entity_equality returns the qualified name of the equality operator of a type. */
-List *
-cj_entity_equality(Oid type)
+/* operator_name returns the qualified name of an operator. */
+static List *
+operator_name(Oid operator)
 {
-	Oid equality = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
-	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(equality));
+	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
 	Form_pg_operator form;
 	List *name;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", equality);
+		elog(ERROR, "cache lookup failed for operator %u", operator);
 	form = (Form_pg_operator) GETSTRUCT(tuple);
 	name = list_make2(makeString(get_namespace_name(form->oprnamespace)),
 					  makeString(pstrdup(NameStr(form->oprname))));
 	ReleaseSysCache(tuple);
 	return name;
+}
+
+/* cj_entity_equality returns the equality operator of a type. */
+List *
+cj_entity_equality(Oid type)
+{
+	return operator_name(lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr);
+}
+
+/* cj_entity_greater returns the "greater" operator of a type. */
+List *
+cj_entity_greater(Oid type)
+{
+	return operator_name(lookup_type_cache(type, TYPECACHE_GT_OPR)->gt_opr);
 }

@@ -137,7 +137,8 @@ extern int cj_entity_find_label(CjEntity entity, const char *name, int len);
 extern bool cj_entity_accepts(CjColumnKind kind, Oid type);
 extern const char *cj_entity_kind_name(CjColumnKind kind);
 
-/* Returns the equality operator of a type's default btree operator class: schema and name. */
+/* Return operators of a type's default btree operator class: schema and name. */
 extern List *cj_entity_equality(Oid type);
+extern List *cj_entity_greater(Oid type);
 
 #endif /* CJ_ENTITY_H */

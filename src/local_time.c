@@ -42,9 +42,9 @@ cj_local_time_zone(const char *name)
 	return (zone != NULL && pg_tz_acceptable(zone)) ? zone : NULL;
 }
 
-/* to_local returns the local time of a moment. */
-static Timestamp
-to_local(TimestampTz moment, pg_tz *zone)
+/* cj_local_time_of returns the local time of a moment. */
+Timestamp
+cj_local_time_of(TimestampTz moment, pg_tz *zone)
 {
 	struct pg_tm tm;
 	fsec_t fsec;
@@ -105,7 +105,7 @@ cj_local_time_date(TimestampTz moment, pg_tz *zone)
 Timestamp
 cj_local_time_bound(TimestampTz moment, pg_tz *zone)
 {
-	Timestamp local = to_local(moment, zone);
+	Timestamp local = cj_local_time_of(moment, zone);
 	pg_time_t now;
 	pg_time_t boundary;
 	long int before_offset;
@@ -167,12 +167,40 @@ cj_local_time_moment(DateADT date, TimeADT time, pg_tz *zone, TimestampTz *momen
 	return true;
 }
 
+/*
+ * is_steady tells whether the clocks of a zone are not changed for two days before and after a moment,
+ * and by how many seconds they are then ahead.
+ */
+static bool
+is_steady(TimestampTz moment, pg_tz *zone, long int *offset)
+{
+	pg_time_t from = timestamptz_to_time_t(moment) - 2 * SECS_PER_DAY;
+	pg_time_t boundary;
+	long int after_offset;
+	int before_isdst;
+	int after_isdst;
+	int more = pg_next_dst_boundary(&from, offset, &before_isdst, &boundary, &after_offset,
+									&after_isdst, zone);
+
+	return more == 0 || (more == 1 && boundary > from + 4 * SECS_PER_DAY);
+}
+
 /* cj_local_time_due finds the latest date whose time of day has just come to pass. */
 bool
 cj_local_time_due(TimestampTz as_of, TimeADT time, int64 window, pg_tz *zone, DateADT *date)
 {
 	DateADT today = cj_local_time_date(as_of, zone);
+	long int offset;
 	TimestampTz moment;
+
+	/* nearly always there is nothing to search for */
+	if (is_steady(as_of, zone, &offset))
+	{
+		int64 since = as_of + offset * USECS_PER_SEC - (today * USECS_PER_DAY + time);
+
+		*date = since >= 0 ? today : today - 1;
+		return (since >= 0 ? since : since + USECS_PER_DAY) <= window;
+	}
 
 	/* tomorrow: a time of today that a gap at midnight swallowed comes to pass tomorrow */
 	for (*date = today + 1; *date >= today - 2; (*date)--)

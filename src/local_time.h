@@ -21,6 +21,9 @@ extern pg_tz *cj_local_time_zone(const char *name);
 /* Returns the local date of a moment. */
 extern DateADT cj_local_time_date(TimestampTz moment, pg_tz *zone);
 
+/* Returns the local time of a moment. */
+extern Timestamp cj_local_time_of(TimestampTz moment, pg_tz *zone);
+
 /*
  * Returns the local time L such that every local time before L, read in the zone as PostgreSQL reads
  * it (`t AT TIME ZONE zone`), is at or before the moment, and no local time from L on is.

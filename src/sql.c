@@ -222,6 +222,21 @@ cj_sql_array(Datum *values, int count, Oid type)
 	return PointerGetDatum(construct_array(copy, count, type, length, by_value, alignment));
 }
 
+/* cj_sql_array_with_nulls makes an array of values some of which may be null. */
+Datum
+cj_sql_array_with_nulls(Datum *values, bool *nulls, int count, Oid type)
+{
+	int dims[] = {count};
+	int lower_bounds[] = {1};
+	int16 length;
+	bool by_value;
+	char alignment;
+
+	get_typlenbyvalalign(type, &length, &by_value, &alignment);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lower_bounds, type, length,
+											  by_value, alignment));
+}
+
 /* cj_sql_param_array adds a parameter of an array type. */
 void
 cj_sql_param_array(CjParams *params, Oid element_type, Datum array)

@@ -78,6 +78,7 @@ extern Datum cj_sql_datum(const CjRows *rows, uint64 row, int column, bool *isnu
 
 /* Makes an array of values of a type, or of all values of a column, none of which may be null. */
 extern Datum cj_sql_array(Datum *values, int count, Oid type);
+extern Datum cj_sql_array_with_nulls(Datum *values, bool *nulls, int count, Oid type);
 extern Datum cj_sql_column(const CjRows *rows, int column, Oid type);
 
 #endif /* CJ_SQL_H */

@@ -21,21 +21,15 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "executor/executor.h"
-#include "executor/tstoreReceiver.h"
-#include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
-#include "utils/datum.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "app_sql.h"
 #include "identity.h"
 #include "jobs/batch.h"
 #include "jobs/job.h"
+#include "key_list.h"
 #include "local_time.h"
 #include "template.h"
 
@@ -82,6 +76,11 @@ static const CjIndexWish indexes[] = {
 /* How much dearer chunks have to be, all together, for all challenges to be judged at once. */
 #define DECISIVE_RATIO 2
 
+/* The rule of completion; $2: the threshold. An average of NaN is no success. */
+#define AVERAGE "pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)"
+#define IS_COMPLETED \
+	AVERAGE " OPERATOR(pg_catalog.>=) $2 AND " AVERAGE " OPERATOR(pg_catalog.<) 'NaN'"
+
 /* ---- statements; $1 is the list of keys, $2 the bound of end_date, where they have them ---- */
 
 static const CjStatement find_due = {
@@ -99,10 +98,7 @@ static const CjStatement find_due_and_judge = {
 	"SELECT c.{challenges.id}, COALESCE(v.completed, false)\n"
 	"  FROM {challenges} c\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
-	"                    pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
-	"                        OPERATOR(pg_catalog.>=) $2\n"
-	"                AND pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
-	"                        OPERATOR(pg_catalog.<) 'NaN' AS completed\n"
+	"                    " IS_COMPLETED " AS completed\n"
 	"               FROM {challenge_member_stats!} s\n"
 	"              GROUP BY 1) v\n"
 	"    ON v.id {challenge_member_stats.challenge_id=} c.{challenges.id}{challenges.id~}\n"
@@ -133,18 +129,15 @@ static const CjStatement count_unclaimed = {
 	SPI_OK_SELECT};
 
 /*
- * $2: the threshold. An average of NaN is no success. In the order of the keys, which is that of the
- * table: that is how the table is best written.
+ * $2: the threshold. In the order of the keys, which is that of the table: that is how the table is best
+ * written.
  */
 static const CjStatement judge = {
 	"judge by the average completion rate",
 	"SELECT k.id, COALESCE(v.completed, false)\n"
 	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
-	"                    pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
-	"                        OPERATOR(pg_catalog.>=) $2\n"
-	"                AND pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)\n"
-	"                        OPERATOR(pg_catalog.<) 'NaN' AS completed\n"
+	"                    " IS_COMPLETED " AS completed\n"
 	"               FROM {challenge_member_stats!} s\n"
 	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
 	"                    ANY ($1)\n"
@@ -223,19 +216,11 @@ typedef struct State
 	char *time_zone;
 	int batch_size;
 
-	/* what is due: keys; then keys and verdicts (each with the slot that it is read through) */
+	/* what is due: keys; then keys and verdicts (whether completed) */
 	Oid key_type;
 	int64 due_count;
-	Tuplestorestate *due;
-	TupleTableSlot *due_slot;
-	Tuplestorestate *judged;
-	TupleTableSlot *judged_slot;
-
-	/* the chunk or batch at hand, in `batch_memory` */
-	MemoryContext batch_memory;
-	int count;
-	Datum *keys;
-	bool *verdicts;
+	CjKeyList *due;
+	CjKeyList *judged;
 
 	/* what the range at hand has done */
 	int64 figures[lengthof(figures)];
@@ -373,83 +358,29 @@ key_params(const Scope *scope, Oid key_type, Datum keys)
 	return params;
 }
 
-/* ---- lists of challenges ---- */
-
-/* create_list makes a list of keys, or of keys and verdicts, that outlives transactions. */
-static void
-create_list(CjRun *run, const Scope *scope, bool with_verdicts, Tuplestorestate **list,
-			TupleTableSlot **slot)
-{
-	const CjBoundColumn *id = &scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID];
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	TupleDesc desc = CreateTemplateTupleDesc(with_verdicts ? 2 : 1);
-
-	TupleDescInitEntry(desc, 1, "id", id->base_type, -1, 0);
-	if (with_verdicts)
-		TupleDescInitEntry(desc, 2, "completed", BOOLOID, -1, 0);
-	*list = tuplestore_begin_heap(false, true, work_mem);
-	*slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	MemoryContextSwitchTo(caller);
-}
-
-/* fill_list runs a statement whose rows are the list; returns their number. */
-static int64
-fill_list(CjRun *run, const Scope *scope, const CjStatement *statement, CjParams *params,
-		  Tuplestorestate *list)
-{
-	DestReceiver *dest = CreateTuplestoreDestReceiver();
-	int64 count;
-
-	SetTuplestoreDestReceiverParams(dest, list, run->memory, true, NULL, NULL);
-	count =
-		cj_sql_run_into(statement, cj_app_sql_expand(statement, scope->binding, scope->definition),
-						params, dest);
-	dest->rDestroy(dest);
-	return count;
-}
-
-/* read_list takes the next challenges from a list; false if there are no more. */
-static bool
-read_list(State *state, Tuplestorestate *list, TupleTableSlot *slot, int size)
-{
-	bool with_verdicts = slot->tts_tupleDescriptor->natts > 1;
-	MemoryContext caller;
-	int16 length;
-	bool by_value;
-	bool isnull;
-
-	MemoryContextReset(state->batch_memory);
-	caller = MemoryContextSwitchTo(state->batch_memory);
-	state->keys = palloc(sizeof(Datum) * size);
-	state->verdicts = palloc0(sizeof(bool) * size);
-	get_typlenbyval(state->key_type, &length, &by_value);
-	for (state->count = 0; state->count < size; state->count++)
-	{
-		if (!tuplestore_gettupleslot(list, true, false, slot))
-			break;
-		state->keys[state->count] = datumCopy(slot_getattr(slot, 1, &isnull), by_value, length);
-		if (with_verdicts)
-			state->verdicts[state->count] = DatumGetBool(slot_getattr(slot, 2, &isnull));
-	}
-	/* a tuple that was read from disk is the slot's, and lives in batch_memory */
-	ExecClearTuple(slot);
-	MemoryContextSwitchTo(caller);
-	return state->count > 0;
-}
-
-/* describe names a challenge by its key. */
-static char *
-describe(CjRun *run, int item, void *arg)
-{
-	State *state = arg;
-	Oid output;
-	bool is_varlena;
-
-	getTypeOutputInfo(state->key_type, &output, &is_varlena);
-	return psprintf("challenge %s", OidOutputFunctionCall(output, state->keys[item]));
-}
-
 /* ---- verdicts ---- */
+
+/* describe_due and describe_judged name a challenge of the chunk or batch at hand. */
+static char *
+describe_due(CjRun *run, int item, void *arg)
+{
+	return psprintf("challenge %s", cj_key_list_describe(((State *) arg)->due, item));
+}
+
+static char *
+describe_judged(CjRun *run, int item, void *arg)
+{
+	return psprintf("challenge %s", cj_key_list_describe(((State *) arg)->judged, item));
+}
+
+/* fill_list runs a statement over the app's tables whose rows are the list. */
+static int64
+fill_list(CjKeyList *list, const Scope *scope, const CjStatement *statement, CjParams *params)
+{
+	return cj_key_list_fill(list, statement,
+							cj_app_sql_expand(statement, scope->binding, scope->definition),
+							params);
+}
 
 /* judge_params makes the parameters of judge for some of the keys at hand. */
 static CjParams
@@ -457,8 +388,7 @@ judge_params(const State *state, int from, int to)
 {
 	CjParams params = {0};
 
-	cj_sql_param_array(&params, state->key_type,
-					   cj_sql_array(state->keys + from, to - from, state->key_type));
+	cj_sql_param_array(&params, state->key_type, cj_key_list_keys(state->due, from, to));
 	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
 	return params;
 }
@@ -482,9 +412,9 @@ is_dear(State *state, const Scope *scope, CjParams *at_once_params)
 	if (chunks <= DECISIVE_RATIO)
 		return false;
 
-	(void) read_list(state, state->due, state->due_slot, CHUNK_SIZE);
-	tuplestore_rescan(state->due);
-	chunk_params = judge_params(state, 0, state->count);
+	(void) cj_key_list_read(state->due, CHUNK_SIZE);
+	cj_key_list_rewind(state->due);
+	chunk_params = judge_params(state, 0, state->due->count);
 	chunk_cost =
 		cj_sql_estimate(&judge, cj_app_sql_expand(&judge, scope->binding, scope->definition),
 						&chunk_params);
@@ -508,16 +438,16 @@ prepare(CjRun *run, void *arg)
 
 	open_scope(run, state, &scope, true);
 	state->key_type = scope.binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID].base_type;
-	create_list(run, &scope, false, &state->due, &state->due_slot);
-	create_list(run, &scope, true, &state->judged, &state->judged_slot);
+	state->due = cj_key_list_create(run->memory, state->key_type, InvalidOid);
+	state->judged = cj_key_list_create(run->memory, state->key_type, BOOLOID);
 
 	cj_sql_param(&params, scope.bound_type, scope.bound, false);
-	state->due_count = fill_list(run, &scope, &find_due, &params, state->due);
+	state->due_count = fill_list(state->due, &scope, &find_due, &params);
 	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
 	if (is_dear(state, &scope, &params))
 	{
-		tuplestore_clear(state->due);
-		(void) fill_list(run, &scope, &find_due_and_judge, &params, state->judged);
+		cj_key_list_clear(state->due);
+		(void) fill_list(state->judged, &scope, &find_due_and_judge, &params);
 	}
 	cj_identity_restore(&scope.identity);
 }
@@ -530,8 +460,7 @@ judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	Scope scope;
 	CjParams params;
 	CjRows rows;
-	Datum values[2];
-	bool nulls[2];
+	bool isnull;
 
 	open_scope(run, state, &scope, true);
 	*opened = true;
@@ -544,11 +473,8 @@ judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	 * twice, and the second time there is nothing left to do for them.
 	 */
 	for (uint64 row = 0; row < rows.processed; row++)
-	{
-		values[0] = cj_sql_datum(&rows, row, 1, &nulls[0]);
-		values[1] = cj_sql_datum(&rows, row, 2, &nulls[1]);
-		tuplestore_putvalues(state->judged, state->judged_slot->tts_tupleDescriptor, values, nulls);
-	}
+		cj_key_list_append(state->judged, cj_sql_datum(&rows, row, 1, &isnull),
+						   BoolGetDatum(cj_sql_bool(&rows, row, 2)));
 	cj_sql_free(&rows);
 }
 
@@ -563,8 +489,8 @@ completed_keys(const State *state, int from, int to, int *count)
 	*count = 0;
 	for (int i = from; i < to; i++)
 	{
-		if (state->verdicts[i])
-			keys[(*count)++] = state->keys[i];
+		if (DatumGetBool(state->judged->values[i]))
+			keys[(*count)++] = state->judged->keys[i];
 	}
 	return cj_sql_array(keys, *count, state->key_type);
 }
@@ -723,7 +649,7 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 	open_scope(run, state, &scope, false);
 	*opened = true;
 
-	keys = cj_sql_array(state->keys + from, to - from, state->key_type);
+	keys = cj_key_list_keys(state->judged, from, to);
 	if (run->dry_run)
 		count_only(state, &scope, from, to, keys);
 	else
@@ -747,12 +673,11 @@ carried_out(CjRun *run, int from, int to, void *arg)
 
 /* process works through a list of challenges in batches. */
 static void
-process(CjRun *run, State *state, Tuplestorestate *list, TupleTableSlot *slot, int size,
-		CjBatch *batch)
+process(CjRun *run, CjKeyList *list, int size, CjBatch *batch)
 {
-	while (read_list(state, list, slot, size))
+	while (cj_key_list_read(list, size))
 	{
-		batch->count = state->count;
+		batch->count = list->count;
 		cj_batch_process(run, batch);
 	}
 }
@@ -763,8 +688,8 @@ run_job(CjRun *run)
 {
 	Jsonb *values = run->config->settings;
 	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
-	CjBatch chunk = {0, judge_range, NULL, describe, state};
-	CjBatch batch = {0, carry_out, carried_out, describe, state};
+	CjBatch chunk = {0, judge_range, NULL, describe_due, state};
+	CjBatch batch = {0, carry_out, carried_out, describe_judged, state};
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
 	ErrorData *error;
 
@@ -773,8 +698,6 @@ run_job(CjRun *run)
 	state->threshold = cj_settings_numeric(values, "completion_threshold");
 	state->time_zone = cj_settings_text(values, "day_time_zone");
 	state->batch_size = cj_settings_int(values, "batch_size");
-	state->batch_memory =
-		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);
 
 	PG_TRY();
@@ -784,16 +707,13 @@ run_job(CjRun *run)
 			error = run->commit_batch(run);
 		if (error)
 			ReThrowError(error);
-		process(run, state, state->due, state->due_slot, CHUNK_SIZE, &chunk);
-		process(run, state, state->judged, state->judged_slot, state->batch_size, &batch);
+		process(run, state->due, CHUNK_SIZE, &chunk);
+		process(run, state->judged, state->batch_size, &batch);
 	}
 	PG_FINALLY();
 	{
-		/* their files would outlive the transaction */
-		if (state->due)
-			tuplestore_end(state->due);
-		if (state->judged)
-			tuplestore_end(state->judged);
+		cj_key_list_free(state->due);
+		cj_key_list_free(state->judged);
 	}
 	PG_END_TRY();
 }

@@ -96,5 +96,6 @@ struct CjJob
 };
 
 extern const CjJob cj_job_auto_complete_challenges;
+extern const CjJob cj_job_send_streak_reminders;
 
 #endif /* CJ_JOB_H */

@@ -37,7 +37,7 @@ my $node = $nodes{off};
 # ---- before pg_cron is there ----
 
 create_app($node, $home, 30);
-my ($status, $out, $err) = $node->psql($home, 'SELECT challenge_jobs.schedule()');
+my ($status, $out, $err) = $node->psql($home, "SELECT challenge_jobs.schedule('$JOB')");
 like(
 	$err,
 	qr/ERROR:  extension "pg_cron" is not installed in this database\nHINT:  CREATE EXTENSION pg_cron;/,
@@ -48,7 +48,7 @@ is( $node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.job_override'),
 # ---- schedules ----
 
 $node->safe_psql($home, 'CREATE EXTENSION pg_cron');
-is( $node->safe_psql($home, 'SELECT * FROM challenge_jobs.schedule()'),
+is( $node->safe_psql($home, "SELECT * FROM challenge_jobs.schedule('$JOB')"),
 	"$JOB|pg_cron|0 0 * * *|CALL challenge_jobs.run('$JOB', 'pg_cron')",
 	'schedule() tells what it has scheduled');
 my $job =
@@ -57,11 +57,11 @@ my $line = "challenge_jobs:$JOB|%s|CALL challenge_jobs.run('$JOB', 'pg_cron')|$h
 is($node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'), 'there is a cron job for it');
 
 my $id = $node->safe_psql($home, 'SELECT jobid FROM cron.job');
-my $since = $node->safe_psql($home, 'SELECT scheduled_at FROM challenge_jobs.job');
+my $since = $node->safe_psql($home, "SELECT scheduled_at FROM challenge_jobs.job WHERE job = '$JOB'");
 $node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB', 'pg_cron')");
 is($node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'), 'schedule() again: still one');
 is( $node->safe_psql($home, 'SELECT jobid FROM cron.job'), $id, 'and it is the same one');
-is( $node->safe_psql($home, 'SELECT scheduled_at FROM challenge_jobs.job'),
+is( $node->safe_psql($home, "SELECT scheduled_at FROM challenge_jobs.job WHERE job = '$JOB'"),
 	$since, 'and scheduled since the first time');
 
 $node->safe_psql($home, <<'SQL');
@@ -69,7 +69,7 @@ CREATE ROLE operator LOGIN;
 GRANT USAGE ON SCHEMA challenge_jobs TO operator;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA challenge_jobs TO operator;
 SQL
-$node->safe_psql($home, 'SELECT challenge_jobs.schedule()', extra_params => [ '-U', 'operator' ]);
+$node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB')", extra_params => [ '-U', 'operator' ]);
 is( $node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'),
 	'another role that calls schedule() makes no second cron job, though it has no right on cron.job');
 
@@ -107,14 +107,14 @@ is( $node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'),
 	"$JOB|pg_cron", 'unschedule() tells what it has ended');
 is($node->safe_psql($home, 'SELECT count(*) FROM cron.job'), '0', 'and removes the cron job');
 is($node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'), '', 'once is enough');
-is( $node->safe_psql($home, "SELECT engine IS NULL AND scheduled_at IS NULL FROM challenge_jobs.job"),
+is( $node->safe_psql($home, "SELECT engine IS NULL AND scheduled_at IS NULL FROM challenge_jobs.job WHERE job = '$JOB'"),
 	't', 'the job is not scheduled any more');
 
 # A cron job of the same name that belongs to someone else is not ours to touch.
 $node->safe_psql($home, "GRANT USAGE ON SCHEMA cron TO operator");
 $node->safe_psql($home, "SELECT cron.schedule('challenge_jobs:$JOB', '1 1 1 1 *', 'SELECT 1')",
 	extra_params => [ '-U', 'operator' ]);
-$node->safe_psql($home, 'SELECT challenge_jobs.schedule(); SELECT challenge_jobs.unschedule()');
+$node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB'); SELECT challenge_jobs.unschedule()");
 is( $node->safe_psql($home, 'SELECT username, schedule FROM cron.job'),
 	'operator|1 1 1 1 *', 'the cron job of another role is left alone');
 $node->safe_psql($home, 'DELETE FROM cron.job');
@@ -148,7 +148,7 @@ foreach my $mode ('off', 'on')
 
 	foreach my $database ($other, $broken)
 	{
-		($status, $out, $err) = $n->psql($database, 'SELECT challenge_jobs.schedule()');
+		($status, $out, $err) = $n->psql($database, "SELECT challenge_jobs.schedule('$JOB')");
 		like(
 			$err,
 			qr/ERROR:  pg_cron lives in database "$home", not in this one/,
@@ -159,7 +159,7 @@ foreach my $mode ('off', 'on')
 			$database, "$mode, $database: the statement of its hint can be typed there");
 		$n->safe_psql($database, "SELECT challenge_jobs.schedule('$JOB', 'external')");
 	}
-	$n->safe_psql($home, 'SELECT challenge_jobs.schedule()');
+	$n->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB')");
 }
 foreach my $mode ('off', 'on')
 {

@@ -25,6 +25,9 @@ CREATE TABLE challenges (
     name text NOT NULL,
     status text NOT NULL DEFAULT 'active',
     end_date date NOT NULL);
+CREATE TABLE user_profiles (
+    id bigint PRIMARY KEY,
+    timezone text);
 CREATE TABLE challenge_members (
     challenge_id bigint NOT NULL REFERENCES challenges,
     user_id bigint NOT NULL,

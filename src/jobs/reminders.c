@@ -1,0 +1,677 @@
+/*
+ * jobs/reminders.c
+ *		The job send_streak_reminders: in the morning of each user's own time zone, remind those whose
+ *		streak is at stake.
+ *
+ * First the mornings: the zones of the users in which the local time reminder_time has come to pass
+ * within the window before as_of (jobs/mornings). Then, for each morning, a list of the users of its zones
+ * (keys only, read at once), and batch by batch:
+ *
+ *	look	whose streak is at stake, over all their challenges
+ *	enter	those users in the ledger, for the local date; who is there already drops out
+ *	tell	one notification for each of the others
+ *
+ * Entry and notification are of one subtransaction. The ledger, not the time, is what makes it exactly
+ * once: zones are looked at again and again, users move between them, runs crash.
+ *
+ * When all users of a morning are done, its zones are noted as done, with a fingerprint of what the
+ * result depends on: settings, binding, and the counters of how many rows of users, members and
+ * challenges have been written. While it stays the same, the zones are not looked at again.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "app_sql.h"
+#include "identity.h"
+#include "jobs/batch.h"
+#include "jobs/job.h"
+#include "jobs/mornings.h"
+#include "key_list.h"
+#include "local_time.h"
+#include "reminder_ledger.h"
+#include "template.h"
+
+static const char *const placeholders[] = {"streak", "challenge_count", "challenge_name", NULL};
+
+/* Described one by one in README.md. */
+static const CjSetting settings[] = {
+	{"reminder_time", CJ_SETTING_TIME, "\"08:00\"", 0, 0, NULL},
+	{"window", CJ_SETTING_INTERVAL, "\"2 hours\"", SECS_PER_MINUTE, 12 * SECS_PER_HOUR, NULL},
+	{"default_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, NULL},
+	{"minimum_streak", CJ_SETTING_INTEGER, "1", 0, 1000000, NULL},
+	{"title", CJ_SETTING_TEMPLATE, "\"Your streak is at stake!\"", 0, 0, placeholders},
+	{"body", CJ_SETTING_TEMPLATE,
+	 "\"Check in today to keep your streak of {streak} in \\\"{challenge_name}\\\"\"", 0, 0,
+	 placeholders},
+	{"batch_size", CJ_SETTING_INTEGER, "2500", 1, 10000, NULL},
+	{NULL}};
+
+enum
+{
+	TIME_ZONES,
+	REMINDED
+};
+
+static const char *const figures[] = {"time_zones", "reminded", NULL};
+
+static const CjIndexWish indexes[] = {
+	{CJ_USERS, -1, CJ_USERS_TIMEZONE, false, "every run reads the whole table"},
+	{CJ_USERS, -1, CJ_USERS_ID, true, "users with the same key count as one"},
+	{CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_USER_ID, false, "each batch reads the whole table"},
+	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, false, "each batch reads the whole table"},
+	{0},
+};
+
+/* ---- statements ---- */
+
+/* $1: zones. A row for each user: the key, and its text for the ledger. */
+static const CjStatement list_users = {"list the users of some time zones",
+									   "SELECT u.{users.id}, u.{users.id}::pg_catalog.text\n"
+									   "  FROM {users} u\n"
+									   " WHERE u.{users.timezone} {users.timezone=} ANY ($1)\n"
+									   "   AND u.{users.id} IS NOT NULL",
+									   SPI_OK_SELECT};
+
+static const CjStatement list_users_without_zone = {
+	"list the users without a time zone",
+	"SELECT u.{users.id}, u.{users.id}::pg_catalog.text\n"
+	"  FROM {users} u\n"
+	" WHERE u.{users.id} IS NOT NULL"
+	"{?users.timezone}\n   AND u.{users.timezone} IS NULL{/}",
+	SPI_OK_SELECT};
+
+/* The order of a user's challenges: by the streak, then by the key. */
+#define LONGEST_FIRST \
+	"{?challenge_members.current_streak}m.{challenge_members.current_streak} DESC, {/}c.{challenges.id}"
+
+/*
+ * $1: users, $2: minimum_streak, $3: the local date, $4: its first moment, as last_checkin_at has it. A row
+ * for each user whose streak is at stake: the position, how many challenges, the data to tell, the name of
+ * the challenge with the longest streak, that streak. In the order of users, as are indexes of
+ * notifications.
+ */
+static const CjStatement find_streaks = {
+	"find streaks at stake",
+	"SELECT k.position, pg_catalog.count(*),\n"
+	"       pg_catalog.jsonb_build_object(\n"
+	"           'local_date', $3,\n"
+	"           'streak', COALESCE({?challenge_members.current_streak}"
+	"pg_catalog.to_jsonb(pg_catalog.max(m.{challenge_members.current_streak})), {/}"
+	"'null'::pg_catalog.jsonb),\n"
+	"           'challenge_ids', pg_catalog.jsonb_agg(c.{challenges.id} ORDER BY " LONGEST_FIRST
+	")),\n"
+	"       (pg_catalog.array_agg(COALESCE({?challenges.name}c.{challenges.name}::pg_catalog.text, {/}"
+	"c.{challenges.id}::pg_catalog.text) ORDER BY " LONGEST_FIRST "))[1]"
+	"{?challenge_members.current_streak},\n"
+	"       pg_catalog.max(m.{challenge_members.current_streak})::pg_catalog.text{/}\n"
+	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
+	"  JOIN {challenge_members} m\n"
+	"    ON m.{challenge_members.user_id} {challenge_members.user_id=} k.id\n"
+	"  JOIN {challenges} c\n"
+	"    ON c.{challenges.id} {challenges.id=} m.{challenge_members.challenge_id}"
+	"{challenge_members.challenge_id~}\n"
+	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}"
+	"{?challenge_members.status}\n"
+	"   AND m.{challenge_members.status} {challenge_members.status=} {challenge_members.status:active}{/}"
+	"{?challenge_members.current_streak}\n"
+	"   AND m.{challenge_members.current_streak} OPERATOR(pg_catalog.>=) $2{/}"
+	"{?challenge_members.last_checkin_at}\n"
+	"   AND (m.{challenge_members.last_checkin_at} IS NULL\n"
+	"        OR m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.<) $4){/}\n"
+	" GROUP BY k.position, k.id\n"
+	" ORDER BY k.id",
+	SPI_OK_SELECT};
+
+static const CjStatement tell = {"tell users of their streaks",
+								 "INSERT INTO {notifications}\n"
+								 "       ({notifications.user_id}"
+								 "{?notifications.type}, {notifications.type}{/}"
+								 "{?notifications.title}, {notifications.title}{/}"
+								 "{?notifications.body}, {notifications.body}{/}"
+								 "{?notifications.data}, {notifications.data}{/}"
+								 "{?notifications.created_at}, {notifications.created_at}{/})\n"
+								 "SELECT n.user_id"
+								 "{?notifications.type}, {notifications.type:streak_reminder}{/}"
+								 "{?notifications.title}, n.title{/}"
+								 "{?notifications.body}, n.body{/}"
+								 "{?notifications.data}, n.data{/}"
+								 "{?notifications.created_at}, pg_catalog.now(){/}\n"
+								 "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
+								 SPI_OK_INSERT};
+
+/* $1: tables */
+static const CjStatement count_written = {
+	"count the rows ever written to some tables",
+	"SELECT pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(t.oid)"
+	"                      + pg_catalog.pg_stat_get_tuples_updated(t.oid)"
+	"                      + pg_catalog.pg_stat_get_xact_tuples_inserted(t.oid)"
+	"                      + pg_catalog.pg_stat_get_xact_tuples_updated(t.oid))::pg_catalog.int8"
+	"  FROM (SELECT u.oid FROM pg_catalog.unnest($1) AS u(oid)"
+	"         UNION "
+	"        SELECT p.relid FROM pg_catalog.unnest($1) AS u(oid), pg_catalog.pg_partition_tree(u.oid) p) t",
+	SPI_OK_SELECT};
+
+/* ---- the state of a run ---- */
+
+typedef struct State
+{
+	/* settings */
+	CjMorningRule rule;
+	char *time_zone; /* in which columns of type timestamp are read */
+	int minimum_streak;
+	char *title;
+	char *body;
+	int batch_size;
+
+	List *mornings;
+	uint64 fingerprint; /* of what the result depends on; 0: not known */
+	CjMorning *morning; /* the one at hand */
+	CjKeyList *users;   /* of that morning */
+	int64 reminded;     /* by the range at hand */
+} State;
+
+/* An open transaction's view of the app's tables. */
+typedef struct Scope
+{
+	CjBinding *binding;
+	CjIdentity identity;
+} Scope;
+
+/* usage says what the job uses of the app's tables. */
+static int
+usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
+{
+	int count = 0;
+
+	items[count++] = (CjUsage){CJ_CHALLENGES,
+							   CJ_BIT(CJ_CHALLENGES_ID) | CJ_BIT(CJ_CHALLENGES_STATUS) |
+								   CJ_BIT(CJ_CHALLENGES_NAME),
+							   CJ_BIT(CJ_CHALLENGES_ACTIVE), AccessShareLock, ACL_SELECT};
+	items[count++] = (CjUsage){CJ_CHALLENGE_MEMBERS,
+							   CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID) |
+								   CJ_BIT(CJ_MEMBERS_STATUS) | CJ_BIT(CJ_MEMBERS_CURRENT_STREAK) |
+								   CJ_BIT(CJ_MEMBERS_LAST_CHECKIN_AT),
+							   CJ_BIT(CJ_MEMBERS_ACTIVE), AccessShareLock, ACL_SELECT};
+	items[count++] = (CjUsage){CJ_USERS, CJ_BIT(CJ_USERS_ID) | CJ_BIT(CJ_USERS_TIMEZONE), 0,
+							   AccessShareLock, ACL_SELECT};
+	items[count++] =
+		(CjUsage){CJ_NOTIFICATIONS,
+				  CJ_BIT(CJ_NOTIFICATIONS_USER_ID) | CJ_BIT(CJ_NOTIFICATIONS_TYPE) |
+					  CJ_BIT(CJ_NOTIFICATIONS_TITLE) | CJ_BIT(CJ_NOTIFICATIONS_BODY) |
+					  CJ_BIT(CJ_NOTIFICATIONS_DATA) | CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT),
+				  CJ_BIT(CJ_NOTIFICATIONS_STREAK_REMINDER),
+				  dry_run ? AccessShareLock : RowExclusiveLock, ACL_INSERT};
+	return count;
+}
+
+/* become_owner becomes the owner of the tables of a scope. */
+static void
+become_owner(const State *state, Scope *scope)
+{
+	cj_identity_become_owner(&scope->identity, scope->binding->owner, scope->binding->search_path,
+							 state->time_zone);
+}
+
+/* open_scope resolves the tables in this transaction and becomes their owner, to write or only to read. */
+static void
+open_scope(CjRun *run, const State *state, Scope *scope, bool to_write)
+{
+	CjUsage items[CJ_ENTITY_COUNT];
+	int count = usage(run->config, run->dry_run, items);
+
+	scope->binding = cj_binding_resolve(items, count);
+	cj_binding_leave_to_default(scope->binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_CREATED_AT);
+	if (!to_write || run->dry_run)
+		; /* nothing is written */
+	else if (run->own_transactions)
+		cj_app_sql_set_all_constraints_immediate();
+	else
+		cj_app_sql_set_constraints_immediate(scope->binding, CJ_NOTIFICATIONS);
+	become_owner(state, scope);
+}
+
+/* ---- mornings ---- */
+
+/* count_written_rows returns how many rows have ever been written to the tables that are read. */
+static int64
+count_written_rows(const CjBinding *binding)
+{
+	Datum tables[] = {ObjectIdGetDatum(binding->entities[CJ_USERS].relid),
+					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGE_MEMBERS].relid),
+					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGES].relid)};
+	CjParams params = {0};
+	CjRows rows;
+	int64 count;
+
+	cj_sql_param_array(&params, OIDOID, cj_sql_array(tables, lengthof(tables), OIDOID));
+	rows = cj_sql_run_own(&count_written, &params);
+	count = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return count;
+}
+
+/* make_fingerprint condenses what the result depends on, or 0 where the server does not count rows. */
+static uint64
+make_fingerprint(const CjRun *run, const State *state, const CjBinding *binding)
+{
+	StringInfoData text;
+
+	if (!pgstat_track_counts)
+		return 0;
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, (char *) run->config->settings,
+						   VARSIZE_ANY(run->config->settings));
+	appendStringInfo(&text, "|%s|" INT64_FORMAT, state->time_zone, count_written_rows(binding));
+	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
+	{
+		const CjBoundEntity *entity = &binding->entities[i];
+
+		appendStringInfo(&text, "|%u", entity->relid);
+		for (int j = 0; j < CJ_MAX_COLUMNS; j++)
+			appendStringInfo(&text, ",%d", entity->columns[j].number);
+		for (int j = 0; j < CJ_MAX_LABELS; j++)
+			appendStringInfo(&text, ",%s", entity->labels[j] ? entity->labels[j] : "");
+	}
+	return DatumGetUInt64(hash_any_extended((unsigned char *) text.data, text.len, 0));
+}
+
+/* drop_current_zones drops the zones of a morning that need not be looked at again. */
+static void
+drop_current_zones(CjMorning *morning)
+{
+	int kept = 0;
+
+	for (int i = 0; i < morning->count; i++)
+	{
+		if (morning->notes[i].is_current)
+			continue;
+		morning->zones[kept] = morning->zones[i];
+		morning->notes[kept++] = morning->notes[i];
+	}
+	morning->count = kept;
+}
+
+/* find_mornings finds the zones that have to be looked at; the work of an attempt. */
+static void
+find_mornings(CjRun *run, void *arg)
+{
+	State *state = arg;
+	const CjBoundColumn *id;
+	ListCell *cell;
+	Scope scope;
+
+	open_scope(run, state, &scope, false);
+	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
+	state->mornings = cj_mornings_find(scope.binding, &state->rule, run->memory);
+	cj_identity_restore(&scope.identity);
+	if (state->mornings == NIL)
+		return;
+
+	/* before anything is read: what is written meanwhile makes another fingerprint */
+	state->fingerprint = make_fingerprint(run, state, scope.binding);
+	foreach(cell, state->mornings)
+	{
+		CjMorning *morning = lfirst(cell);
+
+		if (state->fingerprint != 0)
+			cj_reminder_ledger_read_zones(morning->notes, morning->count, state->fingerprint);
+		drop_current_zones(morning);
+	}
+	state->users = cj_key_list_create(run->memory, id->base_type, TEXTOID);
+}
+
+/* list_morning reads the users of the morning at hand; the work of an attempt. */
+static void
+list_morning(CjRun *run, void *arg)
+{
+	State *state = arg;
+	const CjMorning *morning = state->morning;
+	Datum *zones = palloc(sizeof(Datum) * morning->count);
+	int count = 0;
+	CjParams params = {0};
+	const CjBinding *binding;
+	Scope scope;
+
+	for (int i = 0; i < morning->count; i++)
+	{
+		if (morning->notes[i].zone)
+			zones[count++] = morning->zones[i];
+	}
+	open_scope(run, state, &scope, false);
+	binding = scope.binding;
+	if (count > 0)
+	{
+		Oid type = binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;
+
+		cj_sql_param_array(&params, type, cj_sql_array(zones, count, type));
+		(void) cj_key_list_fill(state->users, &list_users,
+								cj_app_sql_expand(&list_users, binding, NULL), &params);
+	}
+	if (count < morning->count)
+		(void) cj_key_list_fill(state->users, &list_users_without_zone,
+								cj_app_sql_expand(&list_users_without_zone, binding, NULL), NULL);
+	cj_identity_restore(&scope.identity);
+}
+
+/* note_morning notes that the zones of the morning at hand are done; the work of an attempt. */
+static void
+note_morning(CjRun *run, void *arg)
+{
+	State *state = arg;
+
+	cj_reminder_ledger_note_zones(state->morning->notes, state->morning->count, state->fingerprint);
+}
+
+/* ---- a range of a batch ---- */
+
+/* What users are to be told: parallel lists. */
+typedef struct News
+{
+	int count;
+	Datum *users;
+	Datum *user_keys; /* as text */
+	Datum *titles;
+	Datum *bodies;
+	Datum *data;
+} News;
+
+/* add_checkin_bound adds the first moment of the local date as last_checkin_at has it. */
+static void
+add_checkin_bound(const State *state, const CjBinding *binding, CjParams *params)
+{
+	const CjMorning *morning = state->morning;
+	Oid type =
+		binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_LAST_CHECKIN_AT].base_type;
+
+	switch (type)
+	{
+		case DATEOID:
+			cj_sql_param(params, type, DateADTGetDatum(morning->date), false);
+			break;
+		case TIMESTAMPOID:
+			cj_sql_param(params, type,
+						 TimestampGetDatum(cj_local_time_of(morning->midnight,
+															cj_local_time_zone(state->time_zone))),
+						 false);
+			break;
+		default:
+			cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(morning->midnight), false);
+	}
+}
+
+/* run_find_streaks runs find_streaks for a range of the batch at hand. */
+static CjRows
+run_find_streaks(const State *state, const CjBinding *binding, int from, int to)
+{
+	CjParams params = {0};
+
+	cj_sql_param_array(&params, state->users->key_type, cj_key_list_keys(state->users, from, to));
+	cj_sql_param(&params, INT4OID, Int32GetDatum(state->minimum_streak), false);
+	cj_sql_param(&params, DATEOID, DateADTGetDatum(state->morning->date), false);
+	add_checkin_bound(state, binding, &params);
+	return cj_app_sql_run(&find_streaks, binding, NULL, &params);
+}
+
+/* make_news makes what there is to tell of what find_streaks returned. */
+static void
+make_news(const State *state, const CjBinding *binding, int from, const CjRows *rows, News *news)
+{
+	const CjBoundColumn *streak =
+		&binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_CURRENT_STREAK];
+	Size size = sizeof(Datum) * Max(rows->processed, 1);
+	bool isnull;
+
+	news->count = (int) rows->processed;
+	news->users = palloc(size);
+	news->user_keys = palloc(size);
+	news->titles = palloc(size);
+	news->bodies = palloc(size);
+	news->data = palloc(size);
+	for (int i = 0; i < news->count; i++)
+	{
+		int user = from + (int) cj_sql_int64(rows, i, 1) - 1;
+		const char *values[] = {streak->present ? cj_sql_text(rows, i, 5) : NULL,
+								cj_sql_text(rows, i, 2), cj_sql_text(rows, i, 4)};
+
+		news->users[i] = state->users->keys[user];
+		news->user_keys[i] = state->users->values[user];
+		news->titles[i] =
+			CStringGetTextDatum(cj_template_expand(state->title, placeholders, values));
+		news->bodies[i] =
+			CStringGetTextDatum(cj_template_expand(state->body, placeholders, values));
+		news->data[i] = cj_sql_datum(rows, i, 3, &isnull);
+	}
+}
+
+/* enter_ledger enters the users in the ledger; who is there already drops out of the news. */
+static void
+enter_ledger(const State *state, News *news)
+{
+	bool *is_new = palloc(sizeof(bool) * news->count);
+	int kept = 0;
+
+	if (cj_reminder_ledger_enter(news->user_keys, news->count, state->morning->date, is_new) ==
+		news->count)
+		return;
+	for (int i = 0; i < news->count; i++)
+	{
+		if (!is_new[i])
+			continue;
+		news->users[kept] = news->users[i];
+		news->titles[kept] = news->titles[i];
+		news->bodies[kept] = news->bodies[i];
+		news->data[kept++] = news->data[i];
+	}
+	news->count = kept;
+}
+
+/* tell_users writes the notifications and returns their number. */
+static int64
+tell_users(const State *state, const CjBinding *binding, const News *news)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	if (news->count == 0)
+		return 0;
+	cj_sql_param_array(&params, state->users->key_type,
+					   cj_sql_array(news->users, news->count, state->users->key_type));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->titles, news->count, TEXTOID));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->bodies, news->count, TEXTOID));
+	cj_sql_param_array(&params, JSONBOID, cj_sql_array(news->data, news->count, JSONBOID));
+	rows = cj_app_sql_run(&tell, binding, NULL, &params);
+	return rows.processed;
+}
+
+/* remind reminds a range of the users of the batch at hand, in a subtransaction. */
+static void
+remind(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+	News news;
+	CjRows rows;
+	Scope scope;
+
+	open_scope(run, state, &scope, true);
+	*opened = true;
+	state->reminded = 0;
+	rows = run_find_streaks(state, scope.binding, from, to);
+	cj_identity_restore(&scope.identity);
+	make_news(state, scope.binding, from, &rows, &news);
+	cj_sql_free(&rows);
+	if (news.count == 0)
+		return;
+
+	if (run->dry_run)
+	{
+		state->reminded =
+			cj_reminder_ledger_count_missing(news.user_keys, news.count, state->morning->date);
+		return;
+	}
+	enter_ledger(state, &news);
+	become_owner(state, &scope);
+	state->reminded = tell_users(state, scope.binding, &news);
+	cj_identity_restore(&scope.identity);
+}
+
+/* reminded adds up what a range has done. */
+static void
+reminded(CjRun *run, int from, int to, void *arg)
+{
+	State *state = arg;
+
+	run->figures[REMINDED] += state->reminded;
+	run->rows_affected += state->reminded;
+}
+
+/* describe names a user by the key. */
+static char *
+describe(CjRun *run, int item, void *arg)
+{
+	return psprintf("user %s", cj_key_list_describe(((State *) arg)->users, item));
+}
+
+/* ---- the run ---- */
+
+/* do_or_raise does a piece of work and commits it; raises its error. */
+static void
+do_or_raise(CjRun *run, CjWork work, void *arg)
+{
+	ErrorData *error = run->attempt(run, work, arg);
+
+	if (error == NULL)
+		error = run->commit_batch(run);
+	if (error)
+		ReThrowError(error);
+}
+
+/* serve_morning reminds the users of the morning at hand. */
+static void
+serve_morning(CjRun *run, State *state)
+{
+	CjBatch batch = {0, remind, reminded, describe, state};
+	CjMorning *morning = state->morning;
+	int64 undone = run->left_over + run->failures;
+
+	cj_key_list_clear(state->users);
+	do_or_raise(run, list_morning, state);
+	while (cj_key_list_read(state->users, state->batch_size))
+	{
+		batch.count = state->users->count;
+		cj_batch_process(run, &batch);
+	}
+
+	/* who was left over has to be looked at again */
+	if (run->left_over + run->failures > undone)
+		return;
+	for (int i = 0; i < morning->count; i++)
+		run->figures[TIME_ZONES] += !morning->notes[i].is_noted;
+	if (!run->dry_run)
+		do_or_raise(run, note_morning, state);
+}
+
+/* read_settings reads the settings into the state. */
+static void
+read_settings(CjRun *run, State *state)
+{
+	Jsonb *values = run->config->settings;
+	Interval *window = cj_settings_interval(values, "window");
+
+	state->rule.as_of = run->as_of;
+	state->rule.time = cj_settings_time(values, "reminder_time");
+	state->rule.window = window->day * USECS_PER_DAY + window->time;
+	state->rule.default_zone = cj_local_time_zone(cj_settings_text(values, "default_time_zone"));
+	state->minimum_streak = cj_settings_int(values, "minimum_streak");
+	state->title = cj_settings_text(values, "title");
+	state->body = cj_settings_text(values, "body");
+	state->batch_size = cj_settings_int(values, "batch_size");
+	state->time_zone = cj_registry_day_time_zone();
+}
+
+/* run_job reminds all whose morning it is. */
+static void
+run_job(CjRun *run)
+{
+	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	ListCell *cell;
+
+	read_settings(run, state);
+	MemoryContextSwitchTo(caller);
+
+	PG_TRY();
+	{
+		do_or_raise(run, find_mornings, state);
+		foreach(cell, state->mornings)
+		{
+			state->morning = lfirst(cell);
+			if (state->morning->count > 0)
+				serve_morning(run, state);
+		}
+	}
+	PG_FINALLY();
+	{
+		cj_key_list_free(state->users);
+	}
+	PG_END_TRY();
+}
+
+/* ---- for the doctor ---- */
+
+/* examine tells what the job has to do without. */
+static void
+examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+{
+	const CjBoundEntity *members = &binding->entities[CJ_CHALLENGE_MEMBERS];
+	const char *default_zone = cj_settings_text(config->settings, "default_time_zone");
+	CjIdentity identity;
+
+	if (!members->columns[CJ_MEMBERS_CURRENT_STREAK].present)
+		add(report, "columns:challenge_members", "warning",
+			"without current_streak every active member is reminded, and {streak} in title and body "
+			"is empty",
+			"SELECT challenge_jobs.alter_job('send_streak_reminders', "
+			"settings => '{\"body\": \"Check in today in {challenge_name}\"}');");
+	if (!members->columns[CJ_MEMBERS_LAST_CHECKIN_AT].present)
+		add(report, "columns:challenge_members", "warning",
+			"without last_checkin_at those are reminded, too, who have already checked in", NULL);
+	if (!binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].present)
+	{
+		add(report, "time_zones:users", "warning",
+			psprintf("without a column for the time zone all users are taken to be in \"%s\"",
+					 default_zone),
+			NULL);
+		return;
+	}
+	cj_identity_become_owner(&identity, binding->owner, binding->search_path, "UTC");
+	cj_mornings_examine(binding, default_zone, report, add);
+	cj_identity_restore(&identity);
+}
+
+const CjJob cj_job_send_streak_reminders = {
+	{
+		.name = "send_streak_reminders",
+		.description =
+			"in the morning of each user's own time zone, reminds those whose streak is at "
+			"stake",
+		.number = 3,
+		.schedule = "*/15 * * * *",
+		.max_runtime = "30 minutes",
+		.retry_delay = "1 minute",
+		.grace = "15 minutes",
+		.max_retries = 3,
+		.catch_up = "once",
+		.settings = settings,
+	},
+	.figures = figures,
+	.usage = usage,
+	.run = run_job,
+	.indexes = indexes,
+	.examine = examine,
+};
