@@ -49,8 +49,8 @@ extern int64 cj_run_log_start(const CjRunStart *start);
 /* Ends a run that is running; warns if its row is gone or was closed by someone else. */
 extern void cj_run_log_finish(int64 run_id, const CjRunEnd *end);
 
-/* Writes the row of a run that has ended, all at once, and returns its run_id. */
-extern int64 cj_run_log_record(const CjRunStart *start, const CjRunEnd *end);
+/* Writes the row of a run that has ended, all at once. */
+extern void cj_run_log_record(const CjRunStart *start, const CjRunEnd *end);
 
 /*
  * Closes rows of a job that are left "running" as crashed; returns how many. The caller holds the

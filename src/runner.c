@@ -396,7 +396,7 @@ run_in_transaction(Execution *execution)
 	if (run->first_error)
 		report_failed_items(run);
 	if (!XactReadOnly)
-		(void) cj_run_log_record(&execution->start, &end);
+		cj_run_log_record(&execution->start, &end);
 	if (run->left_over > 0)
 		ereport(NOTICE,
 				(errmsg("job \"%s\" left " INT64_FORMAT " rows over that others have locked",
@@ -517,7 +517,7 @@ skip(Execution *execution, const char *why, const char *detail)
 
 	end.message = why;
 	end.detail = detail;
-	(void) cj_run_log_record(&execution->start, &end);
+	cj_run_log_record(&execution->start, &end);
 	next_transaction();
 	ereport(NOTICE,
 			(errmsg("job \"%s\" skipped: %s", execution->start.job, why)));
@@ -530,7 +530,7 @@ fail_at_once(Execution *execution, ErrorData *error)
 	CjRunEnd end = {CJ_RUN_FAILED};
 
 	end.error = error;
-	(void) cj_run_log_record(&execution->start, &end);
+	cj_run_log_record(&execution->start, &end);
 	next_transaction();
 }
 

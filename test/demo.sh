@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
 # challenge_jobs from nothing, on a Debian machine: builds it, starts a throwaway server with an app
-# of 20,000 members, and lets challenges be decided: in a dry run, by hand, and by pg_cron.
+# of 20,000 members, and lets the four jobs do their work: in a dry run, by hand, and by pg_cron.
 #
 #     bash test/demo.sh [--keep]
 #
@@ -87,7 +87,7 @@ make_app() {
 		CREATE TABLE demo.before AS
 		SELECT id, status FROM challenges;
 		CREATE TABLE demo.told_before AS
-		SELECT count(*) AS n FROM notifications;
+		SELECT id, type, created_at, expires_at FROM notifications;
 	SQL
 }
 
@@ -134,25 +134,83 @@ run_by_hand() {
 
 show_last_runs() {
 	show <<-'SQL'
-		SELECT run_id, triggered_by, dry_run, status, rows_affected, result, duration
+		SELECT run_id, job, triggered_by, dry_run AS dry, status, rows_affected AS rows, result, duration
 		  FROM challenge_jobs.job_run
 		 ORDER BY run_id;
 	SQL
 }
 
+refresh_statistics() {
+	cj_heading "The statistics: what the app reads is an hour old at most"
+	show <<<'SELECT * FROM refresh_challenge_stats();'
+	say 'Again: readers go on while the differences are looked for, and there are none.'
+	show <<<'SELECT * FROM refresh_challenge_stats();'
+}
+
+# Lets it be 8 o'clock in Tokyo: as of then, as a run just after the last 8 o'clock there would have been.
+remind_users() {
+	cj_heading "Reminders at 8 in the morning of each user's own time zone"
+	MORNING=$(ask "SELECT max(t)
+	                 FROM (SELECT (date_trunc('day', now() AT TIME ZONE 'Asia/Tokyo') + d + '8:05')
+	                              AT TIME ZONE 'Asia/Tokyo'
+	                         FROM unnest('{0 days,-1 day}'::interval[]) d) morning(t)
+	                WHERE t <= now()")
+	say 'Where is it morning at five past eight in Tokyo?'
+	show <<-SQL
+		SELECT * FROM send_streak_reminders('$MORNING', dry_run => true);
+	SQL
+	show <<-SQL
+		SELECT * FROM send_streak_reminders('$MORNING');
+	SQL
+	say 'A quarter of an hour later nobody is told again:'
+	show <<-SQL
+		SELECT * FROM send_streak_reminders('$MORNING'::timestamptz + '15 minutes');
+	SQL
+	show <<-SQL
+		SELECT p.timezone, timestamptz '$MORNING' AT TIME ZONE p.timezone AS local_time,
+		       count(*) AS reminded, min(n.body) AS for_example
+		  FROM notifications n
+		  JOIN user_profiles p ON p.id = n.user_id
+		  LEFT JOIN demo.told_before b ON b.id = n.id
+		 WHERE n.type = 'streak_reminder'
+		   AND b.id IS NULL
+		 GROUP BY 1, 2
+		 ORDER BY 1;
+	SQL
+}
+
+clean_up() {
+	cj_heading "Old notifications"
+	show <<-'SQL'
+		SELECT count(*) AS notifications,
+		       count(*) FILTER (WHERE created_at < now() - interval '30 days') AS old,
+		       count(*) FILTER (WHERE expires_at < now()) AS expired
+		  FROM notifications;
+	SQL
+	show <<<"CALL challenge_jobs.run('cleanup_expired_notifications');"
+	show <<<'SELECT count(*) AS notifications, min(created_at) AS oldest FROM notifications;'
+}
+
 # Makes more challenges end, and has pg_cron fire every minute so that nobody has to wait for midnight.
 run_by_pg_cron() {
-	cj_heading "A run fired by pg_cron: more challenges end, and the schedule is set to every minute"
+	cj_heading "Runs fired by pg_cron: more challenges end, and the schedules are set to every minute"
 	show <<-'SQL'
 		UPDATE challenges
 		   SET end_date = (now() AT TIME ZONE 'UTC')::date - 1
 		 WHERE status = 'active'
 		   AND start_date < (now() AT TIME ZONE 'UTC')::date - 14;
 	SQL
+	cj_psql -q <<-'SQL'
+		CREATE TABLE demo.stale_average AS
+		SELECT challenge_id, avg(completion_rate) AS average
+		  FROM challenge_member_stats
+		 GROUP BY challenge_id;
+	SQL
 	say 'That has changed the completion rates, and the stored statistics do not know it yet. No matter:' \
 		'verdicts come from the definition of the view.'
 	show <<-'SQL'
-		SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '* * * * *');
+		SELECT job, challenge_jobs.alter_job(job, schedule => '* * * * *')
+		  FROM challenge_jobs.job;
 		SELECT jobname, schedule, command
 		  FROM cron.job;
 	SQL
@@ -160,15 +218,23 @@ run_by_pg_cron() {
 	cj_wait_until 150 "SELECT EXISTS (SELECT
 	                                    FROM challenge_jobs.job_run
 	                                   WHERE triggered_by = 'pg_cron'
+	                                     AND job = 'auto_complete_challenges'
 	                                     AND status = 'succeeded'
 	                                     AND rows_affected > 0)
-	                      AND EXISTS (SELECT
-	                                    FROM cron.job_run_details
-	                                   WHERE status = 'succeeded')" ||
-		fail 'pg_cron has fired no run that did anything'
-	say "$(date -u +%T) UTC: it has run. Back to the ordinary schedule:"
+	                      AND (SELECT count(DISTINCT job)
+	                             FROM challenge_jobs.job_run
+	                            WHERE triggered_by = 'pg_cron'
+	                              AND status = 'succeeded')
+	                          = (SELECT count(*) FROM challenge_jobs.job)
+	                      AND (SELECT count(DISTINCT jobid)
+	                             FROM cron.job_run_details
+	                            WHERE status = 'succeeded')
+	                          = (SELECT count(*) FROM challenge_jobs.job)" ||
+		fail 'pg_cron has not run all jobs'
+	say "$(date -u +%T) UTC: they have run. Back to the ordinary schedules:"
 	show <<-'SQL'
-		SELECT challenge_jobs.reset_job('auto_complete_challenges');
+		SELECT job, challenge_jobs.reset_job(job)
+		  FROM challenge_jobs.job;
 		SELECT jobname, schedule, command
 		  FROM cron.job;
 	SQL
@@ -204,7 +270,7 @@ show_changes() {
 # Looks at every promise in the tables themselves, not in what the extension says it has done.
 check_claims() {
 	cj_heading "Does it hold?"
-	cj_psql -q -v dry_run="$DRY_RUN" <<-'SQL'
+	cj_psql -q -v dry_run="$DRY_RUN" -v morning="$MORNING" <<-'SQL'
 		SELECT rtrim(pg_get_viewdef('challenge_member_stats'::regclass), ';') AS live_stats \gset
 
 		CREATE TABLE demo.decided AS
@@ -242,12 +308,10 @@ check_claims() {
 		                    WHERE d.status::text <> CASE WHEN a.average >= 80 THEN 'completed'
 		                                                 ELSE 'failed' END)
 		UNION ALL
-		SELECT 'which the stored statistics would have got wrong for some',
+		SELECT 'which the statistics of an hour before would have got wrong for some',
 		       EXISTS (SELECT
 		                 FROM demo.decided d
-		                 LEFT JOIN (SELECT challenge_id, avg(completion_rate) AS average
-		                              FROM challenge_member_stats
-		                             GROUP BY challenge_id) a ON a.challenge_id = d.id
+		                 LEFT JOIN demo.stale_average a ON a.challenge_id = d.id
 		                WHERE d.status::text <> CASE WHEN a.average >= 80 THEN 'completed'
 		                                             ELSE 'failed' END)
 		UNION ALL
@@ -269,14 +333,55 @@ check_claims() {
 		                    WHERE due.user_id IS NULL
 		                       OR told.times IS DISTINCT FROM 1)
 		UNION ALL
-		SELECT 'no other notification came or went',
-		       (SELECT count(*) FROM notifications WHERE type <> 'challenge_completed')
-		       = (SELECT n FROM demo.told_before)
+		SELECT 'the old notifications are gone, and no others',
+		       NOT EXISTS (SELECT
+		                     FROM demo.told_before b
+		                     LEFT JOIN notifications n USING (id)
+		                    WHERE (n.id IS NULL)
+		                          <> (COALESCE(b.created_at < c.as_of - interval '30 days', false)
+		                              OR COALESCE(b.expires_at < c.as_of, false)))
+		  FROM (SELECT max(as_of) AS as_of
+		          FROM challenge_jobs.job_run
+		         WHERE job = 'cleanup_expired_notifications') c
+		UNION ALL
+		SELECT 'nobody was reminded twice on a date, or without a streak at stake',
+		       NOT EXISTS (SELECT
+		                     FROM notifications n
+		                     LEFT JOIN demo.told_before b ON b.id = n.id
+		                    WHERE n.type = 'streak_reminder'
+		                      AND b.id IS NULL
+		                    GROUP BY n.user_id, n.data ->> 'local_date'
+		                   HAVING count(*) > 1
+		                       OR min((n.data ->> 'streak')::integer) < 1)
+		UNION ALL
+		SELECT 'everybody whose streak was at stake when it was 8 in Tokyo was reminded',
+		       NOT EXISTS (SELECT
+		                     FROM user_profiles p
+		                     JOIN challenge_members m ON m.user_id = p.id
+		                     JOIN demo.before c ON c.id = m.challenge_id
+		                    WHERE p.timezone = 'Asia/Tokyo'
+		                      AND m.status = 'active'
+		                      AND m.current_streak > 0
+		                      AND (m.last_checkin_at AT TIME ZONE p.timezone)::date
+		                          < (timestamptz :'morning' AT TIME ZONE p.timezone)::date
+		                      AND EXISTS (SELECT FROM challenges d WHERE d.id = c.id AND d.status = 'active')
+		                      AND NOT EXISTS (SELECT
+		                                        FROM notifications n
+		                                       WHERE n.user_id = p.id
+		                                         AND n.type = 'streak_reminder'
+		                                         AND n.data ->> 'local_date'
+		                                             = (timestamptz :'morning' AT TIME ZONE p.timezone)::date::text))
+		UNION ALL
+		SELECT 'the stored statistics are what a full refresh would give',
+		       NOT EXISTS ((SELECT * FROM challenge_member_stats EXCEPT ALL (:live_stats))
+		                   UNION ALL
+		                   ((:live_stats) EXCEPT ALL SELECT * FROM challenge_member_stats))
 		UNION ALL
 		SELECT 'the dry run foretold what the run by hand did',
 		       (SELECT result
 		          FROM challenge_jobs.job_run
 		         WHERE triggered_by = 'manual'
+		           AND job = 'auto_complete_challenges'
 		         ORDER BY run_id
 		         LIMIT 1) = (:'dry_run')::jsonb
 		UNION ALL
@@ -284,6 +389,7 @@ check_claims() {
 		       (SELECT rows_affected = 0
 		          FROM challenge_jobs.job_run
 		         WHERE triggered_by = 'manual'
+		           AND job = 'auto_complete_challenges'
 		         ORDER BY run_id
 		        OFFSET 1
 		         LIMIT 1)
@@ -319,6 +425,9 @@ create_extension
 schedule_jobs
 run_dry
 run_by_hand
+refresh_statistics
+remind_users
+clean_up
 run_by_pg_cron
 show_changes
 check_claims
