@@ -11,7 +11,8 @@
  *   (SECURITY_LOCAL_USERID_CHANGE).
  * - Where the new role could not become the caller by SET ROLE anyway, the operation is
  *   security-restricted as well, so that nothing can be left behind that would run as the caller
- *   later (deferred triggers, temporary objects, prepared statements).
+ *   later (deferred triggers, temporary objects, prepared statements). REFRESH MATERIALIZED VIEW
+ *   restricts itself.
  * - Settings that the app's code changes are rolled back with the identity.
  */
 #include "postgres.h"
@@ -99,24 +100,28 @@ set_local(const char *name, const char *value)
 
 /* become switches the user id and the settings that every statement of ours relies on. */
 static void
-become(CjIdentity *saved, Oid role, const char *search_path)
+become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
 {
-	int security_context;
 	char timeout[32];
 
 	GetUserIdAndSecContext(&saved->user_id, &saved->security_context);
 	saved->guc_nest_level = NewGUCNestLevel();
-
-	security_context = saved->security_context | SECURITY_LOCAL_USERID_CHANGE;
-	if (!cj_compat_can_set_role(role, saved->user_id))
-		security_context |= SECURITY_RESTRICTED_OPERATION;
-	SetUserIdAndSecContext(role, security_context);
+	SetUserIdAndSecContext(role,
+						   saved->security_context | SECURITY_LOCAL_USERID_CHANGE | restriction);
 
 	snprintf(timeout, sizeof(timeout), "%d", lock_timeout_ms);
 	/* named, and last: left out, it would come first */
 	set_local("search_path", psprintf("%s, pg_temp", search_path));
 	set_local("row_security", "off");
 	set_local("lock_timeout", timeout);
+}
+
+/* become_to_run becomes a role to run statements of ours, restricted where there is need of it. */
+static void
+become_to_run(CjIdentity *saved, Oid role, const char *search_path)
+{
+	become(saved, role, search_path,
+		   cj_compat_can_set_role(role, GetUserId()) ? 0 : SECURITY_RESTRICTED_OPERATION);
 	/* every statement runs once, with its own plan: compiling it would cost more than it gains */
 	set_local("jit", "off");
 }
@@ -126,7 +131,27 @@ void
 cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 						 const char *time_zone)
 {
-	become(saved, owner, search_path);
+	become_to_run(saved, owner, search_path);
+	set_local("TimeZone", time_zone);
+}
+
+/*
+ * cj_identity_become_owner_to_refresh becomes the owner of a materialized view that is to be refreshed.
+ *
+ * CONCURRENTLY makes a temporary table, which a security-restricted operation forbids. It needs none of
+ * ours: whatever code of the app REFRESH runs (the view's query, the expressions of its indexes), it
+ * runs in a security-restricted operation of its own, also where we are the owner already; it leaves
+ * that only to create the temporary table, which has a column of a built-in type and no name, default
+ * or check that the app could have a hand in. Between here and there nothing is evaluated: the
+ * statement is a name to be looked up. (Event triggers do run; they are of superusers, and see the owner
+ * as they would if the owner had typed the statement.) The role cannot be changed from inside in
+ * any case, and a restriction that the caller is under already stays.
+ */
+void
+cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner, const char *search_path,
+									const char *time_zone)
+{
+	become(saved, owner, search_path, 0);
 	set_local("TimeZone", time_zone);
 }
 
@@ -134,7 +159,7 @@ cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 void
 cj_identity_become_extension(CjIdentity *saved)
 {
-	become(saved, cj_identity_extension().owner, OWN_SEARCH_PATH);
+	become_to_run(saved, cj_identity_extension().owner, OWN_SEARCH_PATH);
 }
 
 /* cj_identity_restore goes back to the identity and the settings from before. */

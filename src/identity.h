@@ -36,6 +36,13 @@ extern CjExtension cj_identity_extension(void);
 extern void cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 									 const char *time_zone);
 
+/*
+ * As above, for a single REFRESH MATERIALIZED VIEW of a view of that owner and nothing else: without a
+ * security-restricted operation (REFRESH makes one itself), and with the session's jit.
+ */
+extern void cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner,
+												const char *search_path, const char *time_zone);
+
 /* Becomes the owner of the extension for statements over the extension's own tables. */
 extern void cj_identity_become_extension(CjIdentity *saved);
 
