@@ -7,12 +7,12 @@ CREATE EXTENSION challenge_jobs;
 \getenv srcdir PG_ABS_SRCDIR
 \set try :srcdir '/test/fixtures/try.sql'
 \i :try
-CREATE VIEW in_force AS SELECT job, enabled, schedule, engine, max_runtime, max_retries, retry_delay, catch_up, grace FROM challenge_jobs.job;
+CREATE VIEW in_force AS SELECT job, enabled, schedule, engine, max_runtime, max_retries, retry_delay, catch_up, grace FROM challenge_jobs.job ORDER BY job;
 CREATE VIEW stored AS SELECT job, enabled, schedule, max_runtime, max_retries, retry_delay, catch_up, grace, settings FROM challenge_jobs.job_override;
 
 \a \x
 SELECT job, description, enabled, schedule, engine, scheduled_at, max_runtime, max_retries, retry_delay, catch_up, grace, jsonb_pretty(settings) AS settings
-  FROM challenge_jobs.job;
+  FROM challenge_jobs.job ORDER BY job;
 \a \x
 TABLE stored;
 
@@ -65,6 +65,15 @@ SELECT settings, t.*
 \a \x
 TABLE stored;
 
+/* a job without settings */
+SELECT challenge_jobs.alter_job('refresh_challenge_stats', settings => '{}');
+\a \x
+SELECT settings, t.*
+  FROM unnest(ARRAY['[]', '{"notify": true}', '{"notify": null}']) settings,
+       try(format($$SELECT challenge_jobs.alter_job('refresh_challenge_stats', settings => %L)$$, settings)) t;
+\a \x
+TABLE stored;
+
 /* what is accepted */
 SELECT schedule, challenge_jobs.alter_job('auto_complete_challenges', schedule => schedule)
   FROM unnest(ARRAY['*/15 * * * *', '0 0 1 jan sun', '0 0 * * 7', ' 1,2-5,10-20/2	*/3 1-31 JAN-dec mon-FRI ', '@daily', '@MIDNIGHT']) schedule;
@@ -88,7 +97,7 @@ SELECT * FROM try('SELECT * FROM public.auto_complete_challenges()');
 SELECT challenge_jobs.reset_job('auto_complete_challenges');
 SELECT count(*) FROM challenge_jobs.job_override;
 INSERT INTO challenge_jobs.job_override (job, enabled) VALUES ('job_of_another_version', true);
-SELECT job FROM challenge_jobs.job;
+SELECT job FROM challenge_jobs.job ORDER BY job;
 
 DROP VIEW in_force, stored;
 DROP EXTENSION challenge_jobs;

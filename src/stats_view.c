@@ -361,14 +361,14 @@ cj_stats_view_add(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("materialized view %s does not exist", name),
-				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<materialized view>');")));
+				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
 	qualified = cj_bound_entity_qualified_name(rel);
 	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a materialized view", qualified),
 				 errdetail("Only materialized views hold data that can be out of date."),
-				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<materialized view>');")));
+				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
 	check_may_change(rel, "register it");
 	if (run_for_name(&add_name, qualified, NULL) == 0)
 		ereport(NOTICE, (errmsg("materialized view %s is registered already", qualified)));

@@ -448,7 +448,7 @@ unique_columns(const CjStatsView *view, const CjBoundNames *stats)
 
 	if (strcmp(view->name, stats->relation) != 0 || challenge == NULL || user == NULL ||
 		get_attnum(view->relid, challenge) <= 0 || get_attnum(view->relid, user) <= 0)
-		return "<key columns>";
+		return "<columns>";
 	return psprintf("%s, %s", quote_identifier(challenge), quote_identifier(user));
 }
 
@@ -535,7 +535,7 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 		add(report, "refresh", "error",
 			psprintf("there is nothing to refresh: %s does not exist, and no view is registered",
 					 stats.relation),
-			"SELECT challenge_jobs.add_stats_view('<schema>.<materialized view>');");
+			"SELECT challenge_jobs.add_stats_view('<schema>.<view>');");
 	foreach(cell, names)
 		examine_name(lfirst(cell), !contains(registered, lfirst(cell)), &stats, report, add);
 	examine_missing(names, report, add);
