@@ -91,7 +91,7 @@ static const CjStatement order_names = {
 		  "             JOIN view o ON o.oid = s.object"
 		  "            WHERE s.view = v.oid"
 		  "              AND s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"
-		  "              AND v.oid <> 0),"
+		  "              AND s.object <> s.view),"
 		  "          v.name COLLATE pg_catalog.\"C\"",
 	SPI_OK_SELECT};
 
