@@ -13,6 +13,7 @@
  *   security-restricted as well, so that nothing can be left behind that would run as the caller
  *   later (deferred triggers, temporary objects, prepared statements). REFRESH MATERIALIZED VIEW
  *   restricts itself.
+ * - What that does not forbid, objects in the session's temporary schema, is an error.
  * - Settings that the app's code changes are rolled back with the identity.
  */
 #include "postgres.h"
@@ -23,7 +24,10 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -98,6 +102,57 @@ set_local(const char *name, const char *value)
 							 false);
 }
 
+/*
+ * sum_temporary_objects returns a number that stands for what there is in the session's temporary schema:
+ * two are the same if nothing was added, or only what is gone again.
+ *
+ * A security-restricted operation cannot make temporary tables, but domains and functions it can, and
+ * the session finds a type pg_temp.text before the real one: its checks would run as the caller later.
+ */
+static uint64
+sum_temporary_objects(void)
+{
+	Oid schema = LookupNamespaceNoError("pg_temp");
+	uint64 sum = 0;
+	Relation catalog;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	if (!OidIsValid(schema))
+		return 0;
+	catalog = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(NamespaceRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(schema));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+		Oid object[] = {form->classid, form->objid};
+
+		sum += DatumGetUInt64(hash_any_extended((const unsigned char *) object, sizeof(object), 0));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return sum;
+}
+
+/* check_nothing_left_behind raises an error if the app's code has left something to the session. */
+static void
+check_nothing_left_behind(const CjIdentity *saved)
+{
+	if (saved->watched && sum_temporary_objects() != saved->temporary_objects)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("code that ran as \"%s\" has left something in the temporary schema of this "
+						"session",
+						GetUserNameFromId(GetUserId(), false)),
+				 errdetail("It could be run again, as \"%s\".",
+						   GetUserNameFromId(saved->user_id, false))));
+}
+
 /* become switches the user id and the settings that every statement of ours relies on. */
 static void
 become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
@@ -105,6 +160,8 @@ become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
 	char timeout[32];
 
 	GetUserIdAndSecContext(&saved->user_id, &saved->security_context);
+	saved->watched = !cj_compat_can_set_role(role, saved->user_id);
+	saved->temporary_objects = saved->watched ? sum_temporary_objects() : 0;
 	saved->guc_nest_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(role,
 						   saved->security_context | SECURITY_LOCAL_USERID_CHANGE | restriction);
@@ -166,6 +223,7 @@ cj_identity_become_extension(CjIdentity *saved)
 void
 cj_identity_restore(const CjIdentity *saved)
 {
+	check_nothing_left_behind(saved);
 	/* as if on abort: also what the app's code set for the session goes */
 	AtEOXact_GUC(false, saved->guc_nest_level);
 	SetUserIdAndSecContext(saved->user_id, saved->security_context);
