@@ -351,7 +351,7 @@ COMMENT ON COLUMN challenge_jobs.job_run.finished_at IS 'when the run ended (clo
 COMMENT ON COLUMN challenge_jobs.job_run.duration IS 'finished_at - started_at';
 COMMENT ON COLUMN challenge_jobs.job_run.status IS 'running, succeeded, failed, skipped (another run held the job''s lock, or the job is disabled), cancelled, crashed or rolled_back';
 COMMENT ON COLUMN challenge_jobs.job_run.rows_affected IS 'rows of the app''s tables that the run changed or inserted (dry run: would have)';
-COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the verb, and what was left over';
+COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the verb, what was left over, and what became of each view that was to be refreshed';
 COMMENT ON COLUMN challenge_jobs.job_run.sqlstate IS 'SQLSTATE of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.message IS 'message of the first error, or why the run was skipped';
 COMMENT ON COLUMN challenge_jobs.job_run.detail IS 'detail of the first error, and what it kept from being done';

@@ -73,6 +73,21 @@ INSERT INTO challenge_jobs.stats_view VALUES ('kinds');
 INSERT INTO challenge_jobs.stats_view VALUES ('a.b.c');
 INSERT INTO challenge_jobs.stats_view VALUES ('app.');
 
+/* ---- a run that takes too long: what has been refreshed stays ---- */
+SET ROLE regress_cj_owner;
+CREATE MATERIALIZED VIEW app.slow AS SELECT pg_sleep(60)::text WITH NO DATA;
+INSERT INTO app.numbers VALUES (11, 7);
+RESET ROLE;
+SELECT challenge_jobs.add_stats_view('app.slow');
+SELECT challenge_jobs.alter_job('refresh_challenge_stats', max_runtime => '1 s');
+CALL challenge_jobs.run('refresh_challenge_stats');
+SELECT status, rows_affected, sqlstate, (SELECT string_agg(concat_ws(' ', v->>'view', v->>'method'), ', ') FROM jsonb_array_elements(result->'views') v) AS views
+  FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1;
+SELECT kind, total FROM app.kinds WHERE kind = 7;
+SELECT challenge_jobs.reset_job('refresh_challenge_stats');
+SELECT challenge_jobs.remove_stats_view('app.slow');
+DROP MATERIALIZED VIEW app.slow;
+
 /* ---- views that are gone ---- */
 SELECT challenge_jobs.add_stats_view('app.no_data');
 SELECT challenge_jobs.add_stats_view('"the App"."Kinds; ""of"" ''numbers''"');

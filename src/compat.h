@@ -37,6 +37,9 @@
 	(pg_database_aclcheck(database, role, ACL_CREATE_TEMP) == ACLCHECK_OK)
 #endif
 
+/* Whether REFRESH MATERIALIZED VIEW looks names up by a search_path of its own, whatever ours is. */
+#define CJ_COMPAT_REFRESH_HAS_OWN_PATH (PG_VERSION_NUM >= 170000)
+
 /* Takes a qualified name apart; raises invalid_name. */
 #if PG_VERSION_NUM >= 160000
 #define cj_compat_parse_name(name) stringToQualifiedNameList(name, NULL)

@@ -278,17 +278,30 @@ count_changes(Oid relid)
 		   DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted, arg));
 }
 
+/*
+ * search_path_of returns the path for the refresh of a view.
+ *
+ * Never the caller's, which may lead to functions of the caller. Up to PostgreSQL 16 the functions that
+ * a view calls are found by it, and may be without a schema where they are of the view's own; from 17
+ * on REFRESH lets them see pg_catalog alone, and so only event triggers see ours.
+ */
+static char *
+search_path_of(const CjStatsView *view)
+{
+	if (CJ_COMPAT_REFRESH_HAS_OWN_PATH)
+		return pstrdup("pg_catalog");
+	return psprintf("pg_catalog, %s", quote_identifier(get_namespace_name(view->schema)));
+}
+
 /* refresh does what the method says, as the owner of the view. */
 static void
 refresh(const State *state, const CjStatsView *view, const Method *method)
 {
-	const char *schema = get_namespace_name(view->schema);
-	const char *name = quote_qualified_identifier(schema, get_rel_name(view->relid));
+	const char *name =
+		quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(view->relid));
 	CjIdentity identity;
 
-	/* functions that the view calls may use names of its schema; from PostgreSQL 17 on they may not */
-	cj_identity_become_owner_to_refresh(&identity, view->owner,
-										psprintf("pg_catalog, %s", quote_identifier(schema)),
+	cj_identity_become_owner_to_refresh(&identity, view->owner, search_path_of(view),
 										state->time_zone);
 	(void) cj_sql_run(&method->statement, psprintf("%s%s", method->statement.text, name), NULL);
 	cj_identity_restore(&identity);
