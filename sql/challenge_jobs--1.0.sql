@@ -111,6 +111,13 @@ CREATE TABLE challenge_jobs.job_run (
 CREATE INDEX job_run_job_started_at_idx ON challenge_jobs.job_run (job, started_at);
 CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 'running';
 
+/* Names are stored in full, app.my_view, so that they mean the same for everybody. */
+CREATE TABLE challenge_jobs.stats_view (
+    view_name   text PRIMARY KEY
+                CHECK (pg_catalog.cardinality(pg_catalog.parse_ident(view_name)) = 2)
+);
+SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.stats_view', '');
+
 /* To be dumped: after a restore nobody must be reminded a second time. */
 CREATE TABLE challenge_jobs.reminder (
     user_key        text COLLATE "C" NOT NULL,
@@ -139,6 +146,11 @@ CREATE FUNCTION @extschema@.auto_complete_challenges(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_auto_complete_challenges';
 
+CREATE FUNCTION @extschema@.refresh_challenge_stats(force_full boolean DEFAULT false)
+RETURNS TABLE (view_name text, method text, rows_changed bigint, duration interval)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
+AS 'MODULE_PATHNAME', 'cj_api_refresh_challenge_stats';
+
 CREATE FUNCTION @extschema@.send_streak_reminders(
     as_of timestamptz DEFAULT pg_catalog.now(),
     dry_run boolean DEFAULT false,
@@ -166,6 +178,16 @@ CREATE FUNCTION challenge_jobs.unbind(entity text)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_unbind';
+
+CREATE FUNCTION challenge_jobs.add_stats_view(view text)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_add_stats_view';
+
+CREATE FUNCTION challenge_jobs.remove_stats_view(view text)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_remove_stats_view';
 
 /* ---- jobs: what is in force, and changing it ---------------------------------------------- */
 
@@ -291,6 +313,8 @@ COMMENT ON SCHEMA challenge_jobs IS
 
 COMMENT ON FUNCTION @extschema@.auto_complete_challenges(timestamptz, boolean) IS
     'decides every active challenge whose end date has passed as of as_of and tells its members, in the caller''s transaction; dry_run computes the same figures and changes nothing';
+COMMENT ON FUNCTION @extschema@.refresh_challenge_stats(boolean) IS
+    'refreshes the statistics views in the order of their dependencies, in the caller''s transaction, and says of each by which method; force_full: none of them concurrently';
 COMMENT ON FUNCTION @extschema@.send_streak_reminders(timestamptz, boolean) IS
     'reminds every user whose streak is at stake and whose morning it is, in the user''s own time zone, as of as_of, in the caller''s transaction, once per user and local date; dry_run computes the same figures and changes nothing';
 COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
@@ -299,6 +323,10 @@ COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS
     'says which table of the app stands for an entity, which of its columns for the entity''s columns and which values for its labels; replaces the entity''s binding';
 COMMENT ON FUNCTION challenge_jobs.unbind(text) IS
     'removes the binding of an entity, which then resolves to its default name in the schema of the verbs';
+COMMENT ON FUNCTION challenge_jobs.add_stats_view(text) IS
+    'registers a materialized view that refresh_challenge_stats is to refresh besides what challenge_member_stats stands for';
+COMMENT ON FUNCTION challenge_jobs.remove_stats_view(text) IS
+    'takes back add_stats_view(), also for a view that does not exist any more';
 COMMENT ON FUNCTION challenge_jobs.job_default() IS
     'the jobs of this version of the library with their default configuration';
 COMMENT ON FUNCTION challenge_jobs.alter_job(text, text, boolean, interval, integer, interval, text, interval, jsonb) IS
@@ -333,6 +361,10 @@ COMMENT ON COLUMN challenge_jobs.job_override.settings IS 'settings of the job t
 COMMENT ON COLUMN challenge_jobs.job_override.engine IS 'what fires the job: pg_cron or external; NULL: not scheduled';
 COMMENT ON COLUMN challenge_jobs.job_override.scheduled_at IS 'when schedule() was called: slots before it are never overdue';
 
+COMMENT ON TABLE challenge_jobs.stats_view IS
+    'the materialized views registered by add_stats_view()';
+COMMENT ON COLUMN challenge_jobs.stats_view.view_name IS 'the view, schema-qualified and quoted where needed';
+
 COMMENT ON TABLE challenge_jobs.job_run IS 'the execution log: a row for every run';
 COMMENT ON COLUMN challenge_jobs.job_run.run_id IS 'number of the run';
 COMMENT ON COLUMN challenge_jobs.job_run.job IS 'name of the job';
@@ -346,7 +378,7 @@ COMMENT ON COLUMN challenge_jobs.job_run.finished_at IS 'when the run ended (clo
 COMMENT ON COLUMN challenge_jobs.job_run.duration IS 'finished_at - started_at';
 COMMENT ON COLUMN challenge_jobs.job_run.status IS 'running, succeeded, failed, skipped (another run held the job''s lock, or the job is disabled), cancelled, crashed or rolled_back';
 COMMENT ON COLUMN challenge_jobs.job_run.rows_affected IS 'rows of the app''s tables that the run changed or inserted (dry run: would have)';
-COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the verb, and what was left over';
+COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the verb, what was left over, and what became of each view that was to be refreshed';
 COMMENT ON COLUMN challenge_jobs.job_run.sqlstate IS 'SQLSTATE of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.message IS 'message of the first error, or why the run was skipped';
 COMMENT ON COLUMN challenge_jobs.job_run.detail IS 'detail of the first error, and what it kept from being done';

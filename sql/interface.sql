@@ -25,7 +25,7 @@ SELECT p.proname, p.prokind AS kind, pg_get_function_arguments(p.oid) AS argumen
 SELECT a.attrelid::regclass AS relation, a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type
   FROM pg_attribute a
  WHERE a.attrelid IN ('challenge_jobs.binding'::regclass, 'challenge_jobs.job'::regclass, 'challenge_jobs.job_override'::regclass,
-                      'challenge_jobs.job_run'::regclass)
+                      'challenge_jobs.job_run'::regclass, 'challenge_jobs.stats_view'::regclass)
    AND a.attnum > 0
  ORDER BY a.attrelid::regclass::text COLLATE "C", a.attnum;
 
@@ -57,9 +57,9 @@ DROP EXTENSION challenge_jobs;
 SELECT count(*) AS left_behind
   FROM (SELECT oid FROM pg_namespace WHERE nspname = 'challenge_jobs'
          UNION ALL
-        SELECT oid FROM pg_proc WHERE prosrc LIKE 'cj\_%' OR proname = 'auto_complete_challenges'
+        SELECT oid FROM pg_proc WHERE prosrc LIKE 'cj\_%' OR proname IN ('auto_complete_challenges', 'refresh_challenge_stats')
          UNION ALL
-        SELECT oid FROM pg_class WHERE relname IN ('binding', 'job_run', 'job_override', 'job')) o;
+        SELECT oid FROM pg_class WHERE relname IN ('binding', 'job_run', 'job_override', 'job', 'stats_view')) o;
 
 /* ---- the verbs' schema ---- */
 CREATE SCHEMA "My Jobs";

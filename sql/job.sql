@@ -66,6 +66,15 @@ SELECT settings, t.*
 \a \x
 TABLE stored;
 
+/* a job without settings */
+SELECT challenge_jobs.alter_job('refresh_challenge_stats', settings => '{}');
+\a \x
+SELECT settings, t.*
+  FROM unnest(ARRAY['[]', '{"notify": true}', '{"notify": null}']) settings,
+       try(format($$SELECT challenge_jobs.alter_job('refresh_challenge_stats', settings => %L)$$, settings)) t;
+\a \x
+TABLE stored;
+
 /* what is accepted */
 SELECT schedule, challenge_jobs.alter_job('auto_complete_challenges', schedule => schedule)
   FROM unnest(ARRAY['*/15 * * * *', '0 0 1 jan sun', '0 0 * * 7', ' 1,2-5,10-20/2	*/3 1-31 JAN-dec mon-FRI ', '@daily', '@MIDNIGHT']) schedule;

@@ -56,13 +56,13 @@ SELECT * FROM try('SELECT * FROM challenge_jobs.unschedule(''auto_complete'')');
 SELECT * FROM challenge_jobs.unschedule();
 SELECT * FROM challenge_jobs.schedule('auto_complete_challenges', 'external');
 TABLE stored;
-CREATE TEMPORARY TABLE first AS SELECT scheduled_at FROM challenge_jobs.job WHERE job = 'auto_complete_challenges';
+CREATE TEMPORARY TABLE first AS SELECT job, scheduled_at FROM challenge_jobs.job WHERE engine IS NOT NULL;
 /* again: nothing changes, not even since when */
 SELECT * FROM challenge_jobs.schedule('auto_complete_challenges', 'external');
 SELECT * FROM challenge_jobs.schedule(engine => 'external');
 /* without an engine the one in force stays */
 SELECT * FROM challenge_jobs.schedule();
-SELECT j.scheduled_at = f.scheduled_at AS since_the_same FROM challenge_jobs.job j, first f;
+SELECT j.scheduled_at = f.scheduled_at AS since_the_same FROM challenge_jobs.job j JOIN first f USING (job);
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '30 1 * * *');
 SELECT * FROM challenge_jobs.schedule();
 SELECT status, found, remedy FROM challenge_jobs.doctor() WHERE "check" LIKE 'schedule:%';

@@ -25,8 +25,10 @@
 #include "pg_cron.h"
 #include "registry.h"
 #include "runner.h"
+#include "stats_view.h"
 
 #define BIND_EXAMPLE "SELECT challenge_jobs.bind('challenges', 'public.challenges');"
+#define VIEW_EXAMPLE "SELECT challenge_jobs.add_stats_view('public.my_view');"
 
 /* Declares an SQL-callable function; before 16, PG_FUNCTION_INFO_V1 does not export it. */
 #define CJ_FUNCTION(name)                            \
@@ -34,10 +36,13 @@
 	PG_FUNCTION_INFO_V1(name)
 
 CJ_FUNCTION(cj_api_auto_complete_challenges);
+CJ_FUNCTION(cj_api_refresh_challenge_stats);
 CJ_FUNCTION(cj_api_send_streak_reminders);
 CJ_FUNCTION(cj_api_run);
 CJ_FUNCTION(cj_api_bind);
 CJ_FUNCTION(cj_api_unbind);
+CJ_FUNCTION(cj_api_add_stats_view);
+CJ_FUNCTION(cj_api_remove_stats_view);
 CJ_FUNCTION(cj_api_job_default);
 CJ_FUNCTION(cj_api_alter_job);
 CJ_FUNCTION(cj_api_reset_job);
@@ -144,6 +149,25 @@ cj_api_auto_complete_challenges(PG_FUNCTION_ARGS)
 	return run_verb(fcinfo, "auto_complete_challenges");
 }
 
+/* refresh_challenge_stats(force_full boolean) */
+Datum
+cj_api_refresh_challenge_stats(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	CjVerbCall call = {.as_of = GetCurrentTransactionStartTimestamp()};
+	int64 figures[CJ_MAX_FIGURES] = {0};
+
+	require_arg(fcinfo, 0, "force_full", "Leave it out for false.");
+	InitMaterializedSRF(fcinfo, 0);
+	call.force_full = PG_GETARG_BOOL(0);
+	call.rows = result->setResult;
+	call.rows_desc = result->setDesc;
+	connect_spi(0);
+	cj_runner_run_verb(cj_catalogue_find("refresh_challenge_stats"), &call, figures);
+	finish_spi();
+	return (Datum) 0;
+}
+
 /* send_streak_reminders(as_of timestamptz, dry_run boolean) */
 Datum
 cj_api_send_streak_reminders(PG_FUNCTION_ARGS)
@@ -201,6 +225,28 @@ cj_api_unbind(PG_FUNCTION_ARGS)
 	require_arg(fcinfo, 0, "entity", BIND_EXAMPLE);
 	connect_spi(0);
 	cj_binding_unbind(get_text_arg(fcinfo, 0));
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* add_stats_view(view text) */
+Datum
+cj_api_add_stats_view(PG_FUNCTION_ARGS)
+{
+	require_arg(fcinfo, 0, "view", VIEW_EXAMPLE);
+	connect_spi(0);
+	cj_stats_view_add(get_text_arg(fcinfo, 0));
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* remove_stats_view(view text) */
+Datum
+cj_api_remove_stats_view(PG_FUNCTION_ARGS)
+{
+	require_arg(fcinfo, 0, "view", "SELECT view_name FROM challenge_jobs.stats_view;");
+	connect_spi(0);
+	cj_stats_view_remove(get_text_arg(fcinfo, 0));
 	finish_spi();
 	PG_RETURN_VOID();
 }

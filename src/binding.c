@@ -160,6 +160,34 @@ load_sources(CjSource *sources)
 	cj_sql_free(&rows);
 }
 
+/* stored_name returns the column stored for a column of an entity; NULL: not to be used. */
+static char *
+stored_name(const CjSource *source, const char *column)
+{
+	JsonbValue value;
+
+	if (source->columns == NULL || getKeyJsonValueFromContainer(&source->columns->root, column,
+																strlen(column), &value) == NULL)
+		return pstrdup(column);
+	return value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len) : NULL;
+}
+
+/* cj_binding_names returns what is stored of an entity's binding. */
+CjBoundNames
+cj_binding_names(CjEntity entity)
+{
+	const CjColumnDefinition *columns = cj_entity_definitions[entity].columns;
+	CjSource sources[CJ_ENTITY_COUNT];
+	CjBoundNames names = {0};
+
+	load_sources(sources);
+	names.is_bound = sources[entity].relation != NULL;
+	names.relation = source_name(&sources[entity]);
+	for (int i = 0; columns[i].name; i++)
+		names.columns[i] = stored_name(&sources[entity], columns[i].name);
+	return names;
+}
+
 /* ---- what must hold between entities ---- */
 
 /* count_owned returns how many of the tables used belong to a role. */

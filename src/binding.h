@@ -38,6 +38,17 @@ typedef struct CjBinding
  */
 extern CjBinding *cj_binding_resolve(const CjUsage *usage, int count);
 
+/* What is stored of a binding: nothing of it is checked. */
+typedef struct CjBoundNames
+{
+	bool is_bound;                 /* else these are the default names */
+	char *relation;                /* schema-qualified, quoted where needed */
+	char *columns[CJ_MAX_COLUMNS]; /* as in the catalog, not quoted; NULL: not to be used */
+} CjBoundNames;
+
+/* Returns what is stored of an entity's binding, without looking at the relation. */
+extern CjBoundNames cj_binding_names(CjEntity entity);
+
 /* Leaves a column to the default that the table has for it, if it has one: then it is not written. */
 extern void cj_binding_leave_to_default(CjBinding *binding, CjEntity entity, int column);
 

@@ -7,6 +7,7 @@
 #ifndef CJ_COMPAT_H
 #define CJ_COMPAT_H
 
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "utils/acl.h"
 #include "utils/regproc.h"
@@ -26,6 +27,18 @@
 #define cj_compat_schema_usage(schema, role) \
 	(pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK)
 #endif
+
+/* Whether a role may make temporary tables in a database. */
+#if PG_VERSION_NUM >= 160000
+#define cj_compat_may_create_temporary(database, role) \
+	(object_aclcheck(DatabaseRelationId, database, role, ACL_CREATE_TEMP) == ACLCHECK_OK)
+#else
+#define cj_compat_may_create_temporary(database, role) \
+	(pg_database_aclcheck(database, role, ACL_CREATE_TEMP) == ACLCHECK_OK)
+#endif
+
+/* Whether REFRESH MATERIALIZED VIEW looks names up by a search_path of its own, whatever ours is. */
+#define CJ_COMPAT_REFRESH_HAS_OWN_PATH (PG_VERSION_NUM >= 170000)
 
 /* Takes a qualified name apart; raises invalid_name. */
 #if PG_VERSION_NUM >= 160000

@@ -504,11 +504,16 @@ static void
 check_bindings(const Report *report, const CjJob *job, CjJobConfig *config)
 {
 	CjUsage usage[CJ_ENTITY_COUNT];
-	int count = job->usage(config, true, usage);
+	int count = job->usage ? job->usage(config, true, usage) : 0;
 	Trial trial = {usage, count};
 	ErrorData *error;
 	bool all = true;
 
+	if (job->usage == NULL)
+	{
+		job->examine(config, NULL, report, add_row);
+		return;
+	}
 	for (int i = 0; i < count; i++)
 		all &= check_entity(report, &usage[i]);
 	if (!all)

@@ -11,7 +11,9 @@
  *   (SECURITY_LOCAL_USERID_CHANGE).
  * - Where the new role could not become the caller by SET ROLE anyway, the operation is
  *   security-restricted as well, so that nothing can be left behind that would run as the caller
- *   later (deferred triggers, temporary objects, prepared statements).
+ *   later (deferred triggers, temporary objects, prepared statements). REFRESH MATERIALIZED VIEW
+ *   restricts itself.
+ * - What that does not forbid, objects in the session's temporary schema, is an error.
  * - Settings that the app's code changes are rolled back with the identity.
  */
 #include "postgres.h"
@@ -22,7 +24,10 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -97,26 +102,83 @@ set_local(const char *name, const char *value)
 							 false);
 }
 
+/*
+ * sum_temporary_objects returns a number that stands for what there is in the session's temporary schema:
+ * two are the same if nothing was added, or only what is gone again.
+ *
+ * A security-restricted operation cannot make temporary tables, but domains and functions it can, and
+ * the session finds a type pg_temp.text before the real one: its checks would run as the caller later.
+ */
+static uint64
+sum_temporary_objects(void)
+{
+	Oid schema = LookupNamespaceNoError("pg_temp");
+	uint64 sum = 0;
+	Relation catalog;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	if (!OidIsValid(schema))
+		return 0;
+	catalog = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(NamespaceRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(schema));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+		Oid object[] = {form->classid, form->objid};
+
+		sum += DatumGetUInt64(hash_any_extended((const unsigned char *) object, sizeof(object), 0));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return sum;
+}
+
+/* check_nothing_left_behind raises an error if the app's code has left something to the session. */
+static void
+check_nothing_left_behind(const CjIdentity *saved)
+{
+	if (saved->watched && sum_temporary_objects() != saved->temporary_objects)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("code that ran as \"%s\" has left something in the temporary schema of this "
+						"session",
+						GetUserNameFromId(GetUserId(), false)),
+				 errdetail("It could be run again, as \"%s\".",
+						   GetUserNameFromId(saved->user_id, false))));
+}
+
 /* become switches the user id and the settings that every statement of ours relies on. */
 static void
-become(CjIdentity *saved, Oid role, const char *search_path)
+become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
 {
-	int security_context;
 	char timeout[32];
 
 	GetUserIdAndSecContext(&saved->user_id, &saved->security_context);
+	saved->watched = !cj_compat_can_set_role(role, saved->user_id);
+	saved->temporary_objects = saved->watched ? sum_temporary_objects() : 0;
 	saved->guc_nest_level = NewGUCNestLevel();
-
-	security_context = saved->security_context | SECURITY_LOCAL_USERID_CHANGE;
-	if (!cj_compat_can_set_role(role, saved->user_id))
-		security_context |= SECURITY_RESTRICTED_OPERATION;
-	SetUserIdAndSecContext(role, security_context);
+	SetUserIdAndSecContext(role,
+						   saved->security_context | SECURITY_LOCAL_USERID_CHANGE | restriction);
 
 	snprintf(timeout, sizeof(timeout), "%d", lock_timeout_ms);
 	/* named, and last: left out, it would come first */
 	set_local("search_path", psprintf("%s, pg_temp", search_path));
 	set_local("row_security", "off");
 	set_local("lock_timeout", timeout);
+}
+
+/* become_to_run becomes a role to run statements of ours, restricted where there is need of it. */
+static void
+become_to_run(CjIdentity *saved, Oid role, const char *search_path)
+{
+	become(saved, role, search_path,
+		   cj_compat_can_set_role(role, GetUserId()) ? 0 : SECURITY_RESTRICTED_OPERATION);
 	/* every statement runs once, with its own plan: compiling it would cost more than it gains */
 	set_local("jit", "off");
 }
@@ -126,7 +188,27 @@ void
 cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 						 const char *time_zone)
 {
-	become(saved, owner, search_path);
+	become_to_run(saved, owner, search_path);
+	set_local("TimeZone", time_zone);
+}
+
+/*
+ * cj_identity_become_owner_to_refresh becomes the owner of a materialized view that is to be refreshed.
+ *
+ * CONCURRENTLY makes a temporary table, which a security-restricted operation forbids. It needs none of
+ * ours: whatever code of the app REFRESH runs (the view's query, the expressions of its indexes), it
+ * runs in a security-restricted operation of its own, also where we are the owner already; it leaves
+ * that only to create the temporary table, which has a column of a built-in type and no name, default
+ * or check that the app could have a hand in. Between here and there nothing is evaluated: the
+ * statement is a name to be looked up. (Event triggers do run; they are of superusers, and see the owner
+ * as they would if the owner had typed the statement.) The role cannot be changed from inside in
+ * any case, and a restriction that the caller is under already stays.
+ */
+void
+cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner, const char *search_path,
+									const char *time_zone)
+{
+	become(saved, owner, search_path, 0);
 	set_local("TimeZone", time_zone);
 }
 
@@ -134,13 +216,14 @@ cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 void
 cj_identity_become_extension(CjIdentity *saved)
 {
-	become(saved, cj_identity_extension().owner, OWN_SEARCH_PATH);
+	become_to_run(saved, cj_identity_extension().owner, OWN_SEARCH_PATH);
 }
 
 /* cj_identity_restore goes back to the identity and the settings from before. */
 void
 cj_identity_restore(const CjIdentity *saved)
 {
+	check_nothing_left_behind(saved);
 	/* as if on abort: also what the app's code set for the session goes */
 	AtEOXact_GUC(false, saved->guc_nest_level);
 	SetUserIdAndSecContext(saved->user_id, saved->security_context);

@@ -15,6 +15,8 @@ typedef struct CjIdentity
 	Oid user_id;
 	int security_context;
 	int guc_nest_level;
+	bool watched;             /* the role could not become the caller by itself */
+	uint64 temporary_objects; /* then: what there was in the session's temporary schema */
 } CjIdentity;
 
 /* The extension as it is installed in this database. */
@@ -36,9 +38,20 @@ extern CjExtension cj_identity_extension(void);
 extern void cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 									 const char *time_zone);
 
+/*
+ * As above, for a single REFRESH MATERIALIZED VIEW of a view of that owner and nothing else: without a
+ * security-restricted operation (REFRESH makes one itself), and with the session's jit.
+ */
+extern void cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner,
+												const char *search_path, const char *time_zone);
+
 /* Becomes the owner of the extension for statements over the extension's own tables. */
 extern void cj_identity_become_extension(CjIdentity *saved);
 
+/*
+ * Goes back to who we were. Raises insufficient_privilege if code of the app has left something in the
+ * session's temporary schema, which the abort that follows takes away.
+ */
 extern void cj_identity_restore(const CjIdentity *saved);
 
 /* Defines challenge_jobs.lock_timeout. */

@@ -332,6 +332,18 @@ check_not_nested(const CjJob *job)
 				 errdetail("A trigger or function of the app has called it from inside the job.")));
 }
 
+/* notice_left_over tells the caller what others had locked. */
+static void
+notice_left_over(const CjRun *run)
+{
+	const char *items = run->job->items ? run->job->items : "rows";
+
+	if (run->left_over > 0)
+		ereport(NOTICE,
+				(errmsg("job \"%s\" left " INT64_FORMAT " %s over that others have locked",
+						run->job->definition.name, run->left_over, items)));
+}
+
 /* ---- verbs ---- */
 
 /* check_as_of refuses moments that would decide what is not to be decided yet. */
@@ -373,7 +385,7 @@ report_failed_items(const CjRun *run)
 {
 	ErrorData *error = run->first_error;
 
-	if (run->rows_affected == 0)
+	if (run->rows_affected == 0 && !run->has_done)
 		ReThrowError(error);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
@@ -397,10 +409,7 @@ run_in_transaction(Execution *execution)
 		report_failed_items(run);
 	if (!XactReadOnly)
 		cj_run_log_record(&execution->start, &end);
-	if (run->left_over > 0)
-		ereport(NOTICE,
-				(errmsg("job \"%s\" left " INT64_FORMAT " rows over that others have locked",
-						run->job->definition.name, run->left_over)));
+	notice_left_over(run);
 }
 
 /*
@@ -667,9 +676,6 @@ cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
 	error_context_stack = context.previous;
 	if (error)
 		ReThrowError(error);
-	if (run->left_over > 0)
-		ereport(NOTICE,
-				(errmsg("job \"%s\" left " INT64_FORMAT " rows over that others have locked",
-						job->definition.name, run->left_over)));
+	notice_left_over(run);
 	MemoryContextDelete(run->memory);
 }

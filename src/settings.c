@@ -43,15 +43,18 @@ join_words(const char *const *words, const char *left, const char *right)
 	return list.data;
 }
 
-/* join_names makes a readable list of the names of the settings. */
+/* list_settings says in a sentence which settings there are. */
 static char *
-join_names(const CjSetting *settings)
+list_settings(const CjSetting *settings)
 {
 	StringInfoData list;
 
+	if (settings->name == NULL)
+		return pstrdup("It has no settings.");
 	initStringInfo(&list);
 	for (const CjSetting *s = settings; s->name; s++)
-		appendStringInfo(&list, "%s%s", s == settings ? "" : ", ", s->name);
+		appendStringInfo(&list, "%s%s", s == settings ? "Its settings are: " : ", ", s->name);
+	appendStringInfoChar(&list, '.');
 	return list.data;
 }
 
@@ -277,8 +280,10 @@ cj_settings_check(const char *job, const CjSetting *settings, Jsonb *values, boo
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("settings of job \"%s\" are not a JSON object", job),
+				 settings->name ?
 				 errhint("SELECT challenge_jobs.alter_job('%s', settings => '{\"%s\": %s}');", job,
-						 settings->name, settings->default_json)));
+						 settings->name, settings->default_json) :
+				 errdetail("It has no settings.")));
 
 	it = JsonbIteratorInit(&values->root);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
@@ -294,7 +299,7 @@ cj_settings_check(const char *job, const CjSetting *settings, Jsonb *values, boo
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("job \"%s\" has no setting \"%.*s\"", job, key.val.string.len,
 							key.val.string.val),
-					 errdetail("Its settings are: %s.", join_names(settings)),
+					 errdetail("%s", list_settings(settings)),
 					 errhint("SELECT settings FROM challenge_jobs.job WHERE job = '%s';", job)));
 		if (!(allow_null && value.type == jbvNull))
 			check_value(job, setting, &value);

@@ -48,6 +48,7 @@ struct CjRun
 	/* what has been done, added to by the job */
 	int64 figures[CJ_MAX_FIGURES]; /* as named by the job */
 	int64 rows_affected;
+	bool has_done;           /* something was done, also if that changed no row */
 	int64 left_over;         /* locked by others, or in someone else's way */
 	int lock_timeouts;       /* in a row, since something was done */
 	int64 failures;          /* items that failed by themselves */
@@ -80,10 +81,11 @@ struct CjJob
 {
 	CjJobDefinition definition;
 	const char *const *figures; /* names, NULL-terminated, as the verb's OUT parameters */
+	const char *items;          /* what is counted as left over; NULL: rows */
 
 	/*
 	 * Fills in what the job uses of the app's tables with this configuration; returns the number of
-	 * items, at most CJ_ENTITY_COUNT.
+	 * items, at most CJ_ENTITY_COUNT. NULL: the job finds by itself what it works on.
 	 */
 	int (*usage)(const CjJobConfig *config, bool dry_run, CjUsage *usage);
 	void (*run)(CjRun *run);
@@ -92,10 +94,12 @@ struct CjJob
 	const CjIndexWish
 		*indexes; /* ends in one without `without`; columns that are not there do not count */
 	void (*examine)(const CjJobConfig *config, CjBinding *binding, const CjReport *report,
-					CjAddFinding add); /* what else there is to say, or NULL */
+					CjAddFinding add); /* what else there is to say, or NULL; without `usage` the
+										  binding is NULL */
 };
 
 extern const CjJob cj_job_auto_complete_challenges;
+extern const CjJob cj_job_refresh_challenge_stats;
 extern const CjJob cj_job_send_streak_reminders;
 
 #endif /* CJ_JOB_H */

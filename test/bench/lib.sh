@@ -73,7 +73,7 @@ bench_make_template() {
 	cj_psql -qc "CREATE DATABASE $name"
 	cj_psql -qd "$name" "${variables[@]}" -f "$CJ_ROOT/test/fixtures/demo_app.sql"
 	cj_psql -qd "$name" -c 'CREATE EXTENSION challenge_jobs' -c 'CREATE EXTENSION pg_prewarm'
-	cj_psql -qd "$name" -f "$file"
+	cj_psql -qd "$name" "${variables[@]}" -f "$file"
 	cj_psql -qd "$name" -c 'VACUUM (FREEZE, ANALYZE)'
 }
 

@@ -57,11 +57,12 @@ my $line = "challenge_jobs:$JOB|%s|CALL challenge_jobs.run('$JOB', 'pg_cron')|$h
 is($node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'), 'there is a cron job for it');
 
 my $id = $node->safe_psql($home, 'SELECT jobid FROM cron.job');
-my $since = $node->safe_psql($home, "SELECT scheduled_at FROM challenge_jobs.job WHERE job = '$JOB'");
+my $scheduled_at = "SELECT scheduled_at FROM challenge_jobs.job WHERE job = '$JOB'";
+my $since = $node->safe_psql($home, $scheduled_at);
 $node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB', 'pg_cron')");
 is($node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'), 'schedule() again: still one');
 is( $node->safe_psql($home, 'SELECT jobid FROM cron.job'), $id, 'and it is the same one');
-is( $node->safe_psql($home, "SELECT scheduled_at FROM challenge_jobs.job WHERE job = '$JOB'"),
+is( $node->safe_psql($home, $scheduled_at),
 	$since, 'and scheduled since the first time');
 
 $node->safe_psql($home, <<'SQL');
@@ -107,8 +108,25 @@ is( $node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'),
 	"$JOB|pg_cron", 'unschedule() tells what it has ended');
 is($node->safe_psql($home, 'SELECT count(*) FROM cron.job'), '0', 'and removes the cron job');
 is($node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'), '', 'once is enough');
-is( $node->safe_psql($home, "SELECT engine IS NULL AND scheduled_at IS NULL FROM challenge_jobs.job WHERE job = '$JOB'"),
+is( $node->safe_psql($home, "SELECT bool_and(engine IS NULL AND scheduled_at IS NULL) FROM challenge_jobs.job"),
 	't', 'the job is not scheduled any more');
+
+# Without an argument: all jobs, each with a cron job of its own.
+is( $node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.schedule()'),
+	$node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.job'),
+	'schedule() schedules every job');
+is( $node->safe_psql($home, <<'SQL'), '', 'each with a cron job that calls it when it is due');
+SELECT j.job
+  FROM challenge_jobs.job j
+  FULL JOIN cron.job c
+    ON c.jobname = 'challenge_jobs:' || j.job
+   AND c.schedule = j.schedule
+   AND c.command = format('CALL challenge_jobs.run(%L, %L)', j.job, 'pg_cron')
+ WHERE j.job IS NULL OR c.jobname IS NULL
+SQL
+is( $node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.unschedule()'),
+	$node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.job'),
+	'and unschedule() ends them all');
 
 # A cron job of the same name that belongs to someone else is not ours to touch.
 $node->safe_psql($home, "GRANT USAGE ON SCHEMA cron TO operator");

@@ -23,6 +23,9 @@ ALTER TABLE notifications SET SCHEMA "the app";
 ALTER TABLE "the app".notifications RENAME user_id TO "for whom";
 SELECT challenge_jobs.bind('notifications', '"the app".notifications',
     columns => '{"user_id": "for whom", "body": null}', labels => '{"challenge_completed": "ended"}');
+CREATE MATERIALIZED VIEW "the app"."who; was ""told""" AS SELECT count(*) FROM "the app".notifications;
+ALTER MATERIALIZED VIEW "the app"."who; was ""told""" OWNER TO app_owner;
+SELECT challenge_jobs.add_stats_view('"the app"."who; was ""told"""');
 SELECT challenge_jobs.alter_job('$JOB', schedule => '5 0 * * *', max_runtime => '10 minutes',
     settings => '{"completion_threshold": 95, "failed_title": "it''s \\"over\\""}');
 SELECT challenge_jobs.schedule('$JOB', 'external');
@@ -42,6 +45,8 @@ my $configuration = <<'SQL';
 SELECT 'binding', b::text FROM challenge_jobs.binding b
 UNION ALL
 SELECT 'override', o::text FROM challenge_jobs.job_override o
+UNION ALL
+SELECT 'stats view', v::text FROM challenge_jobs.stats_view v
 UNION ALL
 SELECT 'job', j::text FROM challenge_jobs.job j
 UNION ALL
@@ -79,7 +84,7 @@ foreach my $format (sort keys %restore)
 	$node->command_ok([ @{ $restore{$format} }, '-d', $copy ],
 		"$format: it is restored without an error");
 	is($node->safe_psql($copy, $configuration), $before,
-		"$format: bindings, overrides, settings and rights have come along");
+		"$format: bindings, overrides, settings, registered views and rights have come along");
 	is($node->safe_psql($copy, 'SELECT count(*) FROM challenge_jobs.job_run'),
 		'0', "$format: runs of the other database have not");
 
@@ -90,6 +95,9 @@ foreach my $format (sort keys %restore)
 	is( $node->safe_psql($copy,
 			q(SELECT DISTINCT type, title, body IS NULL FROM "the app".notifications ORDER BY 1)),
 		q(ended|it's "over"|t), "$format: and tells by them");
+	is( $node->safe_psql($copy,
+			q(SELECT view_name, method, rows_changed FROM refresh_challenge_stats() WHERE method <> 'none')),
+		q("the app"."who; was ""told"""|full|1), "$format: the view that was registered is refreshed");
 	is( $node->safe_psql($copy,
 			q(SELECT count(*) FROM challenge_jobs.doctor() WHERE status = 'error')),
 		'0', "$format: the doctor finds no error");

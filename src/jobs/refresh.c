@@ -1,0 +1,572 @@
+/*
+ * jobs/refresh.c
+ *		The job refresh_challenge_stats: bring the statistics views up to date.
+ *
+ * What is refreshed are the registered views (stats_view) and what the entity challenge_member_stats
+ * stands for, in the order of their dependencies. Each view is a batch of its own: one that fails keeps
+ * none of the others waiting, not even those that read it, and under CALL run each is committed before
+ * the next is begun, so that its lock is held no longer than its own refresh takes.
+ *
+ * A view is first looked at without a lock, to choose the method, then locked as that method needs,
+ * and looked at again: from there on to the end of the transaction its name, owner and indexes stay what
+ * they are. (The name of its schema does not; what could be refreshed instead after a renaming of
+ * schemas is a view that the same owner may refresh anyway.)
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "commands/dbcommands.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "identity.h"
+#include "jobs/batch.h"
+#include "jobs/job.h"
+#include "sql.h"
+#include "stats_view.h"
+
+/* None yet: what differs between views is known by looking at them. */
+static const CjSetting settings[] = {{NULL}};
+
+enum
+{
+	REFRESHED,
+	ROWS_CHANGED
+};
+
+static const char *const figures[] = {"refreshed", "rows_changed", NULL};
+
+/* ---- methods ---- */
+
+/* A way to bring a view up to date; the statement ends where the name of the view comes. */
+typedef struct Method
+{
+	const char *name;
+	LOCKMODE lock_mode; /* the stronger the later in the order of locks */
+	CjStatement statement;
+} Method;
+
+/* Nothing is stored that could be out of date. */
+static const Method none = {"none", NoLock, {NULL}};
+
+/* Readers go on; what has changed is found by comparison and applied. */
+static const Method concurrent = {"concurrent",
+								  ExclusiveLock,
+								  {"refresh a view concurrently",
+								   "REFRESH MATERIALIZED VIEW CONCURRENTLY ", SPI_OK_UTILITY}};
+
+/* Readers wait. */
+static const Method full = {"full",
+							AccessExclusiveLock,
+							{"refresh a view", "REFRESH MATERIALIZED VIEW ", SPI_OK_UTILITY}};
+
+/*
+ * choose_method chooses the cheapest method that is right for a view: the one place where that is
+ * decided, for the run and for the doctor. Tracked views will come first here.
+ */
+static const Method *
+choose_method(const CjStatsView *view, bool force_full)
+{
+	if (view->relkind != RELKIND_MATVIEW)
+		return &none;
+	if (!force_full && view->is_populated && view->has_unique_index)
+		return &concurrent;
+	return &full;
+}
+
+/*
+ * missing_grant returns the statement that gives a view's owner, as whom it is refreshed, what the
+ * method needs; NULL: nothing is missing.
+ */
+static char *
+missing_grant(const CjStatsView *view, const Method *method)
+{
+	const char *owner = quote_identifier(GetUserNameFromId(view->owner, false));
+
+	if (method != &none && !cj_compat_schema_usage(view->schema, view->owner))
+		return psprintf("GRANT USAGE ON SCHEMA %s TO %s;",
+						quote_identifier(get_namespace_name(view->schema)), owner);
+	if (method == &concurrent && !cj_compat_may_create_temporary(MyDatabaseId, view->owner))
+		return psprintf("GRANT TEMPORARY ON DATABASE %s TO %s;",
+						quote_identifier(get_database_name(MyDatabaseId)), owner);
+	return NULL;
+}
+
+/* ---- what there is to refresh ---- */
+
+/* A view to be refreshed, and what has become of it. */
+typedef struct Entry
+{
+	char *name;
+	bool is_entity; /* what challenge_member_stats stands for, and not registered */
+
+	const Method *method;
+	int64 rows_changed; /* -1: not known */
+} Entry;
+
+/* The state of a run; everything lives in the run's memory. */
+typedef struct State
+{
+	char *time_zone;
+	List *entries; /* of Entry, in the order in which they are refreshed */
+} State;
+
+/* has_relation tells whether there is a relation of that name. */
+static bool
+has_relation(const char *name)
+{
+	CjStatsView view;
+
+	return cj_stats_view_describe(name, &view);
+}
+
+/* contains tells whether a name is in a list of names. */
+static bool
+contains(const List *names, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * list_names returns the names of all views in their order. What is not among the registered ones is
+ * what challenge_member_stats stands for; where views are registered there need be no such thing.
+ */
+static List *
+list_names(const CjBoundNames *stats, List *registered)
+{
+	List *names = list_copy(registered);
+
+	if ((stats->is_bound || has_relation(stats->relation)) && !contains(names, stats->relation))
+		names = lappend(names, stats->relation);
+	return cj_stats_view_order(names);
+}
+
+/* raise_missing_entity raises the error of an entity that does not stand for anything. */
+static void
+raise_missing_entity(void)
+{
+	CjUsage usage = {CJ_CHALLENGE_MEMBER_STATS, 0, 0, AccessShareLock, 0};
+
+	(void) cj_binding_resolve(&usage, 1);
+	elog(ERROR, "the relation of entity \"challenge_member_stats\" has just been created");
+}
+
+/* add_entry appends a view to what is to be refreshed. */
+static void
+add_entry(CjRun *run, State *state, const char *name, bool is_entity)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	Entry *entry = palloc0(sizeof(Entry));
+
+	entry->name = pstrdup(name);
+	entry->is_entity = is_entity;
+	state->entries = lappend(state->entries, entry);
+	MemoryContextSwitchTo(caller);
+}
+
+/* prepare lists what is to be refreshed; the work of an attempt. */
+static void
+prepare(CjRun *run, void *arg)
+{
+	State *state = arg;
+	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
+	List *registered = cj_stats_view_registered();
+	List *names = list_names(&stats, registered);
+	ListCell *cell;
+
+	if (names == NIL)
+		raise_missing_entity();
+	foreach(cell, names)
+		add_entry(run, state, lfirst(cell), !contains(registered, lfirst(cell)));
+	state->time_zone = MemoryContextStrdup(run->memory, cj_registry_day_time_zone());
+}
+
+/* ---- refreshing one view ---- */
+
+/* raise_missing raises the error of a view that is not there. */
+static void
+raise_missing(const Entry *entry)
+{
+	if (entry->is_entity)
+		raise_missing_entity();
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("registered view %s does not exist", entry->name),
+			 errhint("SELECT challenge_jobs.remove_stats_view(%s);",
+					 quote_literal_cstr(entry->name))));
+}
+
+/* check_is_view refuses something else under the name of a registered view. */
+static void
+check_is_view(const Entry *entry, const CjStatsView *view)
+{
+	if (view->relkind != RELKIND_MATVIEW && !entry->is_entity)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("registered view %s is not a materialized view any more", entry->name),
+				 errhint("SELECT challenge_jobs.remove_stats_view(%s);",
+						 quote_literal_cstr(entry->name))));
+}
+
+/* lock_view locks a view as strongly as its method needs, and describes it as it is from then on. */
+static const Method *
+lock_view(const CjRun *run, const Entry *entry, CjStatsView *view)
+{
+	LOCKMODE held = NoLock;
+	Oid locked = InvalidOid;
+
+	for (;;)
+	{
+		const Method *method;
+
+		if (!cj_stats_view_describe(entry->name, view))
+			raise_missing(entry);
+		check_is_view(entry, view);
+		method = choose_method(view, run->force_full);
+		if (method->lock_mode <= held && view->relid == locked)
+			return method;
+		if (method == &none)
+			return method;
+		CHECK_FOR_INTERRUPTS();
+		held = method->lock_mode;
+		locked = cj_stats_view_lock(entry->name, held);
+	}
+}
+
+/* check_grants raises an error if a view's owner lacks what the method needs. */
+static void
+check_grants(const CjStatsView *view, const Method *method)
+{
+	const char *grant = missing_grant(view, method);
+
+	if (grant)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
+				 errhint("%s", grant)));
+}
+
+/*
+ * count_changes returns how many rows of a relation this transaction has inserted and deleted so far.
+ *
+ * That is what the server counts for its statistics. A full refresh counts as a truncation, which
+ * forgets the counts of its own subtransaction, and the insertion of all rows: as the subtransaction is
+ * new, what is between two calls is the number of rows written.
+ */
+static int64
+count_changes(Oid relid)
+{
+	Datum arg = ObjectIdGetDatum(relid);
+
+	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_inserted, arg)) +
+		   DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted, arg));
+}
+
+/*
+ * search_path_of returns the path for the refresh of a view.
+ *
+ * Never the caller's, which may lead to functions of the caller. Up to PostgreSQL 16 the functions that
+ * a view calls are found by it, and may be without a schema where they are of the view's own; from 17
+ * on REFRESH lets them see pg_catalog alone, and so only event triggers see ours.
+ */
+static char *
+search_path_of(const CjStatsView *view)
+{
+	if (CJ_COMPAT_REFRESH_HAS_OWN_PATH)
+		return pstrdup("pg_catalog");
+	return psprintf("pg_catalog, %s", quote_identifier(get_namespace_name(view->schema)));
+}
+
+/* refresh does what the method says, as the owner of the view. */
+static void
+refresh(const State *state, const CjStatsView *view, const Method *method)
+{
+	const char *name =
+		quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(view->relid));
+	CjIdentity identity;
+
+	cj_identity_become_owner_to_refresh(&identity, view->owner, search_path_of(view),
+										state->time_zone);
+	(void) cj_sql_run(&method->statement, psprintf("%s%s", method->statement.text, name), NULL);
+	cj_identity_restore(&identity);
+}
+
+/* What a batch of one view works with. */
+typedef struct Task
+{
+	State *state;
+	Entry *entry;
+	bool is_done;
+} Task;
+
+/* refresh_item brings a view up to date, in a subtransaction. */
+static void
+refresh_item(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	Task *task = arg;
+	Entry *entry = task->entry;
+	CjStatsView view;
+	int64 before;
+
+	/* whatever goes wrong here is about this view */
+	*opened = true;
+	entry->method = lock_view(run, entry, &view);
+	entry->rows_changed = 0;
+	if (entry->method == &none)
+		return;
+	check_grants(&view, entry->method);
+	before = count_changes(view.relid);
+	refresh(task->state, &view, entry->method);
+	entry->rows_changed = pgstat_track_counts ? count_changes(view.relid) - before : -1;
+}
+
+/* item_done notes that a view has been brought up to date. */
+static void
+item_done(CjRun *run, int from, int to, void *arg)
+{
+	Task *task = arg;
+	int64 rows = Max(task->entry->rows_changed, 0);
+
+	task->is_done = true;
+	if (task->entry->method == &none)
+		return;
+	run->has_done = true;
+	run->figures[REFRESHED]++;
+	run->figures[ROWS_CHANGED] += rows;
+	run->rows_affected += rows;
+}
+
+/* describe names a view. */
+static char *
+describe(CjRun *run, int item, void *arg)
+{
+	return psprintf("view %s", ((Task *) arg)->entry->name);
+}
+
+/* ---- the job ---- */
+
+/* put_row tells the caller of the verb what has become of a view. */
+static void
+put_row(CjRun *run, const Entry *entry, const char *method, double seconds)
+{
+	Interval duration = {.time = (TimeOffset) (seconds * USECS_PER_SEC)};
+	Datum values[] = {CStringGetTextDatum(entry->name), CStringGetTextDatum(method),
+					  Int64GetDatum(entry->rows_changed), IntervalPGetDatum(&duration)};
+	bool nulls[] = {false, false, entry->rows_changed < 0, false};
+
+	run->put_row(run, values, nulls);
+}
+
+/* add_result adds what has become of a view to the result of the run: a list "views". */
+static void
+add_result(CjRun *run, const Entry *entry, const char *method, double seconds)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	StringInfo json = run->more_result;
+
+	if (json == NULL)
+	{
+		json = run->more_result = makeStringInfo();
+		appendStringInfoString(json, "\"views\": [");
+	}
+	else
+	{
+		/* the list is closed after each view: the run can end at any time */
+		json->len -= strlen("], ");
+		appendStringInfoString(json, ", ");
+	}
+	appendStringInfoString(json, "{\"view\": ");
+	escape_json(json, entry->name);
+	appendStringInfo(json, ", \"method\": \"%s\", \"rows_changed\": ", method);
+	if (entry->rows_changed < 0)
+		appendStringInfoString(json, "null");
+	else
+		appendStringInfo(json, INT64_FORMAT, entry->rows_changed);
+	appendStringInfo(json, ", \"seconds\": %.3f}], ", seconds);
+	MemoryContextSwitchTo(caller);
+}
+
+/* process_item brings a view up to date, and tells what has become of it. */
+static void
+process_item(CjRun *run, State *state, Entry *entry)
+{
+	Task task = {state, entry, false};
+	CjBatch batch = {1, refresh_item, item_done, describe, &task};
+	int64 left_over = run->left_over;
+	const char *method;
+	instr_time start;
+	instr_time duration;
+
+	/* that one view is locked says nothing of the next */
+	run->lock_timeouts = 0;
+	INSTR_TIME_SET_CURRENT(start);
+	cj_batch_process(run, &batch);
+	INSTR_TIME_SET_CURRENT(duration);
+	INSTR_TIME_SUBTRACT(duration, start);
+
+	if (task.is_done)
+		method = entry->method->name;
+	else
+	{
+		method = run->left_over > left_over ? "left_over" : "failed";
+		entry->rows_changed = -1;
+	}
+	put_row(run, entry, method, INSTR_TIME_GET_DOUBLE(duration));
+	add_result(run, entry, method, INSTR_TIME_GET_DOUBLE(duration));
+}
+
+/* run_job refreshes all views. */
+static void
+run_job(CjRun *run)
+{
+	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
+	ErrorData *error = run->attempt(run, prepare, state);
+	ListCell *cell;
+
+	if (error == NULL)
+		error = run->commit_batch(run);
+	if (error)
+		ReThrowError(error);
+	foreach(cell, state->entries)
+		process_item(run, state, lfirst(cell));
+}
+
+/* ---- for the doctor ---- */
+
+/*
+ * unique_columns returns the columns for a unique index on a view: for what challenge_member_stats stands
+ * for those of challenge and user, where they are known and there.
+ */
+static const char *
+unique_columns(const CjStatsView *view, const CjBoundNames *stats)
+{
+	const char *challenge = stats->columns[CJ_STATS_CHALLENGE_ID];
+	const char *user = stats->columns[CJ_STATS_USER_ID];
+
+	if (strcmp(view->name, stats->relation) != 0 || challenge == NULL || user == NULL ||
+		get_attnum(view->relid, challenge) <= 0 || get_attnum(view->relid, user) <= 0)
+		return "<columns>";
+	return psprintf("%s, %s", quote_identifier(challenge), quote_identifier(user));
+}
+
+/* examine_view says how a view will be refreshed, and what is in the way. */
+static void
+examine_view(const CjStatsView *view, const CjBoundNames *stats, const CjReport *report,
+			 CjAddFinding add)
+{
+	const Method *method = choose_method(view, false);
+	const char *check = psprintf("refresh:%s", view->name);
+	const char *grant = missing_grant(view, method);
+
+	if (grant)
+		add(report, check, "error",
+			psprintf("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
+			grant);
+	if (method == &none)
+		add(report, check, "ok",
+			psprintf("%s is not a materialized view: there is nothing to refresh", view->name),
+			NULL);
+	else if (!view->is_populated)
+		add(report, check, "warning",
+			psprintf("%s has not been populated: it cannot be read until it is refreshed",
+					 view->name),
+			psprintf("REFRESH MATERIALIZED VIEW %s;", view->name));
+	else if (!view->has_unique_index)
+		add(report, check, "warning",
+			psprintf(
+				"method \"%s\": readers wait while %s is refreshed, for it has no unique index on "
+				"plain columns without WHERE",
+				method->name, view->name),
+			psprintf("CREATE UNIQUE INDEX ON %s (%s);", view->name, unique_columns(view, stats)));
+	else
+		add(report, check, "ok", psprintf("method \"%s\"", method->name), NULL);
+}
+
+/* examine_name examines what a name of the list leads to. */
+static void
+examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const CjReport *report,
+			 CjAddFinding add)
+{
+	const char *check = psprintf("refresh:%s", name);
+	const char *remove =
+		psprintf("SELECT challenge_jobs.remove_stats_view(%s);", quote_literal_cstr(name));
+	CjStatsView view;
+
+	if (!cj_stats_view_describe(name, &view))
+		/* of the entity the checks of the bindings tell */
+		add(report, check, "error", psprintf("%s does not exist", name), is_entity ? NULL : remove);
+	else if (view.relkind != RELKIND_MATVIEW && !is_entity)
+		add(report, check, "error", psprintf("%s is not a materialized view any more", name),
+			remove);
+	else
+		examine_view(&view, stats, report, add);
+}
+
+/* examine_missing looks for materialized views that are read by those of the list and never refreshed. */
+static void
+examine_missing(List *names, const CjReport *report, CjAddFinding add)
+{
+	List *pairs = cj_stats_view_missing(names);
+
+	for (int i = 0; i < list_length(pairs); i += 2)
+	{
+		const char *reader = list_nth(pairs, i);
+		const char *read = list_nth(pairs, i + 1);
+
+		add(report, psprintf("refresh:%s", reader), "warning",
+			psprintf("it reads the materialized view %s, which the job does not refresh", read),
+			psprintf("SELECT challenge_jobs.add_stats_view(%s);", quote_literal_cstr(read)));
+	}
+}
+
+/* examine says of each view how it will be refreshed. */
+static void
+examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+{
+	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
+	List *registered = cj_stats_view_registered();
+	List *names = list_names(&stats, registered);
+	ListCell *cell;
+
+	if (names == NIL)
+		add(report, "refresh", "error",
+			psprintf("there is nothing to refresh: %s does not exist, and no view is registered",
+					 stats.relation),
+			"SELECT challenge_jobs.add_stats_view('<schema>.<view>');");
+	foreach(cell, names)
+		examine_name(lfirst(cell), !contains(registered, lfirst(cell)), &stats, report, add);
+	examine_missing(names, report, add);
+}
+
+const CjJob cj_job_refresh_challenge_stats = {
+	.definition = {.name = "refresh_challenge_stats",
+				   .description = "brings the statistics views up to date",
+				   .number = 2,
+				   .schedule = "0 * * * *",
+				   .max_runtime = "30 minutes",
+				   .retry_delay = "1 minute",
+				   .grace = "15 minutes",
+				   .max_retries = 3,
+				   .catch_up = "once",
+				   .settings = settings},
+	.figures = figures,
+	.items = "views",
+	.run = run_job,
+	.examine = examine,
+};

@@ -1,0 +1,403 @@
+/*
+ * stats_view.c
+ *		The materialized views that refresh_challenge_stats refreshes.
+ *
+ * Called by api (add_stats_view, remove_stats_view) and by the job, for itself and for the doctor.
+ * Table challenge_jobs.stats_view holds names, not OIDs: it is dumped and restored, and a name that
+ * leads nowhere any more can be told to the user.
+ *
+ * What a view is like is read from the catalog caches, not by statements: those would see the catalogs
+ * as of the snapshot of a REPEATABLE READ caller. Only the order is read by a statement, as there the
+ * worst that an old snapshot can do is a wrong order.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "bound_entity.h"
+#include "compat.h"
+#include "identity.h"
+#include "sql.h"
+#include "stats_view.h"
+
+static const CjStatement load_names = {
+	"load the registered views", "SELECT v.view_name FROM challenge_jobs.stats_view v ORDER BY 1",
+	SPI_OK_SELECT};
+
+static const CjStatement add_name = {"register a view",
+									 "INSERT INTO challenge_jobs.stats_view (view_name) VALUES ($1)"
+									 "    ON CONFLICT DO NOTHING",
+									 SPI_OK_INSERT};
+
+/* $2: the name as it was given, should it have been stored in another spelling. */
+static const CjStatement remove_name = {"remove a registered view",
+										"DELETE FROM challenge_jobs.stats_view"
+										" WHERE view_name IN ($1, $2)",
+										SPI_OK_DELETE};
+
+/*
+ * $1 names, $2 their OIDs. What a view reads: the relations and functions in its rule, in the rules of
+ * those relations if they are views, and in the bodies of those functions (as far as PostgreSQL knows
+ * them: bodies in standard SQL).
+ */
+#define READS                                                                                              \
+	"WITH RECURSIVE view AS ("                                                                             \
+	"    SELECT v.name, v.oid"                                                                             \
+	"      FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS v(name, oid)"                  \
+	"), reads (view, class, object) AS ("                                                                  \
+	"    SELECT v.oid, 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, v.oid"                  \
+	"      FROM view v"                                                                                    \
+	"     UNION "                                                                                          \
+	"    SELECT s.view, d.refclassid, d.refobjid"                                                          \
+	"      FROM reads s"                                                                                   \
+	"      LEFT JOIN pg_catalog.pg_rewrite r"                                                              \
+	"        ON s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"                                      \
+	"       AND r.ev_class = s.object"                                                                     \
+	"       AND r.ev_type = '1'"                                                                           \
+	"      JOIN pg_catalog.pg_depend d"                                                                    \
+	"        ON d.classid = CASE WHEN r.oid IS NULL THEN 'pg_catalog.pg_proc'::pg_catalog.regclass"        \
+	"                            ELSE 'pg_catalog.pg_rewrite'::pg_catalog.regclass END"                    \
+	"       AND d.objid = CASE WHEN r.oid IS NOT NULL THEN r.oid"                                          \
+	"                          WHEN s.class = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN s.object END" \
+	"     WHERE d.refclassid IN ('pg_catalog.pg_class'::pg_catalog.regclass,"                              \
+	"                            'pg_catalog.pg_proc'::pg_catalog.regclass)"                               \
+	") "
+
+/* What reads another view reads all that this one reads, and this one as well: it reads more of them. */
+static const CjStatement order_names = {
+	"put views in the order of their dependencies",
+	READS "SELECT v.name"
+		  "  FROM view v"
+		  " ORDER BY (SELECT pg_catalog.count(DISTINCT o.oid)"
+		  "             FROM reads s"
+		  "             JOIN view o ON o.oid = s.object"
+		  "            WHERE s.view = v.oid"
+		  "              AND s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"
+		  "              AND s.object <> s.view),"
+		  "          v.name COLLATE pg_catalog.\"C\"",
+	SPI_OK_SELECT};
+
+static const CjStatement find_missing = {
+	"find views that are read and not registered",
+	READS
+	"SELECT DISTINCT v.name, pg_catalog.format('%I.%I', n.nspname, c.relname)"
+	"  FROM view v"
+	"  JOIN reads s ON s.view = v.oid AND s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"
+	"  JOIN pg_catalog.pg_class c ON c.oid = s.object AND c.relkind = 'm'"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	" WHERE NOT EXISTS (SELECT 1 FROM view o WHERE o.oid = c.oid)"
+	" ORDER BY 1, 2",
+	SPI_OK_SELECT};
+
+/* ---- names ---- */
+
+/* parse_name takes a qualified name apart; NULL if it is none. */
+static RangeVar *
+parse_name(const char *name)
+{
+	List *names;
+
+	if (!SplitIdentifierString(pstrdup(name), '.', &names) || list_length(names) != 2)
+		return NULL;
+	return makeRangeVar(linitial(names), lsecond(names), -1);
+}
+
+/* find_relation returns the OID of the relation of that name, or InvalidOid. */
+static Oid
+find_relation(const char *name)
+{
+	RangeVar *range = parse_name(name);
+	Oid schema = range ? get_namespace_oid(range->schemaname, true) : InvalidOid;
+
+	return OidIsValid(schema) ? get_relname_relid(range->relname, schema) : InvalidOid;
+}
+
+/* read_names returns the values of a statement's first columns, as C strings. */
+static List *
+read_names(CjRows *rows, int columns)
+{
+	List *names = NIL;
+
+	for (uint64 row = 0; row < rows->processed; row++)
+	{
+		for (int column = 1; column <= columns; column++)
+			names = lappend(names, cj_sql_text(rows, row, column));
+	}
+	cj_sql_free(rows);
+	return names;
+}
+
+/* cj_stats_view_registered returns the names of the registered views. */
+List *
+cj_stats_view_registered(void)
+{
+	CjRows rows = cj_sql_run_own(&load_names, NULL);
+
+	return read_names(&rows, 1);
+}
+
+/* run_for_names runs a statement over names and the relations that they lead to, each once. */
+static CjRows
+run_for_names(const CjStatement *statement, List *names)
+{
+	Datum *texts = palloc(sizeof(Datum) * Max(list_length(names), 1));
+	Datum *relids = palloc(sizeof(Datum) * Max(list_length(names), 1));
+	List *seen = NIL;
+	int count = 0;
+	CjParams params = {0};
+	ListCell *cell;
+
+	foreach(cell, names)
+	{
+		Oid relid = find_relation(lfirst(cell));
+
+		if (OidIsValid(relid) && list_member_oid(seen, relid))
+			continue;
+		seen = lappend_oid(seen, relid);
+		texts[count] = CStringGetTextDatum(lfirst(cell));
+		relids[count++] = ObjectIdGetDatum(relid);
+	}
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(texts, count, TEXTOID));
+	cj_sql_param_array(&params, OIDOID, cj_sql_array(relids, count, OIDOID));
+	return cj_sql_run_own(statement, &params);
+}
+
+/* cj_stats_view_order returns names in the order in which the views have to be refreshed. */
+List *
+cj_stats_view_order(List *names)
+{
+	CjRows rows = run_for_names(&order_names, names);
+
+	return read_names(&rows, 1);
+}
+
+/* cj_stats_view_missing returns the views that the named ones read and that are not among them. */
+List *
+cj_stats_view_missing(List *names)
+{
+	CjRows rows = run_for_names(&find_missing, names);
+
+	return read_names(&rows, 2);
+}
+
+/* ---- what they are ---- */
+
+/* is_on_plain_columns tells an index without expressions and system columns. */
+static bool
+is_on_plain_columns(Form_pg_index index)
+{
+	for (int i = 0; i < index->indnatts; i++)
+	{
+		if (index->indkey.values[i] <= 0)
+			return false;
+	}
+	return true;
+}
+
+/* is_btree tells whether an index is a btree. */
+static bool
+is_btree(Oid indexrelid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(indexrelid));
+	bool result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_class) GETSTRUCT(tuple))->relam == BTREE_AM_OID;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* has_unique_index looks for an index that REFRESH … CONCURRENTLY takes (is_usable_unique_index). */
+static bool
+has_unique_index(Oid relid)
+{
+	Relation catalog = table_open(IndexRelationId, AccessShareLock);
+	bool found = false;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, IndexIndrelidIndexId, true, NULL, 1, &key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
+
+		/* without indislive it is being dropped */
+		found = index->indisunique && index->indimmediate && index->indisvalid &&
+				index->indislive && heap_attisnull(tuple, Anum_pg_index_indpred, NULL) &&
+				is_on_plain_columns(index) && is_btree(index->indexrelid);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+/* cj_stats_view_describe describes the relation of that name; false if there is none. */
+bool
+cj_stats_view_describe(const char *name, CjStatsView *view)
+{
+	Oid relid = find_relation(name);
+	HeapTuple tuple = NULL;
+	Form_pg_class form;
+
+	if (OidIsValid(relid))
+		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	view->name = name;
+	view->relid = relid;
+	view->schema = form->relnamespace;
+	view->owner = form->relowner;
+	view->relkind = form->relkind;
+	view->is_populated = form->relispopulated;
+	ReleaseSysCache(tuple);
+	view->has_unique_index = has_unique_index(relid);
+	return true;
+}
+
+/* add_lock_context tells a lock timeout which relation it waited for. */
+static void
+add_lock_context(void *arg)
+{
+	errcontext("challenge_jobs lock on relation %s", (const char *) arg);
+}
+
+/* cj_stats_view_lock locks the relation of that name; InvalidOid if there is none. */
+Oid
+cj_stats_view_lock(const char *name, LOCKMODE lock_mode)
+{
+	RangeVar *range = parse_name(name);
+	CjIdentity saved;
+	ErrorContextCallback context;
+	Oid relid;
+
+	if (range == NULL)
+		return InvalidOid;
+	context.callback = add_lock_context;
+	context.arg = unconstify(char *, name);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	/* as the owner of the extension, for the caller need not see the app's schemas */
+	cj_identity_become_extension(&saved);
+	relid = RangeVarGetRelid(range, lock_mode, true);
+	cj_identity_restore(&saved);
+	error_context_stack = context.previous;
+	return relid;
+}
+
+/* ---- add and remove ---- */
+
+/* open_as_caller opens the relation that the caller means by a name; NULL if there is none. */
+static Relation
+open_as_caller(const char *name)
+{
+	RangeVar *range = makeRangeVarFromNameList(cj_compat_parse_name(name));
+	Oid relid = RangeVarGetRelid(range, AccessShareLock, true);
+
+	return OidIsValid(relid) ? relation_open(relid, NoLock) : NULL;
+}
+
+/* check_may_change checks that the caller has the rights of a relation's owner. */
+static void
+check_may_change(Relation rel, const char *what)
+{
+	Oid owner = rel->rd_rel->relowner;
+
+	/* it will be refreshed as its owner: that is for the owner to allow */
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of relation %s to %s", cj_bound_entity_qualified_name(rel),
+						what),
+				 errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+}
+
+/* run_for_name runs a statement for a name and as it was given; returns how many rows it changed. */
+static uint64
+run_for_name(const CjStatement *statement, const char *name, const char *given)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, name);
+	if (given)
+		cj_sql_param_text(&params, given);
+	rows = cj_sql_run_own(statement, &params);
+	cj_sql_free(&rows);
+	return rows.processed;
+}
+
+/* cj_stats_view_add registers a materialized view. */
+void
+cj_stats_view_add(const char *name)
+{
+	Relation rel = open_as_caller(name);
+	char *qualified;
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("materialized view %s does not exist", name),
+				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
+	qualified = cj_bound_entity_qualified_name(rel);
+	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a materialized view", qualified),
+				 errdetail("Only materialized views hold data that can be out of date."),
+				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
+	check_may_change(rel, "register it");
+	if (run_for_name(&add_name, qualified, NULL) == 0)
+		ereport(NOTICE, (errmsg("materialized view %s is registered already", qualified)));
+	relation_close(rel, NoLock);
+}
+
+/* canonical_name returns a qualified name as it is stored; others as they are. */
+static const char *
+canonical_name(const char *name)
+{
+	RangeVar *range = parse_name(name);
+
+	return range ? quote_qualified_identifier(range->schemaname, range->relname) : name;
+}
+
+/* cj_stats_view_remove removes a registered view. */
+void
+cj_stats_view_remove(const char *name)
+{
+	Relation rel = open_as_caller(name);
+	const char *qualified = rel ? cj_bound_entity_qualified_name(rel) : canonical_name(name);
+
+	if (rel)
+	{
+		check_may_change(rel, "remove it");
+		relation_close(rel, NoLock);
+	}
+	if (run_for_name(&remove_name, qualified, name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not registered", qualified),
+				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
+}
