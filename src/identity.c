@@ -106,8 +106,9 @@ set_local(const char *name, const char *value)
  * sum_temporary_objects returns a number that stands for what there is in the session's temporary schema:
  * two are the same if nothing was added, or only what is gone again.
  *
- * A security-restricted operation cannot make temporary tables, but domains and functions it can, and
- * the session finds a type pg_temp.text before the real one: its checks would run as the caller later.
+ * A security-restricted operation cannot make temporary tables. But it can make functions there, and
+ * domains in all but the latest minor releases, and the session finds a type pg_temp.text before the real
+ * one: its checks would run as the caller later.
  */
 static uint64
 sum_temporary_objects(void)

@@ -15,23 +15,18 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
-#include "commands/dbcommands.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
-#include "identity.h"
 #include "jobs/batch.h"
 #include "jobs/job.h"
-#include "sql.h"
+#include "jobs/refresh_method.h"
 #include "stats_view.h"
 
 /* None yet: what differs between views is known by looking at them. */
@@ -45,62 +40,6 @@ enum
 
 static const char *const figures[] = {"refreshed", "rows_changed", NULL};
 
-/* ---- methods ---- */
-
-/* A way to bring a view up to date; the statement ends where the name of the view comes. */
-typedef struct Method
-{
-	const char *name;
-	LOCKMODE lock_mode; /* the stronger the later in the order of locks */
-	CjStatement statement;
-} Method;
-
-/* Nothing is stored that could be out of date. */
-static const Method none = {"none", NoLock, {NULL}};
-
-/* Readers go on; what has changed is found by comparison and applied. */
-static const Method concurrent = {"concurrent",
-								  ExclusiveLock,
-								  {"refresh a view concurrently",
-								   "REFRESH MATERIALIZED VIEW CONCURRENTLY ", SPI_OK_UTILITY}};
-
-/* Readers wait. */
-static const Method full = {"full",
-							AccessExclusiveLock,
-							{"refresh a view", "REFRESH MATERIALIZED VIEW ", SPI_OK_UTILITY}};
-
-/*
- * choose_method chooses the cheapest method that is right for a view: the one place where that is
- * decided, for the run and for the doctor. Tracked views will come first here.
- */
-static const Method *
-choose_method(const CjStatsView *view, bool force_full)
-{
-	if (view->relkind != RELKIND_MATVIEW)
-		return &none;
-	if (!force_full && view->is_populated && view->has_unique_index)
-		return &concurrent;
-	return &full;
-}
-
-/*
- * missing_grant returns the statement that gives a view's owner, as whom it is refreshed, what the
- * method needs; NULL: nothing is missing.
- */
-static char *
-missing_grant(const CjStatsView *view, const Method *method)
-{
-	const char *owner = quote_identifier(GetUserNameFromId(view->owner, false));
-
-	if (method != &none && !cj_compat_schema_usage(view->schema, view->owner))
-		return psprintf("GRANT USAGE ON SCHEMA %s TO %s;",
-						quote_identifier(get_namespace_name(view->schema)), owner);
-	if (method == &concurrent && !cj_compat_may_create_temporary(MyDatabaseId, view->owner))
-		return psprintf("GRANT TEMPORARY ON DATABASE %s TO %s;",
-						quote_identifier(get_database_name(MyDatabaseId)), owner);
-	return NULL;
-}
-
 /* ---- what there is to refresh ---- */
 
 /* A view to be refreshed, and what has become of it. */
@@ -109,7 +48,7 @@ typedef struct Entry
 	char *name;
 	bool is_entity; /* what challenge_member_stats stands for, and not registered */
 
-	const Method *method;
+	const CjRefreshMethod *method;
 	int64 rows_changed; /* -1: not known */
 } Entry;
 
@@ -225,7 +164,7 @@ check_is_view(const Entry *entry, const CjStatsView *view)
 }
 
 /* lock_view locks a view as strongly as its method needs, and describes it as it is from then on. */
-static const Method *
+static const CjRefreshMethod *
 lock_view(const CjRun *run, const Entry *entry, CjStatsView *view)
 {
 	LOCKMODE held = NoLock;
@@ -233,78 +172,20 @@ lock_view(const CjRun *run, const Entry *entry, CjStatsView *view)
 
 	for (;;)
 	{
-		const Method *method;
+		const CjRefreshMethod *method;
 
 		if (!cj_stats_view_describe(entry->name, view))
 			raise_missing(entry);
 		check_is_view(entry, view);
-		method = choose_method(view, run->force_full);
+		method = cj_refresh_method_choose(view, run->force_full);
 		if (method->lock_mode <= held && view->relid == locked)
 			return method;
-		if (method == &none)
+		if (method->lock_mode == NoLock)
 			return method;
 		CHECK_FOR_INTERRUPTS();
 		held = method->lock_mode;
 		locked = cj_stats_view_lock(entry->name, held);
 	}
-}
-
-/* check_grants raises an error if a view's owner lacks what the method needs. */
-static void
-check_grants(const CjStatsView *view, const Method *method)
-{
-	const char *grant = missing_grant(view, method);
-
-	if (grant)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
-				 errhint("%s", grant)));
-}
-
-/*
- * count_changes returns how many rows of a relation this transaction has inserted and deleted so far.
- *
- * That is what the server counts for its statistics. A full refresh counts as a truncation, which
- * forgets the counts of its own subtransaction, and the insertion of all rows: as the subtransaction is
- * new, what is between two calls is the number of rows written.
- */
-static int64
-count_changes(Oid relid)
-{
-	Datum arg = ObjectIdGetDatum(relid);
-
-	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_inserted, arg)) +
-		   DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted, arg));
-}
-
-/*
- * search_path_of returns the path for the refresh of a view.
- *
- * Never the caller's, which may lead to functions of the caller. Up to PostgreSQL 16 the functions that
- * a view calls are found by it, and may be without a schema where they are of the view's own; from 17
- * on REFRESH lets them see pg_catalog alone, and so only event triggers see ours.
- */
-static char *
-search_path_of(const CjStatsView *view)
-{
-	if (CJ_COMPAT_REFRESH_HAS_OWN_PATH)
-		return pstrdup("pg_catalog");
-	return psprintf("pg_catalog, %s", quote_identifier(get_namespace_name(view->schema)));
-}
-
-/* refresh does what the method says, as the owner of the view. */
-static void
-refresh(const State *state, const CjStatsView *view, const Method *method)
-{
-	const char *name =
-		quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(view->relid));
-	CjIdentity identity;
-
-	cj_identity_become_owner_to_refresh(&identity, view->owner, search_path_of(view),
-										state->time_zone);
-	(void) cj_sql_run(&method->statement, psprintf("%s%s", method->statement.text, name), NULL);
-	cj_identity_restore(&identity);
 }
 
 /* What a batch of one view works with. */
@@ -322,18 +203,14 @@ refresh_item(CjRun *run, int from, int to, bool *opened, void *arg)
 	Task *task = arg;
 	Entry *entry = task->entry;
 	CjStatsView view;
-	int64 before;
 
 	/* whatever goes wrong here is about this view */
 	*opened = true;
 	entry->method = lock_view(run, entry, &view);
 	entry->rows_changed = 0;
-	if (entry->method == &none)
+	if (entry->method->lock_mode == NoLock)
 		return;
-	check_grants(&view, entry->method);
-	before = count_changes(view.relid);
-	refresh(task->state, &view, entry->method);
-	entry->rows_changed = pgstat_track_counts ? count_changes(view.relid) - before : -1;
+	entry->rows_changed = cj_refresh_method_run(entry->method, &view, task->state->time_zone);
 }
 
 /* item_done notes that a view has been brought up to date. */
@@ -344,7 +221,7 @@ item_done(CjRun *run, int from, int to, void *arg)
 	int64 rows = Max(task->entry->rows_changed, 0);
 
 	task->is_done = true;
-	if (task->entry->method == &none)
+	if (task->entry->method->lock_mode == NoLock)
 		return;
 	run->has_done = true;
 	run->figures[REFRESHED]++;
@@ -470,15 +347,15 @@ static void
 examine_view(const CjStatsView *view, const CjBoundNames *stats, const CjReport *report,
 			 CjAddFinding add)
 {
-	const Method *method = choose_method(view, false);
+	const CjRefreshMethod *method = cj_refresh_method_choose(view, false);
 	const char *check = psprintf("refresh:%s", view->name);
-	const char *grant = missing_grant(view, method);
+	const char *grant = cj_refresh_method_missing_grant(method, view);
 
 	if (grant)
 		add(report, check, "error",
 			psprintf("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
 			grant);
-	if (method == &none)
+	if (method->lock_mode == NoLock)
 		add(report, check, "ok",
 			psprintf("%s is not a materialized view: there is nothing to refresh", view->name),
 			NULL);

@@ -136,8 +136,9 @@ SELECT matches(t.escape(statement, role, force_full), '^42501: ', format('%s is 
        unnest(ARRAY[session_user, 'cj_caller', 'cj_app']) role,
        unnest(ARRAY[false, true]) force_full;
 SELECT matches(t.escape('EXECUTE ''DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1'''), '^(42501|42601|0A000): ', 'nor can a cursor be left behind');
-/* what PostgreSQL lets a security-restricted operation make: pg_temp.text would be found before the real one */
-SELECT is(t.escape(statement, role, force_full), '42501: code that ran as "cj_app" has left something in the temporary schema of this session', format('%s: called by %s, force_full %s', statement, role, force_full))
+/* what not every PostgreSQL forbids in a security-restricted operation: pg_temp.text would be found before the real one */
+SELECT matches(t.escape(statement, role, force_full), '^42501: (code that ran as "cj_app" has left something in the temporary schema of this session|cannot create a type in a temporary schema)',
+               format('%s: called by %s, force_full %s', statement, role, force_full))
   FROM unnest(ARRAY['DROP DOMAIN IF EXISTS pg_temp.text; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (app.note(''domain'', 1) > 0)',
                     'CREATE OR REPLACE FUNCTION pg_temp.left_behind() RETURNS pg_catalog.int4 LANGUAGE sql AS ''SELECT 1''']) statement,
        unnest(ARRAY[session_user, 'cj_caller']) role,

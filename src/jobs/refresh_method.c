@@ -1,0 +1,137 @@
+/*
+ * jobs/refresh_method.c
+ *		The ways to bring a statistics view up to date.
+ *
+ * Called by the job refresh_challenge_stats, for itself and for the doctor. A method is chosen by what the
+ * catalogs say of a view; it runs in a subtransaction of the job, with the view locked as the method says.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "identity.h"
+#include "jobs/refresh_method.h"
+
+/* Nothing is stored that could be out of date. */
+static const CjRefreshMethod none = {"none", NoLock, {NULL}};
+
+/* Readers go on; what has changed is found by comparison and applied. */
+static const CjRefreshMethod concurrent = {"concurrent",
+										   ExclusiveLock,
+										   {"refresh a view concurrently",
+											"REFRESH MATERIALIZED VIEW CONCURRENTLY ",
+											SPI_OK_UTILITY}};
+
+/* Readers wait. */
+static const CjRefreshMethod full = {
+	"full", AccessExclusiveLock, {"refresh a view", "REFRESH MATERIALIZED VIEW ", SPI_OK_UTILITY}};
+
+/*
+ * cj_refresh_method_choose chooses the cheapest method that is right for a view: the one place where
+ * that is decided, for the run and for the doctor. Tracked views will come first here.
+ */
+const CjRefreshMethod *
+cj_refresh_method_choose(const CjStatsView *view, bool force_full)
+{
+	if (view->relkind != RELKIND_MATVIEW)
+		return &none;
+	if (!force_full && view->is_populated && view->has_unique_index)
+		return &concurrent;
+	return &full;
+}
+
+/*
+ * cj_refresh_method_missing_grant returns the statement that gives a view's owner, as whom it is
+ * refreshed, what the method needs; NULL: nothing is missing.
+ */
+char *
+cj_refresh_method_missing_grant(const CjRefreshMethod *method, const CjStatsView *view)
+{
+	const char *owner = quote_identifier(GetUserNameFromId(view->owner, false));
+
+	if (method != &none && !cj_compat_schema_usage(view->schema, view->owner))
+		return psprintf("GRANT USAGE ON SCHEMA %s TO %s;",
+						quote_identifier(get_namespace_name(view->schema)), owner);
+	if (method == &concurrent && !cj_compat_may_create_temporary(MyDatabaseId, view->owner))
+		return psprintf("GRANT TEMPORARY ON DATABASE %s TO %s;",
+						quote_identifier(get_database_name(MyDatabaseId)), owner);
+	return NULL;
+}
+
+/* check_grants raises an error if a view's owner lacks what the method needs. */
+static void
+check_grants(const CjRefreshMethod *method, const CjStatsView *view)
+{
+	const char *grant = cj_refresh_method_missing_grant(method, view);
+
+	if (grant)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
+				 errhint("%s", grant)));
+}
+
+/*
+ * count_changes returns how many rows of a relation this transaction has inserted and deleted so far.
+ *
+ * That is what the server counts for its statistics. A full refresh counts as a truncation, which
+ * forgets the counts of its own subtransaction, and the insertion of all rows: as the subtransaction is
+ * new, what is between two calls is the number of rows written.
+ */
+static int64
+count_changes(Oid relid)
+{
+	Datum arg = ObjectIdGetDatum(relid);
+
+	return DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_inserted, arg)) +
+		   DatumGetInt64(DirectFunctionCall1(pg_stat_get_xact_tuples_deleted, arg));
+}
+
+/*
+ * search_path_of returns the path for the refresh of a view.
+ *
+ * Never the caller's, which may lead to functions of the caller. Up to PostgreSQL 16 the functions that
+ * a view calls are found by it, and may be without a schema where they are of the view's own; from 17
+ * on REFRESH lets them see pg_catalog alone, and so only event triggers see ours.
+ */
+static char *
+search_path_of(const CjStatsView *view)
+{
+	if (CJ_COMPAT_REFRESH_HAS_OWN_PATH)
+		return pstrdup("pg_catalog");
+	return psprintf("pg_catalog, %s", quote_identifier(get_namespace_name(view->schema)));
+}
+
+/* refresh does what the method says, as the owner of the view. */
+static void
+refresh(const CjRefreshMethod *method, const CjStatsView *view, const char *time_zone)
+{
+	const char *name =
+		quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(view->relid));
+	CjIdentity identity;
+
+	cj_identity_become_owner_to_refresh(&identity, view->owner, search_path_of(view), time_zone);
+	(void) cj_sql_run(&method->statement, psprintf("%s%s", method->statement.text, name), NULL);
+	cj_identity_restore(&identity);
+}
+
+/* cj_refresh_method_run brings a view up to date; returns how many rows changed, -1: not known. */
+int64
+cj_refresh_method_run(const CjRefreshMethod *method, const CjStatsView *view, const char *time_zone)
+{
+	int64 before;
+
+	if (method == &none)
+		return 0;
+	check_grants(method, view);
+	before = count_changes(view->relid);
+	refresh(method, view, time_zone);
+	return pgstat_track_counts ? count_changes(view->relid) - before : -1;
+}
