@@ -111,6 +111,29 @@ CREATE TABLE challenge_jobs.job_run (
 CREATE INDEX job_run_job_started_at_idx ON challenge_jobs.job_run (job, started_at);
 CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 'running';
 
+/*
+ * The ledger of reminders, as far as the clean-up knows it (the job send_streak_reminders has more of it).
+ */
+CREATE TABLE challenge_jobs.reminder (
+    user_key    text NOT NULL,
+    local_date  date NOT NULL,
+    reminded_at timestamptz NOT NULL,
+    PRIMARY KEY (local_date, user_key)
+);
+CREATE TABLE challenge_jobs.reminder_zone (
+    time_zone   text NOT NULL,
+    local_date  date NOT NULL,
+    PRIMARY KEY (time_zone, local_date)
+);
+COMMENT ON TABLE challenge_jobs.reminder IS 'who has been reminded for which local date';
+COMMENT ON COLUMN challenge_jobs.reminder.user_key IS 'key of the user, as text';
+COMMENT ON COLUMN challenge_jobs.reminder.local_date IS 'the date in the zone of the user';
+COMMENT ON COLUMN challenge_jobs.reminder.reminded_at IS 'when';
+COMMENT ON TABLE challenge_jobs.reminder_zone IS 'zones that are served for a local date';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.time_zone IS 'the zone';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.local_date IS 'the date in the zone';
+/* End of the ledger. */
+
 /* ---- verbs -------------------------------------------------------------------------------- */
 
 CREATE FUNCTION @extschema@.auto_complete_challenges(
@@ -121,6 +144,14 @@ CREATE FUNCTION @extschema@.auto_complete_challenges(
     OUT notified bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_auto_complete_challenges';
+
+CREATE FUNCTION @extschema@.cleanup_expired_notifications(
+    as_of timestamptz DEFAULT pg_catalog.now(),
+    dry_run boolean DEFAULT false,
+    OUT notifications bigint,
+    OUT job_runs bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_cleanup_expired_notifications';
 
 /* ---- the production run ------------------------------------------------------------------- */
 
@@ -266,6 +297,8 @@ COMMENT ON SCHEMA challenge_jobs IS
 
 COMMENT ON FUNCTION @extschema@.auto_complete_challenges(timestamptz, boolean) IS
     'decides every active challenge whose end date has passed as of as_of and tells its members, in the caller''s transaction; dry_run computes the same figures and changes nothing';
+COMMENT ON FUNCTION @extschema@.cleanup_expired_notifications(timestamptz, boolean) IS
+    'removes notifications that are old or past their own expiry as of as_of, and the extension''s own old history, in the caller''s transaction; dry_run computes the same figures and changes nothing';
 COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
     'runs a job now, committing batch by batch, and records the run in job_run; a run that finds the job running elsewhere is recorded as skipped';
 COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS

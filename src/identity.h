@@ -39,6 +39,12 @@ extern void cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *s
 /* Becomes the owner of the extension for statements over the extension's own tables. */
 extern void cj_identity_become_extension(CjIdentity *saved);
 
+/*
+ * Sets a setting until the identity is restored. To be called after becoming somebody, for statements
+ * that call no code of the app.
+ */
+extern void cj_identity_set(const char *name, const char *value);
+
 extern void cj_identity_restore(const CjIdentity *saved);
 
 /* Defines challenge_jobs.lock_timeout. */

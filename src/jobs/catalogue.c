@@ -12,6 +12,7 @@
 
 static const CjJob *const jobs[] = {
 	&cj_job_auto_complete_challenges,
+	&cj_job_cleanup_expired_notifications,
 	NULL,
 };
 

@@ -96,5 +96,6 @@ struct CjJob
 };
 
 extern const CjJob cj_job_auto_complete_challenges;
+extern const CjJob cj_job_cleanup_expired_notifications;
 
 #endif /* CJ_JOB_H */

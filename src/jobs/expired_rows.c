@@ -1,0 +1,665 @@
+/*
+ * jobs/expired_rows.c
+ *		The expired rows of the app's notifications: finding their addresses, and deleting them.
+ *
+ * Called by the job cleanup_expired_notifications. Rows are found first, without locking them, and
+ * deleted by their addresses (ctid) in batches, so that a statement can be as short as we like and
+ * nothing is read twice. Between the two a row can be changed, deleted, or moved by VACUUM FULL: an
+ * address may name another row by then, so what is locked is tested once more.
+ *
+ * By heap: ranges of blocks, as wide as can be read in a moment, each read up to the number of rows
+ * that are wanted. By index: pages in the order of the column, each with all rows of its last value
+ * (WITH TIES), so that the next one can begin behind that value: rows that stay and dead entries of
+ * the index are passed once, however many share a value. Neither grows with the size of the table.
+ *
+ * Addresses are of one table: a partitioned table, or one with children, is taken apart, and each
+ * part is named directly. That a part still belongs to the bound table is seen to in each transaction:
+ * what has been detached is not ours any more.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "app_sql.h"
+#include "identity.h"
+#include "jobs/expired_rows.h"
+#include "local_time.h"
+
+/* How many blocks are read at once, and how long that should take, in microseconds. */
+#define MIN_WIDTH     64
+#define INITIAL_WIDTH 512
+#define MAX_WIDTH     16384
+#define TARGET_TIME   10000
+
+/* ---- statements; $1 and $2 are the bounds of created_at and expires_at ---- */
+
+#define IS_EXPIRED                                            \
+	"(n.{notifications.created_at} OPERATOR(pg_catalog.<) $1" \
+	"{?notifications.expires_at}"                             \
+	" OR n.{notifications.expires_at} OPERATOR(pg_catalog.<) $2{/})"
+
+/* An array that the planner does not see: it takes it to be short, and the rows to be fetched by it. */
+#define IS_LISTED(n) \
+	"n.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT k FROM pg_catalog.unnest($" n ") k))"
+
+static const CjStatement find_all = {"find expired notifications",
+									 "SELECT n.ctid\n"
+									 "  FROM {notifications} n\n"
+									 " WHERE " IS_EXPIRED,
+									 SPI_OK_SELECT};
+
+/* $3, $4: addresses between which to read; $5: how many rows at most */
+static const CjStatement read_heap = {"find expired notifications in a range of blocks",
+									  "SELECT n.ctid, n.{notifications.created_at}\n"
+									  "  FROM {notifications} n\n"
+									  " WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
+									  "   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
+									  "   AND " IS_EXPIRED "\n"
+									  " LIMIT $5",
+									  SPI_OK_SELECT};
+
+/* $3: where to begin; $4: how many rows, and those with the value of the last of them */
+#define READ_INDEX(column, bound, operator, more)                                    \
+	{                                                                                \
+		"find expired notifications in the order of " column,                        \
+			"SELECT n.ctid, n.{notifications." column "}\n"                          \
+			"  FROM {notifications} n\n"                                             \
+			" WHERE n.{notifications." column "} OPERATOR(pg_catalog.<) " bound "\n" \
+			"   AND n.{notifications." column "} OPERATOR(pg_catalog."               \
+			operator") $3\n" more " ORDER BY n.{notifications." column "}\n"         \
+					" FETCH FIRST $4 ROWS WITH TIES",                                \
+			SPI_OK_SELECT                                                            \
+	}
+
+#define NOT_BY_CREATED_AT \
+	"   AND (n.{notifications.created_at} OPERATOR(pg_catalog.<) $1) IS NOT TRUE\n"
+
+/* By pass: the column; then whether a page has been read before. */
+static const CjStatement read_index[][2] = {
+	{READ_INDEX("created_at", "$1", ">=", ""), READ_INDEX("created_at", "$1", ">", "")},
+	{READ_INDEX("expires_at", "$2", ">=", NOT_BY_CREATED_AT),
+	 READ_INDEX("expires_at", "$2", ">", NOT_BY_CREATED_AT)},
+};
+
+static const int pass_columns[] = {CJ_NOTIFICATIONS_CREATED_AT, CJ_NOTIFICATIONS_EXPIRES_AT};
+
+/* $3: addresses. Whoever refers to a row, or reads it FOR SHARE, is not waited for either. */
+static const CjStatement claim = {"claim expired notifications",
+								  "SELECT n.ctid\n"
+								  "  FROM {notifications} n\n"
+								  " WHERE " IS_LISTED("3") "\n"
+														   "   AND " IS_EXPIRED "\n"
+														   "   FOR UPDATE SKIP LOCKED",
+								  SPI_OK_SELECT};
+
+static const CjStatement count_unclaimed = {
+	"count expired notifications that others have locked",
+	"SELECT pg_catalog.count(*)\n"
+	"  FROM {notifications} n\n"
+	" WHERE " IS_LISTED("3") "\n"
+							 "   AND NOT (n.ctid OPERATOR(pg_catalog.=) ANY ($4))\n"
+							 "   AND " IS_EXPIRED,
+	SPI_OK_SELECT};
+
+/* $1: addresses of rows that are locked */
+static const CjStatement delete_claimed = {"delete expired notifications",
+										   "DELETE FROM {notifications} AS n\n"
+										   " WHERE " IS_LISTED("1"),
+										   SPI_OK_DELETE};
+
+static const CjStatement delete_all = {"delete all expired notifications",
+									   "DELETE FROM {notifications} AS n\n"
+									   " WHERE " IS_EXPIRED,
+									   SPI_OK_DELETE};
+
+static const CjStatement count_all = {"count expired notifications",
+									  "SELECT pg_catalog.count(*)\n"
+									  "  FROM {notifications} n\n"
+									  " WHERE " IS_EXPIRED,
+									  SPI_OK_SELECT};
+
+/* Is $2 still a part of $1? */
+static const CjStatement is_part = {
+	"see whether a table is still a part of another",
+	"WITH RECURSIVE up(oid) AS ("
+	"    SELECT $2"
+	"     UNION "
+	"    SELECT i.inhparent"
+	"      FROM up"
+	"      JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid"
+	"     WHERE NOT i.inhdetachpending"
+	")"
+	"SELECT EXISTS (SELECT FROM up WHERE up.oid = $1)"
+	"   AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $2)",
+	SPI_OK_SELECT};
+
+/* An open transaction's view of a table. */
+typedef struct Scope
+{
+	CjBinding *binding; /* in which the table stands for notifications */
+	Oid bound_types[lengthof(pass_columns)];
+	Datum bounds[lengthof(pass_columns)];
+	CjIdentity identity;
+} Scope;
+
+/* ---- opening ---- */
+
+/* set_bounds computes what created_at and expires_at have to be below, in the columns' own types. */
+static void
+set_bounds(Scope *scope, const CjExpiry *expiry)
+{
+	TimestampTz moments[] = {expiry->created_before, expiry->expires_before};
+	const CjBoundEntity *entity = &scope->binding->entities[CJ_NOTIFICATIONS];
+	pg_tz *zone = cj_local_time_zone(expiry->time_zone);
+
+	for (int i = 0; i < lengthof(pass_columns); i++)
+	{
+		const CjBoundColumn *column = &entity->columns[pass_columns[i]];
+
+		scope->bound_types[i] = TIMESTAMPTZOID;
+		scope->bounds[i] = TimestampTzGetDatum(moments[i]);
+		if (!column->present || column->base_type != TIMESTAMPOID)
+			continue;
+		/* the local times that lie at or before the last moment before this one */
+		scope->bound_types[i] = TIMESTAMPOID;
+		scope->bounds[i] = TimestampGetDatum(cj_local_time_bound(moments[i] - 1, zone));
+	}
+}
+
+/* lock_part locks a part of the bound table; false if it is not a part any more. */
+static bool
+lock_part(Oid whole, Oid part, LOCKMODE mode)
+{
+	CjParams params = {0};
+	CjIdentity saved;
+	CjRows rows;
+	bool result;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(whole), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(part), false);
+	/* for the lock timeout that comes with it */
+	cj_identity_become_extension(&saved);
+	LockRelationOid(part, mode);
+	rows = cj_sql_run(&is_part, NULL, &params);
+	result = cj_sql_bool(&rows, 0, 1);
+	cj_sql_free(&rows);
+	cj_identity_restore(&saved);
+	return result;
+}
+
+/* check_part_privileges checks that the owner of the whole may do with a part what is to be done. */
+static void
+check_part_privileges(const CjBinding *binding, Oid part, const char *name)
+{
+	const char *owner = GetUserNameFromId(binding->owner, false);
+
+	if (pg_class_aclmask(part, binding->owner, ACL_SELECT | ACL_UPDATE | ACL_DELETE, ACLMASK_ALL) ==
+		(ACL_SELECT | ACL_UPDATE | ACL_DELETE))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the owner of %s may not delete from its partition %s",
+					binding->entities[CJ_NOTIFICATIONS].relation, name),
+			 errdetail("Jobs run as \"%s\", the owner of the table.", owner),
+			 errhint("GRANT SELECT, UPDATE, DELETE ON %s TO %s;", name, quote_identifier(owner))));
+}
+
+/* name_part puts a part of the bound table in the place of the whole. */
+static void
+name_part(CjBinding *binding, Oid part, bool to_write)
+{
+	char *name =
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(part)), get_rel_name(part));
+
+	if (to_write && part != binding->entities[CJ_NOTIFICATIONS].relid)
+		check_part_privileges(binding, part, name);
+	binding->entities[CJ_NOTIFICATIONS].relation = psprintf("ONLY %s", name);
+}
+
+/*
+ * open_scope resolves the tables in this transaction and becomes their owner; `table` is the part to
+ * work on, or NULL for the whole. Returns false if it is not a part of what is bound any more.
+ */
+static bool
+open_scope(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table, bool to_write,
+		   Scope *scope)
+{
+	CjUsage items[CJ_ENTITY_COUNT];
+	int count = run->job->usage(run->config, run->dry_run, items);
+	Oid whole;
+
+	scope->binding = cj_binding_resolve(items, count);
+	whole = scope->binding->entities[CJ_NOTIFICATIONS].relid;
+	set_bounds(scope, expiry);
+	if (table && table->relid != whole &&
+		!lock_part(whole, table->relid, to_write ? RowExclusiveLock : AccessShareLock))
+		return false;
+	if (to_write && run->own_transactions)
+		cj_app_sql_set_all_constraints_immediate();
+	else if (to_write)
+		cj_app_sql_set_constraints_immediate(scope->binding, CJ_NOTIFICATIONS);
+	if (table && cj_app_sql_can_lock_rows())
+		name_part(scope->binding, table->relid, to_write);
+	cj_identity_become_owner(&scope->identity, scope->binding->owner, scope->binding->search_path,
+							 expiry->time_zone);
+	return true;
+}
+
+/*
+ * leave_no_choice has the planner use addresses (ranges of them), or an index without sorting. For
+ * statements that call no code of the app: its plans must not be made like this.
+ */
+static void
+leave_no_choice(CjWay way)
+{
+	cj_identity_set("enable_seqscan", "off");
+	cj_identity_set("enable_bitmapscan", "off");
+	cj_identity_set("enable_sort", "off");
+	cj_identity_set("max_parallel_workers_per_gather", "0");
+	if (way == CJ_WAY_HEAP)
+	{
+		cj_identity_set("enable_indexscan", "off");
+		cj_identity_set("enable_indexonlyscan", "off");
+	}
+	else
+		cj_identity_set("enable_tidscan", "off");
+}
+
+/* bound_params makes parameters: the bounds. */
+static CjParams
+bound_params(const Scope *scope)
+{
+	CjParams params = {0};
+
+	for (int i = 0; i < lengthof(pass_columns); i++)
+		cj_sql_param(&params, scope->bound_types[i], scope->bounds[i], false);
+	return params;
+}
+
+/* is_used tells whether the app has the column of a pass. */
+static bool
+is_used(const Scope *scope, int pass)
+{
+	return scope->binding->entities[CJ_NOTIFICATIONS].columns[pass_columns[pass]].present;
+}
+
+/* ---- the tables ---- */
+
+/* add_table appends a table to the list, if it is one that holds rows itself. */
+static List *
+add_table(List *tables, Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	CjExpiredTable *table;
+	Form_pg_class form;
+
+	if (!HeapTupleIsValid(tuple))
+		return tables; /* dropped meanwhile */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	if (form->relkind != RELKIND_PARTITIONED_TABLE && form->relpersistence != RELPERSISTENCE_TEMP)
+	{
+		table = palloc0(sizeof(CjExpiredTable));
+		table->relid = relid;
+		table->name = quote_qualified_identifier(get_namespace_name(form->relnamespace),
+												 NameStr(form->relname));
+		table->is_heap = form->relkind == RELKIND_RELATION && form->relam == HEAP_TABLE_AM_OID;
+		tables = lappend(tables, table);
+	}
+	ReleaseSysCache(tuple);
+	return tables;
+}
+
+/* cj_expired_rows_tables lists the tables. */
+List *
+cj_expired_rows_tables(CjRun *run)
+{
+	CjUsage items[CJ_ENTITY_COUNT];
+	int count = run->job->usage(run->config, run->dry_run, items);
+	CjBinding *binding = cj_binding_resolve(items, count);
+	const CjBoundEntity *entity = &binding->entities[CJ_NOTIFICATIONS];
+	List *parts = list_make1_oid(entity->relid);
+	List *tables = NIL;
+	MemoryContext caller;
+	ListCell *cell;
+
+	if (cj_app_sql_can_lock_rows())
+		parts = find_all_inheritors(entity->relid, NoLock, NULL);
+	caller = MemoryContextSwitchTo(run->memory);
+	foreach(cell, parts)
+		tables = add_table(tables, lfirst_oid(cell));
+	/* the whole, where it must not be taken apart */
+	if (!cj_app_sql_can_lock_rows() && tables == NIL)
+	{
+		CjExpiredTable *table = palloc0(sizeof(CjExpiredTable));
+
+		table->relid = entity->relid;
+		table->name = pstrdup(entity->relation);
+		tables = list_make1(table);
+	}
+	MemoryContextSwitchTo(caller);
+	return tables;
+}
+
+/*
+ * can_page tells whether every column that counts has an index to read it by. (Whether it is usable
+ * is for the planner to say.)
+ */
+static bool
+can_page(const Scope *scope)
+{
+	for (int i = 0; i < lengthof(pass_columns); i++)
+	{
+		CjParams params = bound_params(scope);
+		const CjStatement *statement = &read_index[i][0];
+
+		if (!is_used(scope, i))
+			continue;
+		cj_sql_param(&params, scope->bound_types[i], TimestampGetDatum(DT_NOBEGIN), false);
+		cj_sql_param(&params, INT8OID, Int64GetDatum(1000), false);
+		if (cj_sql_access(statement, cj_app_sql_expand(statement, scope->binding, NULL), &params) !=
+			CJ_ACCESS_INDEX)
+			return false;
+	}
+	return true;
+}
+
+/* choose_way asks the planner: by index it is where that is the cheapest, which is a small share. */
+static CjWay
+choose_way(const Scope *scope)
+{
+	CjParams params = bound_params(scope);
+	const char *text = cj_app_sql_expand(&find_all, scope->binding, NULL);
+
+	/* partitions whose bounds say it all need not be looked at */
+	cj_identity_set("constraint_exclusion", "on");
+	switch (cj_sql_access(&find_all, text, &params))
+	{
+		case CJ_ACCESS_NONE:
+			return CJ_WAY_NONE;
+		case CJ_ACCESS_INDEX:
+			leave_no_choice(CJ_WAY_INDEX);
+			return can_page(scope) ? CJ_WAY_INDEX : CJ_WAY_HEAP;
+		default:
+			return CJ_WAY_HEAP;
+	}
+}
+
+/* count_blocks returns how many blocks a table has. */
+static BlockNumber
+count_blocks(Oid relid)
+{
+	Relation rel = table_open(relid, NoLock);
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	table_close(rel, NoLock);
+	return blocks;
+}
+
+/* cj_expired_rows_choose chooses how to read a table. */
+void
+cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
+{
+	Scope scope;
+
+	table->way = CJ_WAY_NONE;
+	if (!table->is_heap || !cj_app_sql_can_lock_rows())
+	{
+		table->way = CJ_WAY_STATEMENT;
+		return;
+	}
+	if (!open_scope(run, expiry, table, false, &scope))
+		return;
+	table->way = choose_way(&scope);
+	cj_identity_restore(&scope.identity);
+
+	table->blocks = count_blocks(table->relid);
+	table->width = INITIAL_WIDTH;
+	table->at_end = table->way == CJ_WAY_HEAP && table->blocks == 0;
+	ItemPointerSet(&table->position, 0, 0);
+}
+
+/* ---- reading ---- */
+
+/* cj_expired_rows_create makes an empty list. */
+void
+cj_expired_rows_create(CjRun *run, CjAddresses *found)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	TupleDesc desc = CreateTemplateTupleDesc(2);
+
+	TupleDescInitEntry(desc, 1, "ctid", TIDOID, -1, 0);
+	TupleDescInitEntry(desc, 2, "key", TIMESTAMPTZOID, -1, 0); /* or timestamp: alike */
+	found->store = tuplestore_begin_heap(false, true, work_mem);
+	found->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	found->count = 0;
+	MemoryContextSwitchTo(caller);
+}
+
+/* cj_expired_rows_end removes a list with its files. */
+void
+cj_expired_rows_end(CjAddresses *found)
+{
+	if (found->store)
+		tuplestore_end(found->store);
+	found->store = NULL;
+}
+
+/* fill appends the rows of a statement to the list; returns their number. */
+static int64
+fill(CjRun *run, const Scope *scope, const CjStatement *statement, CjParams *params,
+	 CjAddresses *found)
+{
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	int64 count;
+
+	SetTuplestoreDestReceiverParams(dest, found->store, run->memory, false, NULL, NULL);
+	count = cj_sql_run_into(statement, cj_app_sql_expand(statement, scope->binding, NULL), params,
+							dest);
+	dest->rDestroy(dest);
+	found->count += count;
+	return count;
+}
+
+/* read_range reads the next range of blocks, and makes it wider or narrower by the time it took. */
+static void
+read_range(CjRun *run, const Scope *scope, CjExpiredTable *table, int wanted, CjAddresses *found)
+{
+	CjParams params = bound_params(scope);
+	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(&table->position);
+	ItemPointerData end;
+	TimestampTz started = GetCurrentTimestamp();
+	TimestampTz took;
+
+	ItemPointerSet(&end, Min((uint64) begin + table->width, table->blocks), 0);
+	cj_sql_param(&params, TIDOID, PointerGetDatum(&table->position), false);
+	cj_sql_param(&params, TIDOID, PointerGetDatum(&end), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
+	if (fill(run, scope, &read_heap, &params, found) >= wanted)
+		return; /* the position is that of the last row, when they have been taken out */
+
+	table->position = end;
+	table->at_end = ItemPointerGetBlockNumberNoCheck(&end) >= table->blocks;
+	took = GetCurrentTimestamp() - started;
+	if (took < TARGET_TIME / 2)
+		table->width = Min(table->width * 2, MAX_WIDTH);
+	else if (took > TARGET_TIME * 2)
+		table->width = Max(table->width / 2, MIN_WIDTH);
+}
+
+/* next_pass goes on to the next column that the app has; at the end there is none. */
+static void
+next_pass(const Scope *scope, CjExpiredTable *table)
+{
+	table->in_pass = false;
+	do
+	{
+		table->pass++;
+		table->at_end = table->pass == lengthof(pass_columns);
+	} while (!table->at_end && !is_used(scope, table->pass));
+}
+
+/* read_page reads the next page of the column at hand. */
+static void
+read_page(CjRun *run, const Scope *scope, CjExpiredTable *table, int wanted, CjAddresses *found)
+{
+	CjParams params = bound_params(scope);
+	Datum from = table->in_pass ? table->key : TimestampGetDatum(DT_NOBEGIN);
+
+	cj_sql_param(&params, scope->bound_types[table->pass], from, false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
+	if (fill(run, scope, &read_index[table->pass][table->in_pass], &params, found) < wanted)
+		next_pass(scope, table);
+	else
+		table->in_pass = true;
+}
+
+/* cj_expired_rows_read reads on in a table. */
+void
+cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, int wanted,
+					 CjAddresses *found)
+{
+	Scope scope;
+
+	if (!open_scope(run, expiry, table, false, &scope))
+	{
+		table->at_end = true;
+		return;
+	}
+	leave_no_choice(table->way);
+	if (table->way == CJ_WAY_INDEX)
+		read_page(run, &scope, table, wanted, found);
+	else
+		read_range(run, &scope, table, wanted - found->count, found);
+	cj_identity_restore(&scope.identity);
+}
+
+/* cj_expired_rows_take takes addresses out of the list. */
+int
+cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, Datum *tids, int size)
+{
+	ItemPointer tid = NULL;
+	bool isnull;
+	int count;
+
+	for (count = 0; count < size && found->count > 0; count++)
+	{
+		if (!tuplestore_gettupleslot(found->store, true, false, found->slot))
+			elog(ERROR, "the list of addresses is shorter than it should be");
+		tid = palloc(sizeof(ItemPointerData));
+		*tid = *(ItemPointer) DatumGetPointer(slot_getattr(found->slot, 1, &isnull));
+		tids[count] = PointerGetDatum(tid);
+		/* by index: never null, since it was compared */
+		table->key = slot_getattr(found->slot, 2, &isnull);
+		found->count--;
+	}
+	ExecClearTuple(found->slot);
+	if (found->count == 0)
+		tuplestore_clear(found->store);
+	if (tid && table->way == CJ_WAY_HEAP && ItemPointerCompare(tid, &table->position) > 0)
+		table->position = *tid;
+	return count;
+}
+
+/* ---- deleting ---- */
+
+/* claim_rows locks what is still to be deleted of a list of addresses. */
+static Datum
+claim_rows(const Scope *scope, Datum tids, int count, int64 *claimed_count, int64 *left_over)
+{
+	CjParams params = bound_params(scope);
+	CjRows rows;
+	Datum claimed;
+
+	cj_sql_param_array(&params, TIDOID, tids);
+	rows = cj_app_sql_run(&claim, scope->binding, NULL, &params);
+	claimed = cj_sql_column(&rows, 1, TIDOID);
+	*claimed_count = rows.processed;
+	cj_sql_free(&rows);
+	if (*claimed_count < count)
+	{
+		cj_sql_param_array(&params, TIDOID, claimed);
+		rows = cj_app_sql_run(&count_unclaimed, scope->binding, NULL, &params);
+		*left_over = cj_sql_int64(&rows, 0, 1);
+		cj_sql_free(&rows);
+	}
+	return claimed;
+}
+
+/* cj_expired_rows_delete deletes what is still expired of some addresses. */
+int64
+cj_expired_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, Datum *tids,
+					   int count, bool *opened, int64 *left_over)
+{
+	Scope scope;
+	CjParams params = {0};
+	CjRows rows;
+	Datum claimed;
+	int64 claimed_count;
+	int64 deleted = 0;
+
+	*left_over = 0;
+	if (!open_scope(run, expiry, table, true, &scope))
+		return 0;
+	*opened = true;
+	claimed =
+		claim_rows(&scope, cj_sql_array(tids, count, TIDOID), count, &claimed_count, left_over);
+	if (claimed_count > 0)
+	{
+		cj_sql_param_array(&params, TIDOID, claimed);
+		rows = cj_app_sql_run(&delete_claimed, scope.binding, NULL, &params);
+		deleted = rows.processed;
+	}
+	cj_identity_restore(&scope.identity);
+	return deleted;
+}
+
+/* run_over_all runs a statement over all expired rows, of a part or of the whole. */
+static CjRows
+run_over_all(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table,
+			 const CjStatement *statement)
+{
+	Scope scope;
+	CjParams params;
+	CjRows rows = {0};
+
+	if (!open_scope(run, expiry, table, statement == &delete_all, &scope))
+		return rows;
+	params = bound_params(&scope);
+	rows = cj_app_sql_run(statement, scope.binding, NULL, &params);
+	cj_identity_restore(&scope.identity);
+	return rows;
+}
+
+/* cj_expired_rows_delete_all deletes all expired rows of a table. */
+int64
+cj_expired_rows_delete_all(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
+{
+	return run_over_all(run, expiry, table, &delete_all).processed;
+}
+
+/* cj_expired_rows_count counts all expired rows of the bound table. */
+int64
+cj_expired_rows_count(CjRun *run, const CjExpiry *expiry)
+{
+	CjRows rows = run_over_all(run, expiry, NULL, &count_all);
+	int64 count = cj_sql_int64(&rows, 0, 1);
+
+	cj_sql_free(&rows);
+	return count;
+}
