@@ -196,6 +196,8 @@ cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
 
 	if (IsA(plan, Limit))
 		plan = outerPlan(plan);
+	if (IsA(plan, Sort) && IsA(outerPlan(plan), Result))
+		plan = outerPlan(plan); /* nothing, in order */
 	if (IsA(plan, Result) && outerPlan(plan) == NULL)
 		access = CJ_ACCESS_NONE;
 	else if (IsA(plan, IndexScan) || IsA(plan, IndexOnlyScan) || IsA(plan, BitmapHeapScan))

@@ -97,7 +97,7 @@ typedef struct State
 	/* the batch at hand, in `batch_memory` */
 	MemoryContext batch_memory;
 	int count;
-	Datum *tids;
+	CjAddress *addresses;
 
 	/* what the range at hand has done */
 	int64 deleted;
@@ -193,20 +193,26 @@ static char *
 describe_row(CjRun *run, int item, void *arg)
 {
 	State *state = arg;
-	ItemPointer tid = (ItemPointer) DatumGetPointer(state->tids[item]);
+	ItemPointer tid = &state->addresses[item].tid;
 
 	return psprintf("row (%u,%u) of %s", ItemPointerGetBlockNumber(tid),
 					ItemPointerGetOffsetNumber(tid), state->table->name);
 }
 
-/* delete_range deletes a range of the batch, in a subtransaction. */
+/*
+ * delete_range deletes a range of the batch, in a subtransaction. A part of the batch is tried when the
+ * whole has failed, and has left its marks on the rows.
+ */
 static void
 delete_range(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	State *state = arg;
 
-	state->deleted = cj_expired_rows_delete(run, &state->expiry, state->table, state->tids + from,
-											to - from, opened, &state->left_over);
+	for (int i = from; i < to && to - from < state->count; i++)
+		state->addresses[i].suspect = true;
+	state->deleted =
+		cj_expired_rows_delete(run, &state->expiry, state->table, state->addresses + from,
+							   to - from, opened, &state->left_over);
 }
 
 /* range_deleted adds up what a range has done. */
@@ -229,9 +235,11 @@ delete_batch(CjRun *run, State *state)
 
 	MemoryContextReset(state->batch_memory);
 	caller = MemoryContextSwitchTo(state->batch_memory);
-	state->tids = palloc(sizeof(Datum) * state->batch_size);
-	batch.count = cj_expired_rows_take(state->table, &state->found, state->tids, state->batch_size);
+	state->addresses = palloc(sizeof(CjAddress) * state->batch_size);
+	batch.count =
+		cj_expired_rows_take(state->table, &state->found, state->addresses, state->batch_size);
 	MemoryContextSwitchTo(caller);
+	state->count = batch.count;
 	cj_batch_process(run, &batch);
 }
 

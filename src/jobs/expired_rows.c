@@ -5,7 +5,12 @@
  * Called by the job cleanup_expired_notifications. Rows are found first, without locking them, and
  * deleted by their addresses (ctid) in batches, so that a statement can be as short as we like and
  * nothing is read twice. Between the two a row can be changed, deleted, or moved by VACUUM FULL: an
- * address may name another row by then, so what is locked is tested once more.
+ * address may name another row by then, so what is deleted is tested once more.
+ *
+ * Rows that others have locked are passed over. What nobody has touched (xmax is 0) is deleted without
+ * being locked first: between the test and the deletion there is no more than a moment, in which a lock
+ * would be waited for, no longer than the lock timeout. What has a mark on it, perhaps an old one, is
+ * locked with SKIP LOCKED first.
  *
  * By heap: ranges of blocks, as wide as can be read in a moment, each read up to the number of rows
  * that are wanted. By index: pages in the order of the column, each with all rows of its last value
@@ -29,6 +34,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -45,7 +51,7 @@
 #define MIN_WIDTH     64
 #define INITIAL_WIDTH 512
 #define MAX_WIDTH     16384
-#define TARGET_TIME   10000
+#define TARGET_TIME   5000
 
 /* ---- statements; $1 and $2 are the bounds of created_at and expires_at ---- */
 
@@ -54,9 +60,14 @@
 	"{?notifications.expires_at}"                             \
 	" OR n.{notifications.expires_at} OPERATOR(pg_catalog.<) $2{/})"
 
-/* An array that the planner does not see: it takes it to be short, and the rows to be fetched by it. */
-#define IS_LISTED(n) \
-	"n.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT k FROM pg_catalog.unnest($" n ") k))"
+/*
+ * Behind a sub-select, so that the planner does not see the array: it takes it to be short then, and the
+ * rows are fetched by it.
+ */
+#define IS_LISTED(n) "n.ctid OPERATOR(pg_catalog.=) ANY ((SELECT $" n ")::pg_catalog.tid[])"
+
+/* Nobody has locked or changed the row, as of the moment at which it is looked at. */
+#define IS_UNTOUCHED "n.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid"
 
 static const CjStatement find_all = {"find expired notifications",
 									 "SELECT n.ctid\n"
@@ -65,20 +76,21 @@ static const CjStatement find_all = {"find expired notifications",
 									 SPI_OK_SELECT};
 
 /* $3, $4: addresses between which to read; $5: how many rows at most */
-static const CjStatement read_heap = {"find expired notifications in a range of blocks",
-									  "SELECT n.ctid, n.{notifications.created_at}\n"
-									  "  FROM {notifications} n\n"
-									  " WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
-									  "   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
-									  "   AND " IS_EXPIRED "\n"
-									  " LIMIT $5",
-									  SPI_OK_SELECT};
+static const CjStatement read_heap = {
+	"find expired notifications in a range of blocks",
+	"SELECT n.ctid, n.{notifications.created_at}, NOT " IS_UNTOUCHED "\n"
+	"  FROM {notifications} n\n"
+	" WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
+	"   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
+	"   AND " IS_EXPIRED "\n"
+	" LIMIT $5",
+	SPI_OK_SELECT};
 
 /* $3: where to begin; $4: how many rows, and those with the value of the last of them */
 #define READ_INDEX(column, bound, operator, more)                                    \
 	{                                                                                \
 		"find expired notifications in the order of " column,                        \
-			"SELECT n.ctid, n.{notifications." column "}\n"                          \
+			"SELECT n.ctid, n.{notifications." column "}, NOT " IS_UNTOUCHED "\n"    \
 			"  FROM {notifications} n\n"                                             \
 			" WHERE n.{notifications." column "} OPERATOR(pg_catalog.<) " bound "\n" \
 			"   AND n.{notifications." column "} OPERATOR(pg_catalog."               \
@@ -100,28 +112,39 @@ static const CjStatement read_index[][2] = {
 static const int pass_columns[] = {CJ_NOTIFICATIONS_CREATED_AT, CJ_NOTIFICATIONS_EXPIRES_AT};
 
 /* $3: addresses. Whoever refers to a row, or reads it FOR SHARE, is not waited for either. */
-static const CjStatement claim = {"claim expired notifications",
-								  "SELECT n.ctid\n"
-								  "  FROM {notifications} n\n"
-								  " WHERE " IS_LISTED("3") "\n"
-														   "   AND " IS_EXPIRED "\n"
-														   "   FOR UPDATE SKIP LOCKED",
+#define LOCK_ROWS                                      \
+	"  FROM {notifications} n\n"                       \
+	" WHERE " IS_LISTED("3") "\n"                      \
+							 "   AND " IS_EXPIRED "\n" \
+							 "   FOR UPDATE SKIP LOCKED"
+
+static const CjStatement claim = {"claim expired notifications", "SELECT n.ctid\n" LOCK_ROWS,
 								  SPI_OK_SELECT};
 
-static const CjStatement count_unclaimed = {
-	"count expired notifications that others have locked",
-	"SELECT pg_catalog.count(*)\n"
-	"  FROM {notifications} n\n"
-	" WHERE " IS_LISTED("3") "\n"
-							 "   AND NOT (n.ctid OPERATOR(pg_catalog.=) ANY ($4))\n"
-							 "   AND " IS_EXPIRED,
-	SPI_OK_SELECT};
+/*
+ * $4: those of them that we have locked. The others are tested for locks as each comes to be deleted:
+ * to lock all of them first would be to write every row twice.
+ */
+static const CjStatement delete_listed = {"delete expired notifications",
+										  "DELETE FROM {notifications} AS n\n"
+										  " WHERE " IS_LISTED(
+											  "3") "\n"
+												   "   AND " IS_EXPIRED "\n"
+												   "   AND (" IS_UNTOUCHED
+												   " OR n.ctid OPERATOR(pg_catalog.=) ANY ($4))",
+										  SPI_OK_DELETE};
 
-/* $1: addresses of rows that are locked */
-static const CjStatement delete_claimed = {"delete expired notifications",
-										   "DELETE FROM {notifications} AS n\n"
-										   " WHERE " IS_LISTED("1"),
-										   SPI_OK_DELETE};
+/* What is still there less what is not locked: a trigger may have kept rows from being deleted. */
+static const CjStatement count_locked = {
+	"count expired notifications that others have locked",
+	"SELECT (SELECT pg_catalog.count(*)\n"
+	"          FROM {notifications} n\n"
+	"         WHERE " IS_LISTED("3") "\n"
+									 "           AND " IS_EXPIRED ")\n"
+									 "       OPERATOR(pg_catalog.-)\n"
+									 "       (SELECT pg_catalog.count(*) FROM (SELECT 1\n" LOCK_ROWS
+									 ") l)",
+	SPI_OK_SELECT};
 
 static const CjStatement delete_all = {"delete all expired notifications",
 									   "DELETE FROM {notifications} AS n\n"
@@ -222,12 +245,12 @@ check_part_privileges(const CjBinding *binding, Oid part, const char *name)
 
 /* name_part puts a part of the bound table in the place of the whole. */
 static void
-name_part(CjBinding *binding, Oid part, bool to_write)
+name_part(CjBinding *binding, Oid part)
 {
 	char *name =
 		quote_qualified_identifier(get_namespace_name(get_rel_namespace(part)), get_rel_name(part));
 
-	if (to_write && part != binding->entities[CJ_NOTIFICATIONS].relid)
+	if (part != binding->entities[CJ_NOTIFICATIONS].relid)
 		check_part_privileges(binding, part, name);
 	binding->entities[CJ_NOTIFICATIONS].relation = psprintf("ONLY %s", name);
 }
@@ -255,7 +278,7 @@ open_scope(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table, bool
 	else if (to_write)
 		cj_app_sql_set_constraints_immediate(scope->binding, CJ_NOTIFICATIONS);
 	if (table && cj_app_sql_can_lock_rows())
-		name_part(scope->binding, table->relid, to_write);
+		name_part(scope->binding, table->relid);
 	cj_identity_become_owner(&scope->identity, scope->binding->owner, scope->binding->search_path,
 							 expiry->time_zone);
 	return true;
@@ -372,8 +395,8 @@ can_page(const Scope *scope)
 			continue;
 		cj_sql_param(&params, scope->bound_types[i], TimestampGetDatum(DT_NOBEGIN), false);
 		cj_sql_param(&params, INT8OID, Int64GetDatum(1000), false);
-		if (cj_sql_access(statement, cj_app_sql_expand(statement, scope->binding, NULL), &params) !=
-			CJ_ACCESS_INDEX)
+		if (cj_sql_access(statement, cj_app_sql_expand(statement, scope->binding, NULL), &params) ==
+			CJ_ACCESS_OTHER)
 			return false;
 	}
 	return true;
@@ -441,10 +464,11 @@ void
 cj_expired_rows_create(CjRun *run, CjAddresses *found)
 {
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	TupleDesc desc = CreateTemplateTupleDesc(2);
+	TupleDesc desc = CreateTemplateTupleDesc(3);
 
 	TupleDescInitEntry(desc, 1, "ctid", TIDOID, -1, 0);
 	TupleDescInitEntry(desc, 2, "key", TIMESTAMPTZOID, -1, 0); /* or timestamp: alike */
+	TupleDescInitEntry(desc, 3, "suspect", BOOLOID, -1, 0);
 	found->store = tuplestore_begin_heap(false, true, work_mem);
 	found->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	found->count = 0;
@@ -551,9 +575,8 @@ cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, 
 
 /* cj_expired_rows_take takes addresses out of the list. */
 int
-cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, Datum *tids, int size)
+cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, CjAddress *addresses, int size)
 {
-	ItemPointer tid = NULL;
 	bool isnull;
 	int count;
 
@@ -561,69 +584,81 @@ cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, Datum *tids, int
 	{
 		if (!tuplestore_gettupleslot(found->store, true, false, found->slot))
 			elog(ERROR, "the list of addresses is shorter than it should be");
-		tid = palloc(sizeof(ItemPointerData));
-		*tid = *(ItemPointer) DatumGetPointer(slot_getattr(found->slot, 1, &isnull));
-		tids[count] = PointerGetDatum(tid);
+		addresses[count].tid =
+			*(ItemPointer) DatumGetPointer(slot_getattr(found->slot, 1, &isnull));
 		/* by index: never null, since it was compared */
 		table->key = slot_getattr(found->slot, 2, &isnull);
+		addresses[count].suspect = DatumGetBool(slot_getattr(found->slot, 3, &isnull));
 		found->count--;
 	}
 	ExecClearTuple(found->slot);
 	if (found->count == 0)
 		tuplestore_clear(found->store);
-	if (tid && table->way == CJ_WAY_HEAP && ItemPointerCompare(tid, &table->position) > 0)
-		table->position = *tid;
+	if (count > 0 && table->way == CJ_WAY_HEAP &&
+		ItemPointerCompare(&addresses[count - 1].tid, &table->position) > 0)
+		table->position = addresses[count - 1].tid;
 	return count;
 }
 
 /* ---- deleting ---- */
 
-/* claim_rows locks what is still to be deleted of a list of addresses. */
+/* tid_array makes an array of addresses: of all, or of those that are suspect. */
 static Datum
-claim_rows(const Scope *scope, Datum tids, int count, int64 *claimed_count, int64 *left_over)
+tid_array(CjAddress *addresses, int count, bool suspect_only)
 {
+	Datum *tids = palloc(sizeof(Datum) * count);
+	int n = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (addresses[i].suspect || !suspect_only)
+			tids[n++] = PointerGetDatum(&addresses[i].tid);
+	}
+	return cj_sql_array(tids, n, TIDOID);
+}
+
+/* claim_suspects locks those suspects that nobody else has locked, and returns them. */
+static Datum
+claim_suspects(const Scope *scope, CjAddress *addresses, int count)
+{
+	Datum suspects = tid_array(addresses, count, true);
 	CjParams params = bound_params(scope);
 	CjRows rows;
 	Datum claimed;
 
-	cj_sql_param_array(&params, TIDOID, tids);
+	if (ARR_NDIM(DatumGetArrayTypeP(suspects)) == 0)
+		return suspects;
+	cj_sql_param_array(&params, TIDOID, suspects);
 	rows = cj_app_sql_run(&claim, scope->binding, NULL, &params);
 	claimed = cj_sql_column(&rows, 1, TIDOID);
-	*claimed_count = rows.processed;
 	cj_sql_free(&rows);
-	if (*claimed_count < count)
-	{
-		cj_sql_param_array(&params, TIDOID, claimed);
-		rows = cj_app_sql_run(&count_unclaimed, scope->binding, NULL, &params);
-		*left_over = cj_sql_int64(&rows, 0, 1);
-		cj_sql_free(&rows);
-	}
 	return claimed;
 }
 
 /* cj_expired_rows_delete deletes what is still expired of some addresses. */
 int64
-cj_expired_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, Datum *tids,
-					   int count, bool *opened, int64 *left_over)
+cj_expired_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
+					   CjAddress *addresses, int count, bool *opened, int64 *left_over)
 {
 	Scope scope;
-	CjParams params = {0};
+	CjParams params;
 	CjRows rows;
-	Datum claimed;
-	int64 claimed_count;
-	int64 deleted = 0;
+	int64 deleted;
 
 	*left_over = 0;
 	if (!open_scope(run, expiry, table, true, &scope))
 		return 0;
 	*opened = true;
-	claimed =
-		claim_rows(&scope, cj_sql_array(tids, count, TIDOID), count, &claimed_count, left_over);
-	if (claimed_count > 0)
+	params = bound_params(&scope);
+	cj_sql_param_array(&params, TIDOID, tid_array(addresses, count, false));
+	cj_sql_param_array(&params, TIDOID, claim_suspects(&scope, addresses, count));
+	rows = cj_app_sql_run(&delete_listed, scope.binding, NULL, &params);
+	deleted = rows.processed;
+	if (deleted < count)
 	{
-		cj_sql_param_array(&params, TIDOID, claimed);
-		rows = cj_app_sql_run(&delete_claimed, scope.binding, NULL, &params);
-		deleted = rows.processed;
+		rows = cj_app_sql_run(&count_locked, scope.binding, NULL, &params);
+		*left_over = cj_sql_int64(&rows, 0, 1);
+		cj_sql_free(&rows);
 	}
 	cj_identity_restore(&scope.identity);
 	return deleted;

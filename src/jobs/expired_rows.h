@@ -53,6 +53,13 @@ typedef struct CjExpiredTable
 	ItemPointerData position; /* by heap: everything up to here has been read */
 } CjExpiredTable;
 
+/* The address of a row, and whether the row may be locked by somebody (or was, once). */
+typedef struct CjAddress
+{
+	ItemPointerData tid;
+	bool suspect;
+} CjAddress;
+
 /* Addresses of rows that have been found; outlives transactions, goes to disk when it is large. */
 typedef struct CjAddresses
 {
@@ -79,8 +86,9 @@ extern void cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpired
 extern void cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
 								 int wanted, CjAddresses *found);
 
-/* Takes up to `size` addresses out of the list, into an array of tids (palloc'd); returns how many. */
-extern int cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, Datum *tids, int size);
+/* Takes up to `size` addresses out of the list; returns how many. */
+extern int cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, CjAddress *addresses,
+								int size);
 
 /*
  * Deletes what is still there and expired of some addresses, passing over what others have locked,
@@ -88,7 +96,8 @@ extern int cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, Datum
  * table has been found and locked.
  */
 extern int64 cj_expired_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
-									Datum *tids, int count, bool *opened, int64 *left_over);
+									CjAddress *addresses, int count, bool *opened,
+									int64 *left_over);
 
 /* Deletes all expired rows of a table by one statement; returns their number. */
 extern int64 cj_expired_rows_delete_all(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table);

@@ -85,13 +85,12 @@ static const CjStatement find_reminders = {"find old reminders",
 										   "   FOR UPDATE SKIP LOCKED",
 										   SPI_OK_SELECT};
 
-static const CjStatement delete_reminders = {
-	"delete old reminders",
-	"DELETE FROM challenge_jobs.reminder r"
-	" USING pg_catalog.unnest($1, $2) AS k(local_date, user_key)"
-	" WHERE r.local_date = k.local_date"
-	"   AND r.user_key = k.user_key",
-	SPI_OK_DELETE};
+static const CjStatement delete_reminders = {"delete old reminders",
+											 "DELETE FROM challenge_jobs.reminder r"
+											 " USING unnest($1, $2) AS k(local_date, user_key)"
+											 " WHERE r.local_date = k.local_date"
+											 "   AND r.user_key = k.user_key",
+											 SPI_OK_DELETE};
 
 /* Few: one for each zone and date. */
 static const CjStatement delete_zones = {"delete old notes of zones",
