@@ -7,7 +7,7 @@ CREATE EXTENSION challenge_jobs;
 \getenv srcdir PG_ABS_SRCDIR
 \set try :srcdir '/test/fixtures/try.sql'
 \i :try
-CREATE VIEW in_force AS SELECT job, enabled, schedule, engine, max_runtime, max_retries, retry_delay, catch_up, grace FROM challenge_jobs.job;
+CREATE VIEW in_force AS SELECT job, enabled, schedule, engine, max_runtime, max_retries, retry_delay, catch_up, grace FROM challenge_jobs.job ORDER BY job;
 CREATE VIEW stored AS SELECT job, enabled, schedule, max_runtime, max_retries, retry_delay, catch_up, grace, settings FROM challenge_jobs.job_override;
 
 \a \x
@@ -88,7 +88,7 @@ SELECT * FROM try('SELECT * FROM public.auto_complete_challenges()');
 SELECT challenge_jobs.reset_job('auto_complete_challenges');
 SELECT count(*) FROM challenge_jobs.job_override;
 INSERT INTO challenge_jobs.job_override (job, enabled) VALUES ('job_of_another_version', true);
-SELECT job FROM challenge_jobs.job;
+SELECT job FROM challenge_jobs.job ORDER BY job;
 
 DROP VIEW in_force, stored;
 DROP EXTENSION challenge_jobs;

@@ -136,7 +136,7 @@ GRANT USAGE ON SCHEMA challenge_jobs TO regress_cj_viewer;
 GRANT SELECT ON challenge_jobs.job, challenge_jobs.job_run TO regress_cj_viewer;
 GRANT EXECUTE ON FUNCTION challenge_jobs.job_default() TO regress_cj_viewer;
 SET ROLE regress_cj_viewer;
-SELECT job, schedule, enabled FROM challenge_jobs.job;
+SELECT job, schedule, enabled FROM challenge_jobs.job ORDER BY job;
 SELECT count(*) FROM challenge_jobs.job_run;
 DELETE FROM challenge_jobs.job_run;
 UPDATE challenge_jobs.job_override SET enabled = false;

@@ -8,7 +8,7 @@ CREATE EXTENSION challenge_jobs;
 \getenv srcdir PG_ABS_SRCDIR
 \set try :srcdir '/test/fixtures/try.sql'
 \i :try
-CREATE VIEW stored AS SELECT job, engine, scheduled_at IS NOT NULL AS scheduled, schedule FROM challenge_jobs.job;
+CREATE VIEW stored AS SELECT job, engine, scheduled_at IS NOT NULL AS scheduled, schedule FROM challenge_jobs.job ORDER BY job;
 /* Which of the three errors there has to be. */
 CREATE FUNCTION expected(OUT state text, OUT message text, OUT detail text, OUT hint text) LANGUAGE sql AS $$
     SELECT '55000',
@@ -56,13 +56,13 @@ SELECT * FROM try('SELECT * FROM challenge_jobs.unschedule(''auto_complete'')');
 SELECT * FROM challenge_jobs.unschedule();
 SELECT * FROM challenge_jobs.schedule('auto_complete_challenges', 'external');
 TABLE stored;
-CREATE TEMPORARY TABLE first AS SELECT scheduled_at FROM challenge_jobs.job;
+CREATE TEMPORARY TABLE first AS SELECT job, scheduled_at FROM challenge_jobs.job;
 /* again: nothing changes, not even since when */
 SELECT * FROM challenge_jobs.schedule('auto_complete_challenges', 'external');
 SELECT * FROM challenge_jobs.schedule(engine => 'external');
 /* without an engine the one in force stays */
 SELECT * FROM challenge_jobs.schedule();
-SELECT j.scheduled_at = f.scheduled_at AS since_the_same FROM challenge_jobs.job j, first f;
+SELECT j.scheduled_at = f.scheduled_at AS since_the_same FROM challenge_jobs.job j JOIN first f USING (job) WHERE job = 'auto_complete_challenges';
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '30 1 * * *');
 SELECT * FROM challenge_jobs.schedule();
 SELECT status, found, remedy FROM challenge_jobs.doctor() WHERE "check" LIKE 'schedule:%';
