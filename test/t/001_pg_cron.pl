@@ -37,7 +37,7 @@ my $node = $nodes{off};
 # ---- before pg_cron is there ----
 
 create_app($node, $home, 30);
-my ($status, $out, $err) = $node->psql($home, 'SELECT challenge_jobs.schedule()');
+my ($status, $out, $err) = $node->psql($home, "SELECT challenge_jobs.schedule('$JOB')");
 like(
 	$err,
 	qr/ERROR:  extension "pg_cron" is not installed in this database\nHINT:  CREATE EXTENSION pg_cron;/,
@@ -48,7 +48,7 @@ is( $node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.job_override'),
 # ---- schedules ----
 
 $node->safe_psql($home, 'CREATE EXTENSION pg_cron');
-is( $node->safe_psql($home, 'SELECT * FROM challenge_jobs.schedule()'),
+is( $node->safe_psql($home, "SELECT * FROM challenge_jobs.schedule('$JOB')"),
 	"$JOB|pg_cron|0 0 * * *|CALL challenge_jobs.run('$JOB', 'pg_cron')",
 	'schedule() tells what it has scheduled');
 my $job =
@@ -57,11 +57,11 @@ my $line = "challenge_jobs:$JOB|%s|CALL challenge_jobs.run('$JOB', 'pg_cron')|$h
 is($node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'), 'there is a cron job for it');
 
 my $id = $node->safe_psql($home, 'SELECT jobid FROM cron.job');
-my $since = $node->safe_psql($home, 'SELECT scheduled_at FROM challenge_jobs.job');
+my $since = $node->safe_psql($home, "SELECT scheduled_at FROM challenge_jobs.job WHERE job = '$JOB'");
 $node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB', 'pg_cron')");
 is($node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'), 'schedule() again: still one');
 is( $node->safe_psql($home, 'SELECT jobid FROM cron.job'), $id, 'and it is the same one');
-is( $node->safe_psql($home, 'SELECT scheduled_at FROM challenge_jobs.job'),
+is( $node->safe_psql($home, "SELECT scheduled_at FROM challenge_jobs.job WHERE job = '$JOB'"),
 	$since, 'and scheduled since the first time');
 
 $node->safe_psql($home, <<'SQL');
@@ -69,7 +69,7 @@ CREATE ROLE operator LOGIN;
 GRANT USAGE ON SCHEMA challenge_jobs TO operator;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA challenge_jobs TO operator;
 SQL
-$node->safe_psql($home, 'SELECT challenge_jobs.schedule()', extra_params => [ '-U', 'operator' ]);
+$node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB')", extra_params => [ '-U', 'operator' ]);
 is( $node->safe_psql($home, $job), sprintf($line, '0 0 * * *', 't'),
 	'another role that calls schedule() makes no second cron job, though it has no right on cron.job');
 
@@ -107,14 +107,14 @@ is( $node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'),
 	"$JOB|pg_cron", 'unschedule() tells what it has ended');
 is($node->safe_psql($home, 'SELECT count(*) FROM cron.job'), '0', 'and removes the cron job');
 is($node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'), '', 'once is enough');
-is( $node->safe_psql($home, "SELECT engine IS NULL AND scheduled_at IS NULL FROM challenge_jobs.job"),
+is( $node->safe_psql($home, "SELECT engine IS NULL AND scheduled_at IS NULL FROM challenge_jobs.job WHERE job = '$JOB'"),
 	't', 'the job is not scheduled any more');
 
 # A cron job of the same name that belongs to someone else is not ours to touch.
 $node->safe_psql($home, "GRANT USAGE ON SCHEMA cron TO operator");
 $node->safe_psql($home, "SELECT cron.schedule('challenge_jobs:$JOB', '1 1 1 1 *', 'SELECT 1')",
 	extra_params => [ '-U', 'operator' ]);
-$node->safe_psql($home, 'SELECT challenge_jobs.schedule(); SELECT challenge_jobs.unschedule()');
+$node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB'); SELECT challenge_jobs.unschedule()");
 is( $node->safe_psql($home, 'SELECT username, schedule FROM cron.job'),
 	'operator|1 1 1 1 *', 'the cron job of another role is left alone');
 $node->safe_psql($home, 'DELETE FROM cron.job');
@@ -148,7 +148,7 @@ foreach my $mode ('off', 'on')
 
 	foreach my $database ($other, $broken)
 	{
-		($status, $out, $err) = $n->psql($database, 'SELECT challenge_jobs.schedule()');
+		($status, $out, $err) = $n->psql($database, "SELECT challenge_jobs.schedule('$JOB')");
 		like(
 			$err,
 			qr/ERROR:  pg_cron lives in database "$home", not in this one/,
@@ -159,7 +159,7 @@ foreach my $mode ('off', 'on')
 			$database, "$mode, $database: the statement of its hint can be typed there");
 		$n->safe_psql($database, "SELECT challenge_jobs.schedule('$JOB', 'external')");
 	}
-	$n->safe_psql($home, 'SELECT challenge_jobs.schedule()');
+	$n->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB')");
 }
 foreach my $mode ('off', 'on')
 {
@@ -197,6 +197,7 @@ SQL
 	is( $n->safe_psql($broken, "SELECT DISTINCT status FROM challenges"),
 		'active', "$mode: the failing run has decided nothing");
 	is(doctor($n, $home, "schedule:$JOB"), 'ok', "$mode: the doctor is content");
+	test_prune($n, $mode);
 }
 
 foreach my $n (values %nodes)
@@ -207,6 +208,36 @@ foreach my $n (values %nodes)
 done_testing();
 
 # ---- parts ----
+
+# The clean-up removes pg_cron's records of our cron jobs, and no others, where the setting says so.
+sub test_prune
+{
+	my ($n, $mode) = @_;
+	my $clean = 'cleanup_expired_notifications';
+	my $records = "SELECT count(*) FILTER (WHERE jobid IN (SELECT jobid FROM cron.job WHERE jobname = 'challenge_jobs:$JOB')) > 0, count(*) FILTER (WHERE command = 'SELECT 1') FROM cron.job_run_details";
+
+	$n->safe_psql($home, <<"SQL");
+INSERT INTO cron.job_run_details (jobid, runid, database, username, command, status, start_time, end_time)
+SELECT 4711, 1000000 + i, '$home', current_user, 'SELECT 1', 'succeeded', '2020-01-01', '2020-01-01' FROM generate_series(1, 3) i;
+INSERT INTO cron.job_run_details (jobid, runid, database, username, command, status, start_time)
+SELECT jobid, 2000000 + i, '$home', current_user, 'SELECT 2', 'failed', '2020-01-01' FROM cron.job, generate_series(1, 5) i
+ WHERE jobname = 'challenge_jobs:$JOB';
+SELECT challenge_jobs.alter_job('$clean', settings => '{"run_retention": "0", "batch_size": 2}');
+CALL challenge_jobs.run('$clean');
+SQL
+	is($n->safe_psql($home, $records), 't|3', "$mode: pg_cron's records are not pruned without being asked to");
+	$n->safe_psql($home,
+		qq(SELECT challenge_jobs.alter_job('$clean', settings => '{"prune_cron_history": true}')));
+	is(doctor($n, $home, 'prune_cron_history'), 'ok', "$mode: the doctor says that they can be");
+	$n->safe_psql($home, "CALL challenge_jobs.run('$clean')");
+	is($n->safe_psql($home, $records), 'f|3', "$mode: ours are pruned, and no others");
+	is( $n->safe_psql($home,
+			"SELECT (result->'cron_runs')::int >= 6 FROM challenge_jobs.job_run WHERE job = '$clean' ORDER BY run_id DESC LIMIT 1"
+		),
+		't',
+		"$mode: the run says how many");
+	return;
+}
 
 # Returns what the doctor says of something: its status.
 sub doctor
