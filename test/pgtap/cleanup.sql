@@ -67,6 +67,19 @@ SET TIME ZONE 'America/New_York';
 SELECT t.put('a', '2024-02-19 11:59+00', 'b', '2024-02-19 12:30+00') \g /dev/null
 SELECT is(t.clean('2024-03-20 12:00+00') || t.left(), '1 0b', 'the session''s TimeZone plays no part');
 
+/* a dry run writes nothing at all */
+CREATE FUNCTION t.clean_read_only() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('transaction_read_only', 'on', true);
+    RAISE EXCEPTION '%', t.clean('2024-06-30 12:00+00', true);
+EXCEPTION WHEN raise_exception THEN
+    RETURN SQLERRM;
+END
+$$;
+SELECT t.put('a', '2024-01-01') \g /dev/null
+SELECT is(t.clean_read_only(), '1 0', 'a dry run in a read-only transaction');
+SELECT is(t.left(), 'a', 'has counted, and no more');
+
 /* ---- timestamps without zone are read in day_time_zone ---- */
 ALTER TABLE app.notifications ALTER created_at TYPE timestamp USING created_at AT TIME ZONE 'UTC';
 SELECT t.set('{"day_time_zone": "Europe/Berlin"}') \g /dev/null
