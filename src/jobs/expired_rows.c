@@ -16,10 +16,6 @@
  * that are wanted. By index: pages in the order of the column, each with all rows of its last value
  * (WITH TIES), so that the next one can begin behind that value: rows that stay and dead entries of
  * the index are passed once, however many share a value. Neither grows with the size of the table.
- *
- * Addresses are of one table: a partitioned table, or one with children, is taken apart, and each
- * part is named directly. That a part still belongs to the bound table is seen to in each transaction:
- * what has been detached is not ours any more.
  */
 #include "postgres.h"
 
@@ -32,12 +28,9 @@
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -45,7 +38,6 @@
 #include "app_sql.h"
 #include "identity.h"
 #include "jobs/expired_rows.h"
-#include "local_time.h"
 
 /* How many blocks are read at once, and how long that should take, in microseconds. */
 #define MIN_WIDTH     64
@@ -54,11 +46,6 @@
 #define TARGET_TIME   5000
 
 /* ---- statements; $1 and $2 are the bounds of created_at and expires_at ---- */
-
-#define IS_EXPIRED                                            \
-	"(n.{notifications.created_at} OPERATOR(pg_catalog.<) $1" \
-	"{?notifications.expires_at}"                             \
-	" OR n.{notifications.expires_at} OPERATOR(pg_catalog.<) $2{/})"
 
 /*
  * Behind a sub-select, so that the planner does not see the array: it takes it to be short then, and the
@@ -72,7 +59,7 @@
 static const CjStatement find_all = {"find expired notifications",
 									 "SELECT n.ctid\n"
 									 "  FROM {notifications} n\n"
-									 " WHERE " IS_EXPIRED,
+									 " WHERE " CJ_IS_EXPIRED,
 									 SPI_OK_SELECT};
 
 /* $3, $4: addresses between which to read; $5: how many rows at most */
@@ -82,7 +69,7 @@ static const CjStatement read_heap = {
 	"  FROM {notifications} n\n"
 	" WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
 	"   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
-	"   AND " IS_EXPIRED "\n"
+	"   AND " CJ_IS_EXPIRED "\n"
 	" LIMIT $5",
 	SPI_OK_SELECT};
 
@@ -109,13 +96,11 @@ static const CjStatement read_index[][2] = {
 	 READ_INDEX("expires_at", "$2", ">", NOT_BY_CREATED_AT)},
 };
 
-static const int pass_columns[] = {CJ_NOTIFICATIONS_CREATED_AT, CJ_NOTIFICATIONS_EXPIRES_AT};
-
 /* $3: addresses. Whoever refers to a row, or reads it FOR SHARE, is not waited for either. */
-#define LOCK_ROWS                                      \
-	"  FROM {notifications} n\n"                       \
-	" WHERE " IS_LISTED("3") "\n"                      \
-							 "   AND " IS_EXPIRED "\n" \
+#define LOCK_ROWS                                         \
+	"  FROM {notifications} n\n"                          \
+	" WHERE " IS_LISTED("3") "\n"                         \
+							 "   AND " CJ_IS_EXPIRED "\n" \
 							 "   FOR UPDATE SKIP LOCKED"
 
 static const CjStatement claim = {"claim expired notifications", "SELECT n.ctid\n" LOCK_ROWS,
@@ -129,7 +114,7 @@ static const CjStatement delete_listed = {"delete expired notifications",
 										  "DELETE FROM {notifications} AS n\n"
 										  " WHERE " IS_LISTED(
 											  "3") "\n"
-												   "   AND " IS_EXPIRED "\n"
+												   "   AND " CJ_IS_EXPIRED "\n"
 												   "   AND (" IS_UNTOUCHED
 												   " OR n.ctid OPERATOR(pg_catalog.=) ANY ($4))",
 										  SPI_OK_DELETE};
@@ -140,7 +125,7 @@ static const CjStatement count_locked = {
 	"SELECT (SELECT pg_catalog.count(*)\n"
 	"          FROM {notifications} n\n"
 	"         WHERE " IS_LISTED("3") "\n"
-									 "           AND " IS_EXPIRED ")\n"
+									 "           AND " CJ_IS_EXPIRED ")\n"
 									 "       OPERATOR(pg_catalog.-)\n"
 									 "       (SELECT pg_catalog.count(*) FROM (SELECT 1\n" LOCK_ROWS
 									 ") l)",
@@ -148,141 +133,14 @@ static const CjStatement count_locked = {
 
 static const CjStatement delete_all = {"delete all expired notifications",
 									   "DELETE FROM {notifications} AS n\n"
-									   " WHERE " IS_EXPIRED,
+									   " WHERE " CJ_IS_EXPIRED,
 									   SPI_OK_DELETE};
 
 static const CjStatement count_all = {"count expired notifications",
 									  "SELECT pg_catalog.count(*)\n"
 									  "  FROM {notifications} n\n"
-									  " WHERE " IS_EXPIRED,
+									  " WHERE " CJ_IS_EXPIRED,
 									  SPI_OK_SELECT};
-
-/* Is $2 still a part of $1? */
-static const CjStatement is_part = {
-	"see whether a table is still a part of another",
-	"WITH RECURSIVE up(oid) AS ("
-	"    SELECT $2"
-	"     UNION "
-	"    SELECT i.inhparent"
-	"      FROM up"
-	"      JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid"
-	"     WHERE NOT i.inhdetachpending"
-	")"
-	"SELECT EXISTS (SELECT FROM up WHERE up.oid = $1)"
-	"   AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $2)",
-	SPI_OK_SELECT};
-
-/* An open transaction's view of a table. */
-typedef struct Scope
-{
-	CjBinding *binding; /* in which the table stands for notifications */
-	Oid bound_types[lengthof(pass_columns)];
-	Datum bounds[lengthof(pass_columns)];
-	CjIdentity identity;
-} Scope;
-
-/* ---- opening ---- */
-
-/* set_bounds computes what created_at and expires_at have to be below, in the columns' own types. */
-static void
-set_bounds(Scope *scope, const CjExpiry *expiry)
-{
-	TimestampTz moments[] = {expiry->created_before, expiry->expires_before};
-	const CjBoundEntity *entity = &scope->binding->entities[CJ_NOTIFICATIONS];
-	pg_tz *zone = cj_local_time_zone(expiry->time_zone);
-
-	for (int i = 0; i < lengthof(pass_columns); i++)
-	{
-		const CjBoundColumn *column = &entity->columns[pass_columns[i]];
-
-		scope->bound_types[i] = TIMESTAMPTZOID;
-		scope->bounds[i] = TimestampTzGetDatum(moments[i]);
-		if (!column->present || column->base_type != TIMESTAMPOID)
-			continue;
-		/* the local times that lie at or before the last moment before this one */
-		scope->bound_types[i] = TIMESTAMPOID;
-		scope->bounds[i] = TimestampGetDatum(cj_local_time_bound(moments[i] - 1, zone));
-	}
-}
-
-/* lock_part locks a part of the bound table; false if it is not a part any more. */
-static bool
-lock_part(Oid whole, Oid part, LOCKMODE mode)
-{
-	CjParams params = {0};
-	CjIdentity saved;
-	CjRows rows;
-	bool result;
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(whole), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(part), false);
-	/* for the lock timeout that comes with it */
-	cj_identity_become_extension(&saved);
-	LockRelationOid(part, mode);
-	rows = cj_sql_run(&is_part, NULL, &params);
-	result = cj_sql_bool(&rows, 0, 1);
-	cj_sql_free(&rows);
-	cj_identity_restore(&saved);
-	return result;
-}
-
-/* check_part_privileges checks that the owner of the whole may do with a part what is to be done. */
-static void
-check_part_privileges(const CjBinding *binding, Oid part, const char *name)
-{
-	const char *owner = GetUserNameFromId(binding->owner, false);
-
-	if (pg_class_aclmask(part, binding->owner, ACL_SELECT | ACL_UPDATE | ACL_DELETE, ACLMASK_ALL) ==
-		(ACL_SELECT | ACL_UPDATE | ACL_DELETE))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("the owner of %s may not delete from its partition %s",
-					binding->entities[CJ_NOTIFICATIONS].relation, name),
-			 errdetail("Jobs run as \"%s\", the owner of the table.", owner),
-			 errhint("GRANT SELECT, UPDATE, DELETE ON %s TO %s;", name, quote_identifier(owner))));
-}
-
-/* name_part puts a part of the bound table in the place of the whole. */
-static void
-name_part(CjBinding *binding, Oid part)
-{
-	char *name =
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(part)), get_rel_name(part));
-
-	if (part != binding->entities[CJ_NOTIFICATIONS].relid)
-		check_part_privileges(binding, part, name);
-	binding->entities[CJ_NOTIFICATIONS].relation = psprintf("ONLY %s", name);
-}
-
-/*
- * open_scope resolves the tables in this transaction and becomes their owner; `table` is the part to
- * work on, or NULL for the whole. Returns false if it is not a part of what is bound any more.
- */
-static bool
-open_scope(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table, bool to_write,
-		   Scope *scope)
-{
-	CjUsage items[CJ_ENTITY_COUNT];
-	int count = run->job->usage(run->config, run->dry_run, items);
-	Oid whole;
-
-	scope->binding = cj_binding_resolve(items, count);
-	whole = scope->binding->entities[CJ_NOTIFICATIONS].relid;
-	set_bounds(scope, expiry);
-	if (table && table->relid != whole &&
-		!lock_part(whole, table->relid, to_write ? RowExclusiveLock : AccessShareLock))
-		return false;
-	if (to_write && run->own_transactions)
-		cj_app_sql_set_all_constraints_immediate();
-	else if (to_write)
-		cj_app_sql_set_constraints_immediate(scope->binding, CJ_NOTIFICATIONS);
-	if (table && cj_app_sql_can_lock_rows())
-		name_part(scope->binding, table->relid);
-	cj_identity_become_owner(&scope->identity, scope->binding->owner, scope->binding->search_path,
-							 expiry->time_zone);
-	return true;
-}
 
 /*
  * leave_no_choice has the planner use addresses (ranges of them), or an index without sorting. For
@@ -302,24 +160,6 @@ leave_no_choice(CjWay way)
 	}
 	else
 		cj_identity_set("enable_tidscan", "off");
-}
-
-/* bound_params makes parameters: the bounds. */
-static CjParams
-bound_params(const Scope *scope)
-{
-	CjParams params = {0};
-
-	for (int i = 0; i < lengthof(pass_columns); i++)
-		cj_sql_param(&params, scope->bound_types[i], scope->bounds[i], false);
-	return params;
-}
-
-/* is_used tells whether the app has the column of a pass. */
-static bool
-is_used(const Scope *scope, int pass)
-{
-	return scope->binding->entities[CJ_NOTIFICATIONS].columns[pass_columns[pass]].present;
 }
 
 /* ---- the tables ---- */
@@ -384,14 +224,14 @@ cj_expired_rows_tables(CjRun *run)
  * is for the planner to say.)
  */
 static bool
-can_page(const Scope *scope)
+can_page(const CjExpiredScope *scope)
 {
-	for (int i = 0; i < lengthof(pass_columns); i++)
+	for (int i = 0; i < CJ_EXPIRY_COLUMNS; i++)
 	{
-		CjParams params = bound_params(scope);
+		CjParams params = cj_expired_scope_params(scope);
 		const CjStatement *statement = &read_index[i][0];
 
-		if (!is_used(scope, i))
+		if (!cj_expired_scope_uses(scope, i))
 			continue;
 		cj_sql_param(&params, scope->bound_types[i], TimestampGetDatum(DT_NOBEGIN), false);
 		cj_sql_param(&params, INT8OID, Int64GetDatum(1000), false);
@@ -404,9 +244,9 @@ can_page(const Scope *scope)
 
 /* choose_way asks the planner: by index it is where that is the cheapest, which is a small share. */
 static CjWay
-choose_way(const Scope *scope)
+choose_way(const CjExpiredScope *scope)
 {
-	CjParams params = bound_params(scope);
+	CjParams params = cj_expired_scope_params(scope);
 	const char *text = cj_app_sql_expand(&find_all, scope->binding, NULL);
 
 	/* partitions whose bounds say it all need not be looked at */
@@ -438,7 +278,7 @@ count_blocks(Oid relid)
 void
 cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
 {
-	Scope scope;
+	CjExpiredScope scope;
 
 	table->way = CJ_WAY_NONE;
 	if (!table->is_heap || !cj_app_sql_can_lock_rows())
@@ -446,7 +286,7 @@ cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 		table->way = CJ_WAY_STATEMENT;
 		return;
 	}
-	if (!open_scope(run, expiry, table, false, &scope))
+	if (!cj_expired_scope_open(run, expiry, table->relid, false, &scope))
 		return;
 	table->way = choose_way(&scope);
 	cj_identity_restore(&scope.identity);
@@ -486,7 +326,7 @@ cj_expired_rows_end(CjAddresses *found)
 
 /* fill appends the rows of a statement to the list; returns their number. */
 static int64
-fill(CjRun *run, const Scope *scope, const CjStatement *statement, CjParams *params,
+fill(CjRun *run, const CjExpiredScope *scope, const CjStatement *statement, CjParams *params,
 	 CjAddresses *found)
 {
 	DestReceiver *dest = CreateTuplestoreDestReceiver();
@@ -502,9 +342,10 @@ fill(CjRun *run, const Scope *scope, const CjStatement *statement, CjParams *par
 
 /* read_range reads the next range of blocks, and makes it wider or narrower by the time it took. */
 static void
-read_range(CjRun *run, const Scope *scope, CjExpiredTable *table, int wanted, CjAddresses *found)
+read_range(CjRun *run, const CjExpiredScope *scope, CjExpiredTable *table, int wanted,
+		   CjAddresses *found)
 {
-	CjParams params = bound_params(scope);
+	CjParams params = cj_expired_scope_params(scope);
 	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(&table->position);
 	ItemPointerData end;
 	TimestampTz started = GetCurrentTimestamp();
@@ -528,21 +369,22 @@ read_range(CjRun *run, const Scope *scope, CjExpiredTable *table, int wanted, Cj
 
 /* next_pass goes on to the next column that the app has; at the end there is none. */
 static void
-next_pass(const Scope *scope, CjExpiredTable *table)
+next_pass(const CjExpiredScope *scope, CjExpiredTable *table)
 {
 	table->in_pass = false;
 	do
 	{
 		table->pass++;
-		table->at_end = table->pass == lengthof(pass_columns);
-	} while (!table->at_end && !is_used(scope, table->pass));
+		table->at_end = table->pass == CJ_EXPIRY_COLUMNS;
+	} while (!table->at_end && !cj_expired_scope_uses(scope, table->pass));
 }
 
 /* read_page reads the next page of the column at hand. */
 static void
-read_page(CjRun *run, const Scope *scope, CjExpiredTable *table, int wanted, CjAddresses *found)
+read_page(CjRun *run, const CjExpiredScope *scope, CjExpiredTable *table, int wanted,
+		  CjAddresses *found)
 {
-	CjParams params = bound_params(scope);
+	CjParams params = cj_expired_scope_params(scope);
 	Datum from = table->in_pass ? table->key : TimestampGetDatum(DT_NOBEGIN);
 
 	cj_sql_param(&params, scope->bound_types[table->pass], from, false);
@@ -558,9 +400,9 @@ void
 cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, int wanted,
 					 CjAddresses *found)
 {
-	Scope scope;
+	CjExpiredScope scope;
 
-	if (!open_scope(run, expiry, table, false, &scope))
+	if (!cj_expired_scope_open(run, expiry, table->relid, false, &scope))
 	{
 		table->at_end = true;
 		return;
@@ -619,10 +461,10 @@ tid_array(CjAddress *addresses, int count, bool suspect_only)
 
 /* claim_suspects locks those suspects that nobody else has locked, and returns them. */
 static Datum
-claim_suspects(const Scope *scope, CjAddress *addresses, int count)
+claim_suspects(const CjExpiredScope *scope, CjAddress *addresses, int count)
 {
 	Datum suspects = tid_array(addresses, count, true);
-	CjParams params = bound_params(scope);
+	CjParams params = cj_expired_scope_params(scope);
 	CjRows rows;
 	Datum claimed;
 
@@ -640,16 +482,16 @@ int64
 cj_expired_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
 					   CjAddress *addresses, int count, bool *opened, int64 *left_over)
 {
-	Scope scope;
+	CjExpiredScope scope;
 	CjParams params;
 	CjRows rows;
 	int64 deleted;
 
 	*left_over = 0;
-	if (!open_scope(run, expiry, table, true, &scope))
+	if (!cj_expired_scope_open(run, expiry, table->relid, true, &scope))
 		return 0;
 	*opened = true;
-	params = bound_params(&scope);
+	params = cj_expired_scope_params(&scope);
 	cj_sql_param_array(&params, TIDOID, tid_array(addresses, count, false));
 	cj_sql_param_array(&params, TIDOID, claim_suspects(&scope, addresses, count));
 	rows = cj_app_sql_run(&delete_listed, scope.binding, NULL, &params);
@@ -669,13 +511,14 @@ static CjRows
 run_over_all(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table,
 			 const CjStatement *statement)
 {
-	Scope scope;
+	CjExpiredScope scope;
 	CjParams params;
 	CjRows rows = {0};
 
-	if (!open_scope(run, expiry, table, statement == &delete_all, &scope))
+	if (!cj_expired_scope_open(run, expiry, table ? table->relid : InvalidOid,
+							   statement == &delete_all, &scope))
 		return rows;
-	params = bound_params(&scope);
+	params = cj_expired_scope_params(&scope);
 	rows = cj_app_sql_run(statement, scope.binding, NULL, &params);
 	cj_identity_restore(&scope.identity);
 	return rows;

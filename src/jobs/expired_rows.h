@@ -15,15 +15,7 @@
 #include "storage/itemptr.h"
 #include "utils/tuplestore.h"
 
-#include "jobs/job.h"
-
-/* What is expired: created, or to expire, before a moment. Local times are read in the zone. */
-typedef struct CjExpiry
-{
-	TimestampTz created_before;
-	TimestampTz expires_before;
-	char *time_zone;
-} CjExpiry;
+#include "jobs/expired_scope.h"
 
 /* How the expired rows of a table are come by. */
 typedef enum CjWay
