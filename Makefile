@@ -75,6 +75,7 @@ demo:
 bench:
 	bash test/bench/auto_complete.sh
 	bash test/bench/refresh.sh
+	bash test/bench/cleanup.sh
 
 lint:
 	bash test/lint.sh

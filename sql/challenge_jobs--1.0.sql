@@ -159,6 +159,14 @@ CREATE FUNCTION @extschema@.send_streak_reminders(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_send_streak_reminders';
 
+CREATE FUNCTION @extschema@.cleanup_expired_notifications(
+    as_of timestamptz DEFAULT pg_catalog.now(),
+    dry_run boolean DEFAULT false,
+    OUT notifications bigint,
+    OUT job_runs bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_cleanup_expired_notifications';
+
 /* ---- the production run ------------------------------------------------------------------- */
 
 /* No SET clause and no SECURITY DEFINER: either would forbid the commits between batches. */
@@ -317,6 +325,8 @@ COMMENT ON FUNCTION @extschema@.refresh_challenge_stats(boolean) IS
     'refreshes the statistics views in the order of their dependencies, in the caller''s transaction, and says of each by which method; force_full: none of them concurrently';
 COMMENT ON FUNCTION @extschema@.send_streak_reminders(timestamptz, boolean) IS
     'reminds every user whose streak is at stake and whose morning it is, in the user''s own time zone, as of as_of, in the caller''s transaction, once per user and local date; dry_run computes the same figures and changes nothing';
+COMMENT ON FUNCTION @extschema@.cleanup_expired_notifications(timestamptz, boolean) IS
+    'removes notifications that are old or past their own expiry as of as_of, and the extension''s own old history, in the caller''s transaction; dry_run computes the same figures and changes nothing';
 COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
     'runs a job now, committing batch by batch, and records the run in job_run; a run that finds the job running elsewhere is recorded as skipped';
 COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS

@@ -38,6 +38,7 @@
 CJ_FUNCTION(cj_api_auto_complete_challenges);
 CJ_FUNCTION(cj_api_refresh_challenge_stats);
 CJ_FUNCTION(cj_api_send_streak_reminders);
+CJ_FUNCTION(cj_api_cleanup_expired_notifications);
 CJ_FUNCTION(cj_api_run);
 CJ_FUNCTION(cj_api_bind);
 CJ_FUNCTION(cj_api_unbind);
@@ -173,6 +174,13 @@ Datum
 cj_api_send_streak_reminders(PG_FUNCTION_ARGS)
 {
 	return run_verb(fcinfo, "send_streak_reminders");
+}
+
+/* cleanup_expired_notifications(as_of timestamptz, dry_run boolean) */
+Datum
+cj_api_cleanup_expired_notifications(PG_FUNCTION_ARGS)
+{
+	return run_verb(fcinfo, "cleanup_expired_notifications");
 }
 
 /* ---- the production run ---- */
@@ -313,7 +321,7 @@ cj_api_alter_job(PG_FUNCTION_ARGS)
 
 	connect_spi(0);
 	cj_registry_alter(&job->definition, &change);
-	cj_pg_cron_update(job);
+	cj_pg_cron_update(&job->definition);
 	finish_spi();
 	PG_RETURN_VOID();
 }
@@ -326,7 +334,7 @@ cj_api_reset_job(PG_FUNCTION_ARGS)
 
 	connect_spi(0);
 	cj_registry_reset(&job->definition);
-	cj_pg_cron_update(job);
+	cj_pg_cron_update(&job->definition);
 	finish_spi();
 	PG_RETURN_VOID();
 }
@@ -346,7 +354,7 @@ cj_api_schedule(PG_FUNCTION_ARGS)
 	{
 		if (only == NULL || jobs[i] == only)
 		{
-			CjSchedule schedule = cj_pg_cron_schedule(jobs[i], engine);
+			CjSchedule schedule = cj_pg_cron_schedule(&jobs[i]->definition, engine);
 			const char *row[] = {jobs[i]->definition.name, schedule.engine, schedule.schedule,
 								 schedule.command};
 
@@ -371,7 +379,7 @@ cj_api_unschedule(PG_FUNCTION_ARGS)
 	{
 		if (only == NULL || jobs[i] == only)
 		{
-			const char *engine = cj_pg_cron_unschedule(jobs[i]);
+			const char *engine = cj_pg_cron_unschedule(&jobs[i]->definition);
 			const char *row[] = {jobs[i]->definition.name, engine};
 
 			if (engine)

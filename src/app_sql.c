@@ -9,6 +9,7 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -62,7 +63,10 @@ static const CjStatement operator_schemas = {
 	"           AND NOT COALESCE(r.rolsuper, false))",
 	SPI_OK_SELECT};
 
-/* Those of the table itself, and those that its triggers may run into: of the same owner. */
+/*
+ * Those of the table itself, those that refer to it, and those that its triggers may run into: of the
+ * same owner.
+ */
 static const CjStatement deferrable_constraints = {
 	"find deferrable constraints",
 	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid"
@@ -70,8 +74,9 @@ static const CjStatement deferrable_constraints = {
 	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
 	"  JOIN pg_catalog.pg_class r ON r.oid = c.conrelid"
 	" WHERE c.condeferrable"
-	"   AND (c.conrelid = $1"
+	"   AND ($1 IN (c.conrelid, c.confrelid)"
 	"        OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
+	"        OR c.confrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
 	"        OR r.relowner = $2)",
 	SPI_OK_SELECT};
 
@@ -240,6 +245,13 @@ cj_app_sql_run(const CjStatement *statement, const CjBinding *binding, const cha
 
 	pfree(text);
 	return rows;
+}
+
+/* cj_app_sql_can_lock_rows tells whether rows can be locked one by one: not on distributed tables. */
+bool
+cj_app_sql_can_lock_rows(void)
+{
+	return !OidIsValid(get_extension_oid("citus", true));
 }
 
 /* read_search_path returns the search_path for the definition of a view. */

@@ -45,6 +45,12 @@ extern CjRows cj_app_sql_run(const CjStatement *statement, const CjBinding *bind
 extern char *cj_app_sql_definition(const CjBoundEntity *entity, char **search_path);
 
 /*
+ * Tells whether rows can be locked one by one and be found by their addresses: not on distributed
+ * tables, where an address names a row in every shard.
+ */
+extern bool cj_app_sql_can_lock_rows(void);
+
+/*
  * Make deferrable constraints immediate for this transaction, so that no check or trigger of what is
  * written is left to fire under another identity (or, in a security-restricted operation, refused).
  * To be called before becoming the owner.
@@ -54,8 +60,8 @@ extern char *cj_app_sql_definition(const CjBoundEntity *entity, char **search_pa
 extern void cj_app_sql_set_all_constraints_immediate(void);
 
 /*
- * In a caller's transaction, by name: those of one table (and of its partitions), and those of any
- * table of the same owner, which triggers may write to. What the caller has
+ * In a caller's transaction, by name: those of one table (and of its partitions), those that refer to
+ * it, and those of any table of the same owner, which triggers may write to. What the caller has
  * pending on them is checked now, as the caller.
  */
 extern void cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity);

@@ -304,8 +304,8 @@ cj_binding_resolve(const CjUsage *usage, int count)
 		CjEntity entity = usage[i].entity;
 		Relation rel = open_source(&sources[entity], usage[i].lock_mode);
 
-		cj_bound_entity_describe(&sources[entity], rel, usage[i].columns, usage[i].labels,
-								 &binding->entities[entity]);
+		cj_bound_entity_describe(&sources[entity], rel, usage[i].columns, usage[i].required,
+								 usage[i].labels, &binding->entities[entity]);
 		relation_close(rel, NoLock);
 	}
 	check_owner(binding);
@@ -524,7 +524,7 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 				  list_names((const char *) definition->labels, sizeof(CjLabelDefinition)));
 	check_may_unbind(source.entity);
 	rel = open_for_bind(&source);
-	cj_bound_entity_describe(&source, rel, columns_to_check(&source), labels_to_check(&source),
+	cj_bound_entity_describe(&source, rel, columns_to_check(&source), 0, labels_to_check(&source),
 							 &described);
 	relation_close(rel, NoLock);
 

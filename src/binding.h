@@ -21,6 +21,7 @@ typedef struct CjUsage
 	uint32 labels;      /* CJ_BIT(CJ_…) of the labels */
 	LOCKMODE lock_mode; /* AccessShareLock to read, RowExclusiveLock to write */
 	AclMode privileges; /* ACL_SELECT | …: what the owner needs, for the doctor */
+	uint32 required;    /* of `columns`: optional ones that this job cannot do without */
 } CjUsage;
 
 typedef struct CjBinding

@@ -183,13 +183,14 @@ list_columns(Relation rel)
 static bool
 is_written(CjEntity entity, int column)
 {
-	return entity == CJ_NOTIFICATIONS ||
+	return (entity == CJ_NOTIFICATIONS && column != CJ_NOTIFICATIONS_EXPIRES_AT) ||
 		   (entity == CJ_CHALLENGES && column == CJ_CHALLENGES_STATUS);
 }
 
 /* resolve_column fills in one column of an entity. */
 static void
-resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *column)
+resolve_column(const CjSource *source, Relation rel, int index, bool required,
+			   CjBoundColumn *column)
 {
 	const char *entity = cj_entity_definitions[source->entity].name;
 	const CjColumnDefinition *definition = &cj_entity_definitions[source->entity].columns[index];
@@ -201,13 +202,14 @@ resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *c
 
 	if (number <= 0)
 	{
-		if (!definition->required && bound == NULL)
+		if (!required && bound == NULL)
 			return;
 		if (is_null)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
-					 errdetail("Only an optional column can be null."),
+					 definition->required ? errdetail("Only an optional column can be null.") :
+					 errdetail("This job cannot do without it."),
 					 errhint("%s", cj_bound_entity_bind_call(source,
 					 		cj_bound_entity_qualified_name(rel), definition->name,
 											 suggest_column(source, rel, definition), NULL, NULL))));
@@ -225,7 +227,7 @@ resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *c
 	if (is_written(source->entity, index) &&
 		(attr->attgenerated != '\0' || attr->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
 	{
-		if (!definition->required && bound == NULL)
+		if (!required && bound == NULL)
 			return;
 		ereport(ERROR,
 				(errcode(ERRCODE_GENERATED_ALWAYS),
@@ -234,7 +236,7 @@ resolve_column(const CjSource *source, Relation rel, int index, CjBoundColumn *c
 						name, cj_bound_entity_qualified_name(rel)),
 				 errhint("%s", cj_bound_entity_bind_call(source, cj_bound_entity_qualified_name(rel),
 														 definition->name,
-														 definition->required ? "<column>" : NULL,
+														 required ? "<column>" : NULL,
 														 NULL, NULL))));
 	}
 	column->present = true;
@@ -401,8 +403,8 @@ check_distinct(const CjSource *source, const CjBoundEntity *entity)
 
 /* cj_bound_entity_describe fills in an entity from an open relation. */
 void
-cj_bound_entity_describe(const CjSource *source, Relation rel, uint32 columns, uint32 labels,
-						 CjBoundEntity *entity)
+cj_bound_entity_describe(const CjSource *source, Relation rel, uint32 columns, uint32 required,
+						 uint32 labels, CjBoundEntity *entity)
 {
 	const CjEntityDefinition *definition = &cj_entity_definitions[source->entity];
 
@@ -418,7 +420,9 @@ cj_bound_entity_describe(const CjSource *source, Relation rel, uint32 columns, u
 	for (int i = 0; definition->columns[i].name; i++)
 	{
 		if (columns & CJ_BIT(i))
-			resolve_column(source, rel, i, &entity->columns[i]);
+			resolve_column(source, rel, i,
+						   definition->columns[i].required || (required & CJ_BIT(i)),
+						   &entity->columns[i]);
 	}
 	for (int i = 0; definition->labels[i].name; i++)
 	{

@@ -48,13 +48,14 @@ typedef struct CjSource
 } CjSource;
 
 /*
- * Fills in an entity from an open relation: the columns and labels asked for, one bit each. Raises
+ * Fills in an entity from an open relation: the columns and labels asked for, one bit each; `required`
+ * are those that have to be there besides the entity's own required columns. Raises
  * wrong_object_type, undefined_column, datatype_mismatch, undefined_object (an enum without the label),
  * invalid_parameter_value, insufficient_privilege (FORCE ROW LEVEL SECURITY), each with the statement
  * that would mend it as a hint.
  */
 extern void cj_bound_entity_describe(const CjSource *source, Relation rel, uint32 columns,
-									 uint32 labels, CjBoundEntity *entity);
+									 uint32 required, uint32 labels, CjBoundEntity *entity);
 
 /* The first check of these alone: that the relation is of a kind that may be bound. */
 extern void cj_bound_entity_check_relation(const CjSource *source, Relation rel);

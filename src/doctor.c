@@ -549,7 +549,7 @@ check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config
 				psprintf("\"%s\", fired by something outside", config->schedule), NULL);
 		return;
 	}
-	problem = cj_pg_cron_problem(job, config, &remedy);
+	problem = cj_pg_cron_problem(&job->definition, config, &remedy);
 	if (problem)
 		add_row(report, check, "error", problem, remedy);
 	else if (zone)

@@ -94,9 +94,9 @@ cj_identity_extension(void)
 	return extension;
 }
 
-/* set_local sets a setting until the GUC nest level ends. */
-static void
-set_local(const char *name, const char *value)
+/* cj_identity_set sets a setting until the GUC nest level ends. */
+void
+cj_identity_set(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 							 false);
@@ -169,9 +169,9 @@ become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
 
 	snprintf(timeout, sizeof(timeout), "%d", lock_timeout_ms);
 	/* named, and last: left out, it would come first */
-	set_local("search_path", psprintf("%s, pg_temp", search_path));
-	set_local("row_security", "off");
-	set_local("lock_timeout", timeout);
+	cj_identity_set("search_path", psprintf("%s, pg_temp", search_path));
+	cj_identity_set("row_security", "off");
+	cj_identity_set("lock_timeout", timeout);
 }
 
 /* become_to_run becomes a role to run statements of ours, restricted where there is need of it. */
@@ -181,7 +181,7 @@ become_to_run(CjIdentity *saved, Oid role, const char *search_path)
 	become(saved, role, search_path,
 		   cj_compat_can_set_role(role, GetUserId()) ? 0 : SECURITY_RESTRICTED_OPERATION);
 	/* every statement runs once, with its own plan: compiling it would cost more than it gains */
-	set_local("jit", "off");
+	cj_identity_set("jit", "off");
 }
 
 /* cj_identity_become_owner becomes the owner of the app's tables. */
@@ -190,7 +190,7 @@ cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 						 const char *time_zone)
 {
 	become_to_run(saved, owner, search_path);
-	set_local("TimeZone", time_zone);
+	cj_identity_set("TimeZone", time_zone);
 }
 
 /*
@@ -210,7 +210,7 @@ cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner, const char *se
 									const char *time_zone)
 {
 	become(saved, owner, search_path, 0);
-	set_local("TimeZone", time_zone);
+	cj_identity_set("TimeZone", time_zone);
 }
 
 /* cj_identity_become_extension becomes the owner of the extension. */

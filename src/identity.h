@@ -49,6 +49,12 @@ extern void cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner,
 extern void cj_identity_become_extension(CjIdentity *saved);
 
 /*
+ * Sets a setting until the identity is restored. To be called after becoming somebody, for statements
+ * that call no code of the app.
+ */
+extern void cj_identity_set(const char *name, const char *value);
+
+/*
  * Goes back to who we were. Raises insufficient_privilege if code of the app has left something in the
  * session's temporary schema, which the abort that follows takes away.
  */

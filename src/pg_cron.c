@@ -2,7 +2,7 @@
  * pg_cron.c
  *		Schedules: by which engine a job is fired, and the cron jobs of pg_cron.
  *
- * Called by api (schedule, unschedule, alter_job, reset_job) and doctor. The only file that names
+ * Called by api (schedule, unschedule, alter_job, reset_job), doctor, and the clean-up of history. The only file that names
  * anything of pg_cron, which need not be there.
  *
  * The cron jobs belong to the owner of the extension, whoever calls schedule(): there is one for a
@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 
 #include "pg_cron.h"
 #include "sql.h"
@@ -53,20 +54,52 @@ static const CjStatement find_cron_jobs = {
 	" ORDER BY j.username = CURRENT_USER DESC",
 	SPI_OK_SELECT};
 
+/* May we see and delete records? Those of cron jobs of other roles are hidden by a policy from most. */
+static const CjStatement may_prune = {
+	"see whether cron's records can be deleted",
+	"SELECT pg_catalog.has_table_privilege('cron.job_run_details', 'SELECT')"
+	"   AND pg_catalog.has_table_privilege('cron.job_run_details', 'DELETE')"
+	"   AND (r.rolsuper OR r.rolbypassrls OR NOT c.relrowsecurity),"
+	"       pg_catalog.quote_ident(r.rolname)"
+	"  FROM pg_catalog.pg_roles r, pg_catalog.pg_class c"
+	" WHERE r.rolname = CURRENT_USER"
+	"   AND c.oid = 'cron.job_run_details'::pg_catalog.regclass",
+	SPI_OK_SELECT};
+
+/* $1: the bound; $2: the last of the page before; $3: how many */
+static const CjStatement find_records = {
+	"find cron's old records",
+	"SELECT d.runid"
+	"  FROM cron.job_run_details d"
+	" WHERE d.runid > $2"
+	"   AND d.jobid IN (SELECT j.jobid"
+	"                     FROM cron.job j"
+	"                    WHERE j.jobname LIKE 'challenge\\_jobs:%'"
+	"                      AND j.database = pg_catalog.current_database()"
+	"                      AND j.username = CURRENT_USER)"
+	"   AND COALESCE(d.end_time, d.start_time) < $1"
+	" ORDER BY d.runid"
+	" LIMIT $3",
+	SPI_OK_SELECT};
+
+static const CjStatement delete_records = {
+	"delete cron's old records", "DELETE FROM cron.job_run_details d WHERE d.runid = ANY ($1)",
+	SPI_OK_DELETE};
+
 /* cron_job_name returns the name of the cron job of a job. */
 static char *
-cron_job_name(const CjJob *job)
+cron_job_name(const CjJobDefinition *job)
 {
-	return psprintf("challenge_jobs:%s", job->definition.name);
+	return psprintf("challenge_jobs:%s", job->name);
 }
 
 /* run_call returns the command that fires a job. */
 static char *
-run_call(const CjJob *job, const char *engine)
+run_call(const CjJobDefinition *job, const char *engine)
 {
 	if (strcmp(engine, ENGINE_PG_CRON) == 0)
-		return psprintf("CALL challenge_jobs.run('%s', 'pg_cron')", job->definition.name);
-	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->definition.name);
+		return psprintf("CALL challenge_jobs.run('%s', 'pg_cron')", job->name);
+	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->name);
 }
 
 /* is_installed tells whether pg_cron is installed in this database. */
@@ -78,11 +111,11 @@ is_installed(void)
 
 /* require_pg_cron raises an error with the way out where pg_cron is not installed here. */
 static void
-require_pg_cron(const CjJob *job, const CjJobConfig *config)
+require_pg_cron(const CjJobDefinition *job, const CjJobConfig *config)
 {
 	const char *home = GetConfigOption("cron.database_name", true, false);
 	const char *here = get_database_name(MyDatabaseId);
-	const char *name = job->definition.name;
+	const char *name = job->name;
 
 	if (is_installed())
 		return;
@@ -128,7 +161,7 @@ cj_pg_cron_foreign_time_zone(void)
 
 /* put_job creates the cron job of a job or brings it up to date. */
 static void
-put_job(const CjJob *job, const CjJobConfig *config)
+put_job(const CjJobDefinition *job, const CjJobConfig *config)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -143,7 +176,7 @@ put_job(const CjJob *job, const CjJobConfig *config)
 
 /* remove_job removes the cron job of a job, if there is one. */
 static void
-remove_job(const CjJob *job)
+remove_job(const CjJobDefinition *job)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -173,9 +206,9 @@ choose_engine(const CjJobConfig *config, const char *engine)
 
 /* cj_pg_cron_schedule schedules a job with an engine. */
 CjSchedule
-cj_pg_cron_schedule(const CjJob *job, const char *engine)
+cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine)
 {
-	CjJobConfig *config = cj_registry_load(&job->definition);
+	CjJobConfig *config = cj_registry_load(job);
 	CjSchedule schedule;
 	const char *zone;
 
@@ -194,29 +227,29 @@ cj_pg_cron_schedule(const CjJob *job, const char *engine)
 	}
 	else
 		remove_job(job);
-	cj_registry_set_engine(&job->definition, schedule.engine);
+	cj_registry_set_engine(job, schedule.engine);
 	return schedule;
 }
 
 /* cj_pg_cron_unschedule ends the schedule of a job. */
 const char *
-cj_pg_cron_unschedule(const CjJob *job)
+cj_pg_cron_unschedule(const CjJobDefinition *job)
 {
-	CjJobConfig *config = cj_registry_load(&job->definition);
+	CjJobConfig *config = cj_registry_load(job);
 
 	if (config->engine == NULL)
 		return NULL;
 	if (strcmp(config->engine, ENGINE_PG_CRON) == 0)
 		remove_job(job);
-	cj_registry_set_engine(&job->definition, NULL);
+	cj_registry_set_engine(job, NULL);
 	return config->engine;
 }
 
 /* cj_pg_cron_update brings the cron job up to date. */
 void
-cj_pg_cron_update(const CjJob *job)
+cj_pg_cron_update(const CjJobDefinition *job)
 {
-	CjJobConfig *config = cj_registry_load(&job->definition);
+	CjJobConfig *config = cj_registry_load(job);
 
 	if (config->engine == NULL || strcmp(config->engine, ENGINE_PG_CRON) != 0)
 		return;
@@ -225,24 +258,22 @@ cj_pg_cron_update(const CjJob *job)
 	else
 		ereport(WARNING,
 				(errmsg("job \"%s\" is scheduled by pg_cron, which is not installed in this database",
-						job->definition.name),
-				 errhint("SELECT * FROM challenge_jobs.unschedule('%s');", job->definition.name)));
+						job->name),
+				 errhint("SELECT * FROM challenge_jobs.unschedule('%s');", job->name)));
 }
 
 /* cj_pg_cron_problem says what is wrong with the cron job of a job. */
 const char *
-cj_pg_cron_problem(const CjJob *job, const CjJobConfig *config, const char **remedy)
+cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **remedy)
 {
 	CjParams params = {0};
 	CjRows rows;
 	const char *problem = NULL;
 
-	*remedy =
-		psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->definition.name);
+	*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name);
 	if (!is_installed())
 	{
-		*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'external');",
-						   job->definition.name);
+		*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'external');", job->name);
 		return "extension \"pg_cron\" is not installed in this database";
 	}
 
@@ -280,4 +311,50 @@ cj_pg_cron_problem(const CjJob *job, const CjJobConfig *config, const char **rem
 	}
 	cj_sql_free(&rows);
 	return problem;
+}
+
+/* cj_pg_cron_prune_problem says what keeps pg_cron's records from being removed. */
+const char *
+cj_pg_cron_prune_problem(const char **remedy)
+{
+	CjRows rows;
+	const char *problem = NULL;
+
+	*remedy = "SELECT challenge_jobs.alter_job('cleanup_expired_notifications', "
+			  "settings => '{\"prune_cron_history\": false}');";
+	if (!is_installed())
+		return "extension \"pg_cron\" is not installed in this database";
+	rows = cj_sql_run_own(&may_prune, NULL);
+	if (!cj_sql_bool(&rows, 0, 1))
+	{
+		problem = "the owner of the extension may not delete from cron.job_run_details";
+		*remedy = psprintf("ALTER ROLE %s BYPASSRLS; "
+						   "GRANT SELECT, DELETE ON cron.job_run_details TO %s;",
+						   cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 2));
+	}
+	cj_sql_free(&rows);
+	return problem;
+}
+
+/* cj_pg_cron_prune removes a page of pg_cron's records. */
+int
+cj_pg_cron_prune(TimestampTz before, int limit, int64 *last)
+{
+	CjParams params = {0};
+	CjParams keys = {0};
+	CjRows rows;
+	int count;
+
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(*last), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(limit), false);
+	rows = cj_sql_run_own(&find_records, &params);
+	count = (int) rows.processed;
+	if (count == 0)
+		return count;
+	*last = cj_sql_int64(&rows, count - 1, 1);
+	cj_sql_param_array(&keys, INT8OID, cj_sql_column(&rows, 1, INT8OID));
+	cj_sql_free(&rows);
+	(void) cj_sql_run_own(&delete_records, &keys);
+	return count;
 }

@@ -7,7 +7,7 @@
 #ifndef CJ_PG_CRON_H
 #define CJ_PG_CRON_H
 
-#include "jobs/job.h"
+#include "registry.h"
 
 /* How a job is scheduled. */
 typedef struct CjSchedule
@@ -22,23 +22,35 @@ typedef struct CjSchedule
  * invalid_parameter_value for an unknown engine, object_not_in_prerequisite_state where pg_cron is
  * not installed in this database; warns where pg_cron does not run in UTC.
  */
-extern CjSchedule cj_pg_cron_schedule(const CjJob *job, const char *engine);
+extern CjSchedule cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine);
 
 /* Ends the schedule of a job; returns the engine that it had, or NULL. */
-extern const char *cj_pg_cron_unschedule(const CjJob *job);
+extern const char *cj_pg_cron_unschedule(const CjJobDefinition *job);
 
 /*
  * Brings the cron job up to date after the job's configuration has changed; does nothing for a job
  * that pg_cron does not fire.
  */
-extern void cj_pg_cron_update(const CjJob *job);
+extern void cj_pg_cron_update(const CjJobDefinition *job);
 
 /*
  * Says what is wrong with the cron job of a job that pg_cron is to fire, as a sentence, or NULL; how
  * to mend it in `remedy`.
  */
-extern const char *cj_pg_cron_problem(const CjJob *job, const CjJobConfig *config,
+extern const char *cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config,
 									  const char **remedy);
+
+/*
+ * Says what keeps pg_cron's records of our cron jobs from being removed, as a sentence, or NULL; how to
+ * mend it in `remedy`.
+ */
+extern const char *cj_pg_cron_prune_problem(const char **remedy);
+
+/*
+ * Removes up to `limit` of pg_cron's records of our cron jobs that ended before a moment, of those after
+ * *last, which becomes the last one; returns how many.
+ */
+extern int cj_pg_cron_prune(TimestampTz before, int limit, int64 *last);
 
 /* Returns the zone that pg_cron reads schedules in if that is not UTC, else NULL. */
 extern const char *cj_pg_cron_foreign_time_zone(void);

@@ -137,26 +137,73 @@ cj_sql_run_own(const CjStatement *statement, CjParams *params)
 	return rows;
 }
 
+/* A statement as planned; to be released with release_plan. */
+typedef struct Planned
+{
+	SPIPlanPtr plan;
+	CachedPlan *cached;
+	Plan *top;
+} Planned;
+
+/* make_plan plans a statement with these values of the parameters. */
+static Planned
+make_plan(const CjStatement *statement, const char *text, CjParams *params, int options)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Planned planned;
+
+	planned.plan =
+		SPI_prepare_cursor(text, params->count, params->types, options | CURSOR_OPT_CUSTOM_PLAN);
+	if (planned.plan == NULL)
+		elog(ERROR, "could not prepare statement \"%s\": %s", statement->name,
+			 SPI_result_code_string(SPI_result));
+	planned.cached = GetCachedPlan(linitial(SPI_plan_get_plan_sources(planned.plan)),
+								   make_param_list(params), NULL, NULL);
+	planned.top = linitial_node(PlannedStmt, planned.cached->stmt_list)->planTree;
+	MemoryContextSwitchTo(caller);
+	return planned;
+}
+
+/* release_plan gives a plan back. */
+static void
+release_plan(Planned *planned)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	ReleaseCachedPlan(planned->cached, NULL);
+	SPI_freeplan(planned->plan);
+	MemoryContextSwitchTo(caller);
+}
+
 /* cj_sql_estimate returns the planner's cost estimate for a statement with these values. */
 double
 cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	SPIPlanPtr plan = SPI_prepare_cursor(text, params->count, params->types,
-										 CURSOR_OPT_PARALLEL_OK | CURSOR_OPT_CUSTOM_PLAN);
-	CachedPlan *cached;
-	double cost;
+	Planned planned = make_plan(statement, text, params, CURSOR_OPT_PARALLEL_OK);
+	double cost = planned.top->total_cost;
 
-	if (plan == NULL)
-		elog(ERROR, "could not prepare statement \"%s\": %s", statement->name,
-			 SPI_result_code_string(SPI_result));
-	cached = GetCachedPlan(linitial(SPI_plan_get_plan_sources(plan)), make_param_list(params), NULL,
-						   NULL);
-	cost = linitial_node(PlannedStmt, cached->stmt_list)->planTree->total_cost;
-	ReleaseCachedPlan(cached, NULL);
-	SPI_freeplan(plan);
-	MemoryContextSwitchTo(caller);
+	release_plan(&planned);
 	return cost;
+}
+
+/* cj_sql_access returns how the planner would read the table of a statement with these values. */
+CjAccess
+cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
+{
+	Planned planned = make_plan(statement, text, params, 0);
+	Plan *plan = planned.top;
+	CjAccess access = CJ_ACCESS_OTHER;
+
+	if (IsA(plan, Limit))
+		plan = outerPlan(plan);
+	if (IsA(plan, Sort) && IsA(outerPlan(plan), Result))
+		plan = outerPlan(plan); /* nothing, in order */
+	if (IsA(plan, Result) && outerPlan(plan) == NULL)
+		access = CJ_ACCESS_NONE;
+	else if (IsA(plan, IndexScan) || IsA(plan, IndexOnlyScan) || IsA(plan, BitmapHeapScan))
+		access = CJ_ACCESS_INDEX;
+	release_plan(&planned);
+	return access;
 }
 
 /* cj_sql_free frees the rows of a statement. */

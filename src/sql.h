@@ -65,6 +65,16 @@ extern CjRows cj_sql_run_own(const CjStatement *statement, CjParams *params);
 /* Returns the planner's cost estimate for a statement with these values of the parameters. */
 extern double cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params);
 
+/* How the planner would read the table of a statement. */
+typedef enum CjAccess
+{
+	CJ_ACCESS_NONE,  /* not at all: by the table's constraints no row qualifies */
+	CJ_ACCESS_INDEX, /* by indexes, below a LIMIT at most: without sorting */
+	CJ_ACCESS_OTHER
+} CjAccess;
+
+extern CjAccess cj_sql_access(const CjStatement *statement, const char *text, CjParams *params);
+
 extern void cj_sql_free(CjRows *rows);
 
 /* Read a value; rows count from 0, columns from 1. Nulls: NULL, false, 0. */

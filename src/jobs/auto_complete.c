@@ -495,13 +495,6 @@ completed_keys(const State *state, int from, int to, int *count)
 	return cj_sql_array(keys, *count, state->key_type);
 }
 
-/* can_lock_rows tells whether rows can be locked one by one: not on distributed tables. */
-static bool
-can_lock_rows(void)
-{
-	return !OidIsValid(get_extension_oid("citus", true));
-}
-
 /* claim_keys locks what is still to be done of a list of keys, and counts what others have locked. */
 static Datum
 claim_keys(State *state, const Scope *scope, Datum keys, int count)
@@ -510,7 +503,7 @@ claim_keys(State *state, const Scope *scope, Datum keys, int count)
 	CjRows rows;
 	Datum claimed;
 
-	if (!can_lock_rows())
+	if (!cj_app_sql_can_lock_rows())
 		return keys;
 
 	rows = run_app_sql(scope, &claim, &params);

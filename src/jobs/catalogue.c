@@ -14,6 +14,7 @@ static const CjJob *const jobs[] = {
 	&cj_job_auto_complete_challenges,
 	&cj_job_refresh_challenge_stats,
 	&cj_job_send_streak_reminders,
+	&cj_job_cleanup_expired_notifications,
 	NULL,
 };
 

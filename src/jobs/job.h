@@ -101,5 +101,6 @@ struct CjJob
 extern const CjJob cj_job_auto_complete_challenges;
 extern const CjJob cj_job_refresh_challenge_stats;
 extern const CjJob cj_job_send_streak_reminders;
+extern const CjJob cj_job_cleanup_expired_notifications;
 
 #endif /* CJ_JOB_H */

@@ -6,7 +6,8 @@
 #   bench_options ARGUMENT...       reads --quick, --rounds N; the rest is left in BENCH_ARGUMENTS
 #   bench_start_server              builds, installs, starts the server
 #   bench_make_template NAME FILE [VARIABLE=VALUE]...
-#                                   makes a database to copy: the demo app, then the SQL of FILE
+#                                   makes a database to copy: the demo app, then the SQL of FILE, both
+#                                   with these variables of psql
 #   bench_measure TEMPLATE SIDE ROUND SQL
 #                                   runs SQL in a fresh copy, notes seconds and peak memory
 #   bench_median COLUMN TEMPLATE SIDE      the median of "seconds" or "memory" over the rounds

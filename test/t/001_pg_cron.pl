@@ -215,6 +215,7 @@ SQL
 	is( $n->safe_psql($broken, "SELECT DISTINCT status FROM challenges"),
 		'active', "$mode: the failing run has decided nothing");
 	is(doctor($n, $home, "schedule:$JOB"), 'ok', "$mode: the doctor is content");
+	test_prune($n, $mode);
 }
 
 foreach my $n (values %nodes)
@@ -225,6 +226,36 @@ foreach my $n (values %nodes)
 done_testing();
 
 # ---- parts ----
+
+# The clean-up removes pg_cron's records of our cron jobs, and no others, where the setting says so.
+sub test_prune
+{
+	my ($n, $mode) = @_;
+	my $clean = 'cleanup_expired_notifications';
+	my $records = "SELECT count(*) FILTER (WHERE jobid IN (SELECT jobid FROM cron.job WHERE jobname = 'challenge_jobs:$JOB')) > 0, count(*) FILTER (WHERE command = 'SELECT 1') FROM cron.job_run_details";
+
+	$n->safe_psql($home, <<"SQL");
+INSERT INTO cron.job_run_details (jobid, runid, database, username, command, status, start_time, end_time)
+SELECT 4711, 1000000 + i, '$home', current_user, 'SELECT 1', 'succeeded', '2020-01-01', '2020-01-01' FROM generate_series(1, 3) i;
+INSERT INTO cron.job_run_details (jobid, runid, database, username, command, status, start_time)
+SELECT jobid, 2000000 + i, '$home', current_user, 'SELECT 2', 'failed', '2020-01-01' FROM cron.job, generate_series(1, 5) i
+ WHERE jobname = 'challenge_jobs:$JOB';
+SELECT challenge_jobs.alter_job('$clean', settings => '{"run_retention": "0", "batch_size": 2}');
+CALL challenge_jobs.run('$clean');
+SQL
+	is($n->safe_psql($home, $records), 't|3', "$mode: pg_cron's records are not pruned without being asked to");
+	$n->safe_psql($home,
+		qq(SELECT challenge_jobs.alter_job('$clean', settings => '{"prune_cron_history": true}')));
+	is(doctor($n, $home, 'prune_cron_history'), 'ok', "$mode: the doctor says that they can be");
+	$n->safe_psql($home, "CALL challenge_jobs.run('$clean')");
+	is($n->safe_psql($home, $records), 'f|3', "$mode: ours are pruned, and no others");
+	is( $n->safe_psql($home,
+			"SELECT (result->'cron_runs')::int >= 6 FROM challenge_jobs.job_run WHERE job = '$clean' ORDER BY run_id DESC LIMIT 1"
+		),
+		't',
+		"$mode: the run says how many");
+	return;
+}
 
 # Returns what the doctor says of something: its status.
 sub doctor

@@ -1,0 +1,452 @@
+/*
+ * jobs/cleanup.c
+ *		The job cleanup_expired_notifications: remove old notifications, and the extension's own old
+ *		history.
+ *
+ * The history first: it is little, and is not to wait for the app's tables. Then table by table (the
+ * bound one, or each of its partitions), in turns:
+ *
+ *	read	on in the table, until a batch of addresses has been found
+ *	delete	what they name, if it is still expired and nobody has it locked
+ *
+ * each in a transaction of its own under run(). A table that cannot be read keeps none of the others
+ * waiting, and neither does a row that cannot be deleted.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/itemptr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "app_sql.h"
+#include "jobs/batch.h"
+#include "jobs/expired_rows.h"
+#include "jobs/history.h"
+#include "jobs/job.h"
+#include "pg_cron.h"
+#include "sql.h"
+
+/* A hundred years, and days that are long enough. */
+#define MAX_RETENTION (36525.0 * SECS_PER_DAY)
+
+/* How long the ledger of reminders is kept: whoever was reminded then is not reminded for it again. */
+#define REMINDER_DAYS 7
+
+/* Described one by one in README.md. */
+static const CjSetting settings[] = {
+	{"notification_retention", CJ_SETTING_INTERVAL, "\"30 days\"", 0, MAX_RETENTION, NULL},
+	{"run_retention", CJ_SETTING_INTERVAL, "\"90 days\"", 0, MAX_RETENTION, NULL},
+	{"failed_run_retention", CJ_SETTING_INTERVAL, "\"1 year\"", 0, MAX_RETENTION, NULL},
+	{"max_runs_per_job", CJ_SETTING_INTEGER, "10000", 0, 10000000, NULL},
+	{"prune_cron_history", CJ_SETTING_BOOLEAN, "false", 0, 0, NULL},
+	{"batch_size", CJ_SETTING_INTEGER, "5000", 1, 50000, NULL},
+	{NULL}};
+
+enum
+{
+	NOTIFICATIONS,
+	JOB_RUNS
+};
+
+static const char *const figures[] = {"notifications", "job_runs", NULL};
+
+static const CjIndexWish indexes[] = {
+	{CJ_NOTIFICATIONS, -1, CJ_NOTIFICATIONS_CREATED_AT, false,
+	 "the job reads the whole table, also when nothing is expired"},
+	{CJ_NOTIFICATIONS, -1, CJ_NOTIFICATIONS_EXPIRES_AT, false,
+	 "the job reads the whole table, also when nothing is expired"},
+	{0},
+};
+
+/* Partitions that their table's owner may not delete from; $1 the table, $2 the owner. */
+static const CjStatement closed_parts = {
+	"find partitions that the owner may not delete from",
+	"WITH RECURSIVE part(oid) AS ("
+	"    SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1"
+	"     UNION "
+	"    SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid"
+	")"
+	"SELECT p.oid::pg_catalog.regclass::text, $2::pg_catalog.regrole::text"
+	"  FROM part p"
+	"  JOIN pg_catalog.pg_class c ON c.oid = p.oid"
+	" WHERE c.relkind <> 'p'"
+	"   AND NOT (pg_catalog.has_table_privilege($2, p.oid, 'SELECT')"
+	"            AND pg_catalog.has_table_privilege($2, p.oid, 'UPDATE')"
+	"            AND pg_catalog.has_table_privilege($2, p.oid, 'DELETE'))"
+	" ORDER BY 1",
+	SPI_OK_SELECT};
+
+/* ---- the state of a run ---- */
+
+typedef struct State
+{
+	int batch_size;
+	CjExpiry expiry;
+	List *tables;
+	int ways[CJ_WAY_COUNT]; /* how many tables were read in which way */
+	CjAddresses found;
+
+	/* the table at hand */
+	CjExpiredTable *table;
+	bool worked; /* the last step on the table as a whole */
+
+	/* the batch at hand, in `batch_memory` */
+	MemoryContext batch_memory;
+	int count;
+	CjAddress *addresses;
+
+	/* what the range at hand has done */
+	int64 deleted;
+	int64 left_over;
+} State;
+
+/* usage says what the job uses of the app's tables. */
+static int
+usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
+{
+	items[0] = (CjUsage){CJ_NOTIFICATIONS,
+						 CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT) | CJ_BIT(CJ_NOTIFICATIONS_EXPIRES_AT),
+						 0,
+						 dry_run ? AccessShareLock : RowExclusiveLock,
+						 ACL_SELECT | ACL_UPDATE | ACL_DELETE, /* UPDATE: to lock rows */
+						 CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT)};
+	return 1;
+}
+
+/* before returns the moment that lies so long before as_of, in UTC; never one after it. */
+static TimestampTz
+before(const CjRun *run, const char *setting)
+{
+	Datum moment = DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(run->as_of),
+									   IntervalPGetDatum(
+										   cj_settings_interval(run->config->settings, setting)));
+
+	return Min(DatumGetTimestamp(moment), run->as_of);
+}
+
+/* ---- steps on a table as a whole; each is a batch of one item, the table ---- */
+
+/* describe_table names the table at hand. */
+static char *
+describe_table(CjRun *run, int item, void *arg)
+{
+	return pstrdup(((State *) arg)->table->name);
+}
+
+/* choose is the step that chooses how to read the table. */
+static void
+choose(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+
+	*opened = true;
+	cj_expired_rows_choose(run, &state->expiry, state->table);
+}
+
+/* read_on is the step that reads on in the table. */
+static void
+read_on(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+
+	*opened = true;
+	cj_expired_rows_read(run, &state->expiry, state->table, state->batch_size, &state->found);
+}
+
+/* delete_by_statement is the step that deletes all there is at once. */
+static void
+delete_by_statement(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+
+	*opened = true;
+	state->left_over = 0;
+	state->deleted = cj_expired_rows_delete_all(run, &state->expiry, state->table);
+}
+
+/* step_worked notes that a step has worked. */
+static void
+step_worked(CjRun *run, int from, int to, void *arg)
+{
+	((State *) arg)->worked = true;
+}
+
+/* do_step does a step on the table; false if it failed, which has been noted. */
+static bool
+do_step(CjRun *run, State *state, void (*work)(CjRun *, int, int, bool *, void *))
+{
+	CjBatch step = {1, work, step_worked, describe_table, state};
+
+	state->worked = false;
+	cj_batch_process(run, &step);
+	return state->worked;
+}
+
+/* ---- batches of rows ---- */
+
+/* describe_row names a row by its address. */
+static char *
+describe_row(CjRun *run, int item, void *arg)
+{
+	State *state = arg;
+	ItemPointer tid = &state->addresses[item].tid;
+
+	return psprintf("row (%u,%u) of %s", ItemPointerGetBlockNumber(tid),
+					ItemPointerGetOffsetNumber(tid), state->table->name);
+}
+
+/*
+ * delete_range deletes a range of the batch, in a subtransaction. A part of the batch is tried when the
+ * whole has failed, and has left its marks on the rows.
+ */
+static void
+delete_range(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+
+	for (int i = from; i < to && to - from < state->count; i++)
+		state->addresses[i].suspect = true;
+	state->deleted =
+		cj_expired_rows_delete(run, &state->expiry, state->table, state->addresses + from,
+							   to - from, opened, &state->left_over);
+}
+
+/* range_deleted adds up what a range has done. */
+static void
+range_deleted(CjRun *run, int from, int to, void *arg)
+{
+	State *state = arg;
+
+	run->figures[NOTIFICATIONS] += state->deleted;
+	run->rows_affected += state->deleted;
+	run->left_over += state->left_over;
+}
+
+/* delete_batch deletes the next rows of those that have been found. */
+static void
+delete_batch(CjRun *run, State *state)
+{
+	CjBatch batch = {0, delete_range, range_deleted, describe_row, state};
+	MemoryContext caller;
+
+	MemoryContextReset(state->batch_memory);
+	caller = MemoryContextSwitchTo(state->batch_memory);
+	state->addresses = palloc(sizeof(CjAddress) * state->batch_size);
+	batch.count =
+		cj_expired_rows_take(state->table, &state->found, state->addresses, state->batch_size);
+	MemoryContextSwitchTo(caller);
+	state->count = batch.count;
+	cj_batch_process(run, &batch);
+}
+
+/* ---- the run ---- */
+
+/* clean_by_address goes through a table, deleting batch by batch what it finds. */
+static void
+clean_by_address(CjRun *run, State *state)
+{
+	while (!state->table->at_end)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!do_step(run, state, read_on))
+			return;
+		/* what is less than a batch waits for more, to the end of the table */
+		while (state->found.count >= state->batch_size ||
+			   (state->found.count > 0 && state->table->at_end))
+			delete_batch(run, state);
+	}
+}
+
+/* clean_table cleans a table. */
+static void
+clean_table(CjRun *run, State *state)
+{
+	if (!do_step(run, state, choose))
+		return;
+	state->ways[state->table->way]++;
+	switch (state->table->way)
+	{
+		case CJ_WAY_STATEMENT:
+			if (do_step(run, state, delete_by_statement))
+				range_deleted(run, 0, 1, state);
+			break;
+		case CJ_WAY_HEAP:
+		case CJ_WAY_INDEX:
+			clean_by_address(run, state);
+			break;
+		default:
+			break;
+	}
+}
+
+/* list_tables lists the tables; the work of an attempt. */
+static void
+list_tables(CjRun *run, void *arg)
+{
+	State *state = arg;
+
+	state->tables = cj_expired_rows_tables(run);
+}
+
+/* count_only counts what is expired; the work of an attempt. */
+static void
+count_only(CjRun *run, void *arg)
+{
+	State *state = arg;
+
+	state->deleted = cj_expired_rows_count(run, &state->expiry);
+}
+
+/* must_work does a piece of work without which the run cannot go on. */
+static void
+must_work(CjRun *run, CjWork work, State *state)
+{
+	ErrorData *error = run->attempt(run, work, state);
+
+	if (error == NULL)
+		error = run->commit_batch(run);
+	if (error)
+		ReThrowError(error);
+}
+
+/* note_ways adds to the result how the tables were read. */
+static void
+note_ways(CjRun *run, const State *state)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+
+	if (run->more_result == NULL)
+		run->more_result = makeStringInfo();
+	appendStringInfo(run->more_result,
+					 "\"tables\": {\"none_expired\": %d, \"by_heap\": %d, \"by_index\": %d, "
+					 "\"by_statement\": %d}, ",
+					 state->ways[CJ_WAY_NONE], state->ways[CJ_WAY_HEAP], state->ways[CJ_WAY_INDEX],
+					 state->ways[CJ_WAY_STATEMENT]);
+	MemoryContextSwitchTo(caller);
+}
+
+/* clean_history removes or counts the extension's own history. */
+static void
+clean_history(CjRun *run, const State *state)
+{
+	CjHistoryLimits limits = {
+		.runs_before = before(run, "run_retention"),
+		.failed_runs_before = before(run, "failed_run_retention"),
+		.max_runs = cj_settings_int(run->config->settings, "max_runs_per_job"),
+		.reminders_before = run->as_of - REMINDER_DAYS * USECS_PER_DAY,
+		.prune_cron = cj_settings_bool(run->config->settings, "prune_cron_history"),
+		.batch_size = state->batch_size,
+	};
+
+	run->figures[JOB_RUNS] = cj_history_clean(run, &limits);
+}
+
+/* clean_notifications removes the expired notifications of all tables. */
+static void
+clean_notifications(CjRun *run, State *state)
+{
+	ListCell *cell;
+
+	must_work(run, list_tables, state);
+	cj_expired_rows_create(run, &state->found);
+	PG_TRY();
+	{
+		foreach(cell, state->tables)
+		{
+			state->table = lfirst(cell);
+			clean_table(run, state);
+		}
+	}
+	PG_FINALLY();
+	{
+		/* its files would outlive the transaction */
+		cj_expired_rows_end(&state->found);
+	}
+	PG_END_TRY();
+	note_ways(run, state);
+}
+
+/* run_job removes all that is past its time. */
+static void
+run_job(CjRun *run)
+{
+	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+
+	state->batch_size = cj_settings_int(run->config->settings, "batch_size");
+	state->expiry.created_before = before(run, "notification_retention");
+	state->expiry.expires_before = run->as_of;
+	state->expiry.time_zone = cj_registry_day_time_zone();
+	state->batch_memory =
+		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(caller);
+
+	clean_history(run, state);
+	if (!run->dry_run)
+	{
+		clean_notifications(run, state);
+		return;
+	}
+	must_work(run, count_only, state);
+	run->figures[NOTIFICATIONS] = run->rows_affected = state->deleted;
+}
+
+/* examine says what else there is to say for the doctor. */
+static void
+examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+{
+	CjParams params = {0};
+	CjRows rows;
+	const char *problem;
+	const char *remedy;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_NOTIFICATIONS].relid),
+				 false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->owner), false);
+	rows = cj_sql_run_own(&closed_parts, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		const char *part = cj_sql_text(&rows, row, 1);
+		const char *owner = cj_sql_text(&rows, row, 2);
+
+		add(report, "privileges:notifications", "error",
+			psprintf("the owner of %s, as whom jobs run, may not delete from its partition %s",
+					 binding->entities[CJ_NOTIFICATIONS].relation, part),
+			psprintf("GRANT SELECT, UPDATE, DELETE ON %s TO %s;", part, owner));
+	}
+	cj_sql_free(&rows);
+
+	if (!cj_settings_bool(config->settings, "prune_cron_history"))
+		return;
+	problem = cj_pg_cron_prune_problem(&remedy);
+	if (problem)
+		add(report, "prune_cron_history", "warning", problem, remedy);
+	else
+		add(report, "prune_cron_history", "ok", "pg_cron's records of our cron jobs can be removed",
+			NULL);
+}
+
+const CjJob cj_job_cleanup_expired_notifications = {
+	{
+		.name = "cleanup_expired_notifications",
+		.description =
+			"removes notifications that are old or past their own expiry, and the extension's own old history",
+		.number = 4,
+		.schedule = "0 3 * * *",
+		.max_runtime = "1 hour",
+		.retry_delay = "5 minutes",
+		.grace = "1 hour",
+		.max_retries = 3,
+		.catch_up = "once",
+		.settings = settings,
+	},
+	.figures = figures,
+	.usage = usage,
+	.run = run_job,
+	.indexes = indexes,
+	.examine = examine,
+};

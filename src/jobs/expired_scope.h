@@ -1,0 +1,52 @@
+/*
+ * jobs/expired_scope.h
+ *		The bound notifications, or a part of them, as the clean-up sees them in one transaction.
+ */
+#ifndef CJ_EXPIRED_SCOPE_H
+#define CJ_EXPIRED_SCOPE_H
+
+#include "identity.h"
+#include "jobs/job.h"
+#include "sql.h"
+
+/* What is expired: created, or to expire, before a moment. Local times are read in the zone. */
+typedef struct CjExpiry
+{
+	TimestampTz created_before;
+	TimestampTz expires_before;
+	char *time_zone;
+} CjExpiry;
+
+/* The columns by which a notification is expired: created_at, and expires_at if the app has it. */
+#define CJ_EXPIRY_COLUMNS 2
+
+typedef struct CjExpiredScope
+{
+	CjBinding *binding; /* in which the part stands for notifications */
+	Oid bound_types[CJ_EXPIRY_COLUMNS];
+	Datum bounds[CJ_EXPIRY_COLUMNS];
+	CjIdentity identity;
+} CjExpiredScope;
+
+/* In a statement: the condition under which a notification is expired, with the bounds as $1 and $2. */
+#define CJ_IS_EXPIRED                                         \
+	"(n.{notifications.created_at} OPERATOR(pg_catalog.<) $1" \
+	"{?notifications.expires_at}"                             \
+	" OR n.{notifications.expires_at} OPERATOR(pg_catalog.<) $2{/})"
+
+/*
+ * Resolves and locks the bound table, or a part of it, in this transaction, and becomes its owner, until
+ * cj_identity_restore(&scope->identity); `part` is invalid for the whole. Returns false, as nobody else, if
+ * it is not a part of what is bound any more. Raises what cj_binding_resolve does, and
+ * insufficient_privilege for a part that the owner of the whole may not delete from.
+ */
+extern bool cj_expired_scope_open(CjRun *run, const CjExpiry *expiry, Oid part, bool to_write,
+								  CjExpiredScope *scope);
+
+/* Makes parameters: the bounds, in the types of the columns. */
+extern CjParams cj_expired_scope_params(const CjExpiredScope *scope);
+
+/* Tells whether a column of the two is there and to be used. */
+extern bool cj_expired_scope_uses(const CjExpiredScope *scope, int i);
+
+#endif /* CJ_EXPIRED_SCOPE_H */

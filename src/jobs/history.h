@@ -1,0 +1,27 @@
+/*
+ * jobs/history.h
+ *		The extension's own history: rows that are past their time are removed.
+ */
+#ifndef CJ_HISTORY_H
+#define CJ_HISTORY_H
+
+#include "jobs/job.h"
+
+/* What goes. Rows of runs that have not ended never do. */
+typedef struct CjHistoryLimits
+{
+	TimestampTz runs_before;        /* of runs that went well, or were skipped */
+	TimestampTz failed_runs_before; /* of all others */
+	int max_runs;                   /* of each job, of either kind: the newest stay; 0: no limit */
+	TimestampTz reminders_before;
+	bool prune_cron; /* also pg_cron's records of our cron jobs, those of before runs_before */
+	int batch_size;
+} CjHistoryLimits;
+
+/*
+ * Removes, batch by batch, or for a dry run counts, what goes; returns the number of rows of job_run.
+ * Raises what the statements raise; where pg_cron's records cannot be removed there is a notice.
+ */
+extern int64 cj_history_clean(CjRun *run, const CjHistoryLimits *limits);
+
+#endif /* CJ_HISTORY_H */
