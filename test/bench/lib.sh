@@ -6,7 +6,8 @@
 #   bench_options ARGUMENT...       reads --quick, --rounds N; the rest is left in BENCH_ARGUMENTS
 #   bench_start_server              builds, installs, starts the server
 #   bench_make_template NAME FILE [VARIABLE=VALUE]...
-#                                   makes a database to copy: the demo app, then the SQL of FILE
+#                                   makes a database to copy: the demo app, then the SQL of FILE,
+#                                   both with these variables
 #   bench_measure TEMPLATE SIDE ROUND SQL
 #                                   runs SQL in a fresh copy, notes seconds and peak memory
 #   bench_median COLUMN TEMPLATE SIDE      the median of "seconds" or "memory" over the rounds
@@ -73,7 +74,7 @@ bench_make_template() {
 	cj_psql -qc "CREATE DATABASE $name"
 	cj_psql -qd "$name" "${variables[@]}" -f "$CJ_ROOT/test/fixtures/demo_app.sql"
 	cj_psql -qd "$name" -c 'CREATE EXTENSION challenge_jobs' -c 'CREATE EXTENSION pg_prewarm'
-	cj_psql -qd "$name" -f "$file"
+	cj_psql -qd "$name" "${variables[@]}" -f "$file"
 	cj_psql -qd "$name" -c 'VACUUM (FREEZE, ANALYZE)'
 }
 
