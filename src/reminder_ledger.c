@@ -37,23 +37,25 @@ static const CjStatement count_missing = {
 
 /*
  * $1: the zones, $2 their dates, $3 the state. What was examined a moment ago may have changed without a
- * trace, since the counters in the state come some seconds late.
+ * trace, since the counters in the state come some seconds late. (Zones are compared in a way that can be
+ * hashed, which IS NOT DISTINCT FROM cannot be; unnest() of several arrays has no qualified name.)
  */
 static const CjStatement read_zones = {
 	"read the notes on zones",
 	"SELECT z.position,"
 	"       n.state = $3 AND n.examined_at < pg_catalog.clock_timestamp() - interval '15 seconds'"
-	"  FROM pg_catalog.unnest($2) WITH ORDINALITY AS z(local_date, position)"
+	"  FROM unnest($1, $2) WITH ORDINALITY AS z(time_zone, local_date, position)"
 	"  JOIN challenge_jobs.reminder_zone n"
 	"    ON n.local_date = z.local_date"
-	"   AND n.time_zone IS NOT DISTINCT FROM ($1)[z.position]",
+	"   AND COALESCE(n.time_zone, '') = COALESCE(z.time_zone, '')"
+	"   AND (n.time_zone IS NULL) = (z.time_zone IS NULL)",
 	SPI_OK_SELECT};
 
 static const CjStatement note_zones = {
 	"note zones that are done",
 	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, state, examined_at)"
-	"SELECT ($1)[z.position], z.local_date, $3, pg_catalog.clock_timestamp()"
-	"  FROM pg_catalog.unnest($2) WITH ORDINALITY AS z(local_date, position)"
+	"SELECT z.time_zone, z.local_date, $3, pg_catalog.clock_timestamp()"
+	"  FROM unnest($1, $2) AS z(time_zone, local_date)"
 	"    ON CONFLICT (local_date, time_zone) DO UPDATE"
 	"   SET state = excluded.state, examined_at = excluded.examined_at",
 	SPI_OK_INSERT};

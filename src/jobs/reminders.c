@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -145,13 +146,19 @@ static const CjStatement tell = {"tell users of their streaks",
 								 "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
 								 SPI_OK_INSERT};
 
-/* $1: tables */
+/*
+ * $1: tables. The counters begin anew after a crash of the server, or when somebody resets them: then they
+ * could come to the same number again, so the times at which they did begin belong to them.
+ */
 static const CjStatement count_written = {
 	"count the rows ever written to some tables",
-	"SELECT pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(t.oid)"
-	"                      + pg_catalog.pg_stat_get_tuples_updated(t.oid)"
-	"                      + pg_catalog.pg_stat_get_xact_tuples_inserted(t.oid)"
-	"                      + pg_catalog.pg_stat_get_xact_tuples_updated(t.oid))::pg_catalog.int8"
+	"SELECT pg_catalog.concat_ws(' ',"
+	"           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(t.oid)"
+	"                          + pg_catalog.pg_stat_get_tuples_updated(t.oid)"
+	"                          + pg_catalog.pg_stat_get_xact_tuples_inserted(t.oid)"
+	"                          + pg_catalog.pg_stat_get_xact_tuples_updated(t.oid)),"
+	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time()),"
+	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time($2)))"
 	"  FROM (SELECT u.oid FROM pg_catalog.unnest($1) AS u(oid)"
 	"         UNION "
 	"        SELECT p.relid FROM pg_catalog.unnest($1) AS u(oid), pg_catalog.pg_partition_tree(u.oid) p) t",
@@ -238,8 +245,8 @@ open_scope(CjRun *run, const State *state, Scope *scope, bool to_write)
 
 /* ---- mornings ---- */
 
-/* count_written_rows returns how many rows have ever been written to the tables that are read. */
-static int64
+/* count_written_rows tells how many rows have ever been written to the tables that are read. */
+static char *
 count_written_rows(const CjBinding *binding)
 {
 	Datum tables[] = {ObjectIdGetDatum(binding->entities[CJ_USERS].relid),
@@ -247,11 +254,12 @@ count_written_rows(const CjBinding *binding)
 					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGES].relid)};
 	CjParams params = {0};
 	CjRows rows;
-	int64 count;
+	char *count;
 
 	cj_sql_param_array(&params, OIDOID, cj_sql_array(tables, lengthof(tables), OIDOID));
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
 	rows = cj_sql_run_own(&count_written, &params);
-	count = cj_sql_int64(&rows, 0, 1);
+	count = cj_sql_text(&rows, 0, 1);
 	cj_sql_free(&rows);
 	return count;
 }
@@ -267,7 +275,7 @@ make_fingerprint(const CjRun *run, const State *state, const CjBinding *binding)
 	initStringInfo(&text);
 	appendBinaryStringInfo(&text, (char *) run->config->settings,
 						   VARSIZE_ANY(run->config->settings));
-	appendStringInfo(&text, "|%s|" INT64_FORMAT, state->time_zone, count_written_rows(binding));
+	appendStringInfo(&text, "|%s|%s", state->time_zone, count_written_rows(binding));
 	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
 	{
 		const CjBoundEntity *entity = &binding->entities[i];
