@@ -12,7 +12,7 @@ SELECT pg_describe_object(classid, objid, 0) AS object
    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'challenge_jobs')
    AND deptype = 'e'
    AND classid <> 'pg_type'::regclass
- ORDER BY 1 COLLATE "C";
+ ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
 
 SELECT p.proname, p.prokind AS kind, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result,
        p.provolatile AS vol, p.proparallel AS par, p.proisstrict AS strict, p.prosecdef AS secdef, p.proconfig AS config
@@ -25,7 +25,8 @@ SELECT p.proname, p.prokind AS kind, pg_get_function_arguments(p.oid) AS argumen
 SELECT a.attrelid::regclass AS relation, a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type
   FROM pg_attribute a
  WHERE a.attrelid IN ('challenge_jobs.binding'::regclass, 'challenge_jobs.job'::regclass, 'challenge_jobs.job_override'::regclass,
-                      'challenge_jobs.job_run'::regclass, 'challenge_jobs.stats_view'::regclass)
+                      'challenge_jobs.job_run'::regclass, 'challenge_jobs.stats_view'::regclass,
+                      'challenge_jobs.reminder'::regclass, 'challenge_jobs.reminder_zone'::regclass)
    AND a.attnum > 0
  ORDER BY a.attrelid::regclass::text COLLATE "C", a.attnum;
 
