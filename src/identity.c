@@ -128,6 +128,11 @@ cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 {
 	become(saved, owner, search_path);
 	set_local("TimeZone", time_zone);
+	/* keys as text must be the same whatever the session has set */
+	set_local("DateStyle", "ISO");
+	set_local("IntervalStyle", "postgres");
+	set_local("bytea_output", "hex");
+	set_local("extra_float_digits", "1");
 }
 
 /* cj_identity_become_extension becomes the owner of the extension. */
