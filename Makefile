@@ -74,6 +74,7 @@ demo:
 
 bench:
 	bash test/bench/auto_complete.sh
+	bash test/bench/reminders.sh
 
 lint:
 	bash test/lint.sh
