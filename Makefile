@@ -76,6 +76,7 @@ bench:
 	bash test/bench/auto_complete.sh
 	bash test/bench/refresh.sh
 	bash test/bench/cleanup.sh
+	bash test/bench/reminders.sh
 
 lint:
 	bash test/lint.sh

@@ -367,8 +367,8 @@ check_index(const Report *report, const CjBinding *binding, const CjIndexWish *w
 	rows = cj_sql_run_own(&find_index, &params);
 	if (rows.processed == 0)
 		add_row(report, check, "warning",
-				psprintf("%s has no %s on %s: %s", entity->relation,
-						 wish->unique ? "unique index" : "index that begins with", columns,
+				psprintf("%s has no %s %s: %s", entity->relation,
+						 wish->unique ? "unique index on" : "index that begins with", columns,
 						 wish->without),
 				psprintf("CREATE %sINDEX %sON %s (%s);", wish->unique ? "UNIQUE " : "",
 						 partitioned ? "" : "CONCURRENTLY ", entity->relation, columns));

@@ -184,13 +184,24 @@ become_to_run(CjIdentity *saved, Oid role, const char *search_path)
 	cj_identity_set("jit", "off");
 }
 
+/* fix_formats sees to it that values as text (keys, in the first place) are the same in every session. */
+static void
+fix_formats(const char *time_zone)
+{
+	cj_identity_set("TimeZone", time_zone);
+	cj_identity_set("DateStyle", "ISO");
+	cj_identity_set("IntervalStyle", "postgres");
+	cj_identity_set("bytea_output", "hex");
+	cj_identity_set("extra_float_digits", "1");
+}
+
 /* cj_identity_become_owner becomes the owner of the app's tables. */
 void
 cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 						 const char *time_zone)
 {
 	become_to_run(saved, owner, search_path);
-	cj_identity_set("TimeZone", time_zone);
+	fix_formats(time_zone);
 }
 
 /*
@@ -210,7 +221,7 @@ cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner, const char *se
 									const char *time_zone)
 {
 	become(saved, owner, search_path, 0);
-	cj_identity_set("TimeZone", time_zone);
+	fix_formats(time_zone);
 }
 
 /* cj_identity_become_extension becomes the owner of the extension. */

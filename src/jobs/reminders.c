@@ -272,6 +272,8 @@ make_fingerprint(const CjRun *run, const State *state, const CjBinding *binding)
 
 	if (!pgstat_track_counts)
 		return 0;
+	/* the caller's transaction may remember what the counters were some time ago */
+	pgstat_clear_snapshot();
 	initStringInfo(&text);
 	appendBinaryStringInfo(&text, (char *) run->config->settings,
 						   VARSIZE_ANY(run->config->settings));

@@ -53,7 +53,8 @@ CREATE INDEX notifications_expires_at_idx ON public.notifications (expires_at) W
 
 /* ---- the floor: everything known beforehand, only to be written ------------------------------ */
 
-CREATE TABLE bench.message AS
+/* What an app would write for itself: no ledger, no batches, nobody kept from being told twice. */
+CREATE VIEW bench.at_stake AS
 SELECT m.user_id,
        'streak_reminder'::public.notification_type AS type,
        'Your streak is at stake!' AS title,
@@ -61,12 +62,17 @@ SELECT m.user_id,
            || (array_agg(c.name ORDER BY m.current_streak DESC, c.id))[1] || '"' AS body,
        jsonb_build_object('local_date', current_date, 'streak', max(m.current_streak),
                           'challenge_ids', jsonb_agg(c.id ORDER BY m.current_streak DESC, c.id)) AS data
-  FROM bench.person p
-  JOIN public.challenge_members m ON m.user_id = p.id
+  FROM public.user_profiles u
+  JOIN public.challenge_members m ON m.user_id = u.id
   JOIN public.challenges c ON c.id = m.challenge_id
- WHERE p.due
- GROUP BY m.user_id
- ORDER BY md5(m.user_id::text);
+ WHERE u.timezone IN (SELECT z.name FROM bench.zones z WHERE z.due)
+   AND c.status = 'active'
+   AND m.status = 'active'
+   AND m.current_streak >= 1
+   AND (m.last_checkin_at IS NULL OR m.last_checkin_at < date_trunc('day', now()))
+ GROUP BY m.user_id;
+
+CREATE TABLE bench.message AS SELECT * FROM bench.at_stake ORDER BY md5(user_id::text);
 CREATE TABLE bench.message_by_user AS SELECT * FROM bench.message ORDER BY user_id;
 
 /* Makes it morning in the zones that are due, or nowhere, for some minutes: zones differ by quarters of an hour. */

@@ -63,18 +63,23 @@ SELECT is((SELECT string_agg(user_key || '@' || local_date, ' ' ORDER BY local_d
           '1@2024-05-15 2@2024-05-15 3@2024-05-15 1@2024-05-16 2@2024-05-16 3@2024-05-16', 'the ledger');
 SELECT is(t.remind('2024-05-15 09:00+00'), '0 0', 'a run for an earlier moment repeats nothing');
 
-/* ---- what comes to be within the window is told within the window ---- */
-CREATE FUNCTION t.meanwhile(change text, at text DEFAULT '2024-05-15 09:00+00') RETURNS text LANGUAGE plpgsql AS $$
+/*
+ * ---- what comes to be within the window is told within the window ----
+ *
+ * Also when the notes on zones are so old that they are relied upon as long as nothing has been written.
+ */
+CREATE FUNCTION t.meanwhile(change text, at text DEFAULT '2024-05-15 09:00+00', age interval DEFAULT '1 minute') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     before  text;
 BEGIN
     PERFORM t.clear(), t.join(1), t.join(2, 'Asia/Tokyo'), t.join(3, 'UTC', 0), t.setr('{"window": "3 hours"}');
     before := t.morning('2024-05-15 08:00+00');
+    UPDATE challenge_jobs.reminder_zone SET examined_at = examined_at - age;
     EXECUTE change;
     RETURN before || ', ' || t.morning(at::timestamptz);
 END
 $$;
-SELECT is(t.meanwhile(change, at), told, what)
+SELECT is(t.meanwhile(change, at, age::interval), told, format('%s; notes of %s', what, age))
   FROM (VALUES ('SELECT', '2024-05-15 09:00+00', '1, ', 'nothing has changed'),
                ('SELECT t.join(4)', '2024-05-15 09:00+00', '1, 4', 'a user who is new'),
                ('UPDATE app.challenge_members SET current_streak = 1 WHERE user_id = 3', '2024-05-15 09:00+00', '1, 3', 'a streak that is new'),
@@ -92,11 +97,19 @@ SELECT is(t.meanwhile(change, at), told, what)
                ($$SELECT t.setr('{"default_time_zone": "Asia/Tokyo"}'); UPDATE app.users SET timezone = NULL WHERE id = 1$$, '2024-05-15 09:00+00', '1, ', 'default_time_zone has'),
                ('UPDATE app.challenges SET status = status', '2024-05-15 09:00+00', '1, ', 'challenges have been written to'),
                ('UPDATE app.users SET id = 17 WHERE id = 1', '2024-05-15 09:00+00', '1, ', 'a user without members'),
-               ('DELETE FROM app.users WHERE id = 1; SELECT t.join(1)', '2024-05-15 09:00+00', '1, ', 'a key is reused: told already')) v(change, at, told, what);
+               ('DELETE FROM app.users WHERE id = 1; SELECT t.join(1)', '2024-05-15 09:00+00', '1, ', 'a key is reused: told already')) v(change, at, told, what),
+       unnest('{0 s,1 minute}'::text[]) age;
 SELECT t.meanwhile('SELECT') \g /dev/null
 SELECT challenge_jobs.bind('users', 'app.users', columns => '{"timezone": null}') \g /dev/null
 SELECT is(t.morning('2024-05-15 09:00+00'), '2', 'another binding: what it brings is told');
 SELECT challenge_jobs.bind('users', 'app.users') \g /dev/null
+SET track_counts = off;
+SELECT is(t.meanwhile('SELECT t.join(4)'), '1, 4', 'where the server does not count the rows written, nothing is relied upon');
+RESET track_counts;
+SELECT t.meanwhile('SELECT') \g /dev/null
+UPDATE challenge_jobs.reminder_zone SET examined_at = now() - interval '1 hour';
+SELECT is(t.remind('2024-05-15 09:00+00'), '0 0', 'nothing has been written');
+SELECT is((SELECT max(examined_at) FROM challenge_jobs.reminder_zone), now() - interval '1 hour', 'then the zone is not even looked at');
 
 /* who has checked in meanwhile is safe */
 SELECT t.clear(), t.join(1, 'Europe/Paris'), t.join(2, 'Europe/London') \g /dev/null
