@@ -25,14 +25,15 @@ static const CjStatement enter_users = {
 	" RETURNING user_key",
 	SPI_OK_INSERT_RETURNING};
 
-static const CjStatement count_missing = {
-	"count users that are not in the ledger of reminders",
-	"SELECT pg_catalog.count(*)"
-	"  FROM pg_catalog.unnest($1) AS u(key)"
+static const CjStatement find_missing = {
+	"find users that are not in the ledger of reminders",
+	"SELECT u.position"
+	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(key, position)"
 	" WHERE NOT EXISTS (SELECT 1"
 	"                     FROM challenge_jobs.reminder r"
 	"                    WHERE r.local_date = $2"
-	"                      AND r.user_key = u.key COLLATE \"C\")",
+	"                      AND r.user_key = u.key COLLATE \"C\")"
+	" ORDER BY u.position",
 	SPI_OK_SELECT};
 
 /*
@@ -92,16 +93,18 @@ cj_reminder_ledger_enter(Datum *user_keys, int count, DateADT date, bool *is_new
 	return (int) row;
 }
 
-/* cj_reminder_ledger_count_missing counts the users that are not there for a date. */
-int64
-cj_reminder_ledger_count_missing(Datum *user_keys, int count, DateADT date)
+/* cj_reminder_ledger_missing finds the users that are not there for a date. */
+int
+cj_reminder_ledger_missing(Datum *user_keys, int count, DateADT date, int *missing)
 {
 	CjParams params = user_params(user_keys, count, date);
-	CjRows rows = cj_sql_run_own(&count_missing, &params);
-	int64 missing = cj_sql_int64(&rows, 0, 1);
+	CjRows rows = cj_sql_run_own(&find_missing, &params);
+	int found = (int) rows.processed;
 
+	for (int i = 0; i < found; i++)
+		missing[i] = (int) cj_sql_int64(&rows, i, 1) - 1;
 	cj_sql_free(&rows);
-	return missing;
+	return found;
 }
 
 /* zone_params makes the parameters of the statements over zones. */

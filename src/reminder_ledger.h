@@ -20,8 +20,11 @@
  */
 extern int cj_reminder_ledger_enter(Datum *user_keys, int count, DateADT date, bool *is_new);
 
-/* Returns how many of the users are not there for a date. */
-extern int64 cj_reminder_ledger_count_missing(Datum *user_keys, int count, DateADT date);
+/*
+ * Finds the users that are not there for a date: their positions, in `missing`, which has room for all.
+ * Returns how many.
+ */
+extern int cj_reminder_ledger_missing(Datum *user_keys, int count, DateADT date, int *missing);
 
 /*
  * A zone as the users have it, on a date. `zone` is a text, or 0 for users without a zone. `state` stands

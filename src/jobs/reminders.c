@@ -225,9 +225,9 @@ become_owner(const State *state, Scope *scope)
 							 state->time_zone);
 }
 
-/* open_scope resolves the tables in this transaction and becomes their owner, to write or only to read. */
+/* resolve_scope resolves the tables in this transaction, to write or only to read. */
 static void
-open_scope(CjRun *run, const State *state, Scope *scope, bool to_write)
+resolve_scope(CjRun *run, Scope *scope, bool to_write)
 {
 	CjUsage items[CJ_ENTITY_COUNT];
 	int count = usage(run->config, run->dry_run, items);
@@ -240,6 +240,13 @@ open_scope(CjRun *run, const State *state, Scope *scope, bool to_write)
 		cj_app_sql_set_all_constraints_immediate();
 	else
 		cj_app_sql_set_constraints_immediate(scope->binding, CJ_NOTIFICATIONS);
+}
+
+/* open_scope resolves the tables to read them, and becomes their owner. */
+static void
+open_scope(CjRun *run, const State *state, Scope *scope)
+{
+	resolve_scope(run, scope, false);
 	become_owner(state, scope);
 }
 
@@ -316,7 +323,7 @@ find_mornings(CjRun *run, void *arg)
 	ListCell *cell;
 	Scope scope;
 
-	open_scope(run, state, &scope, false);
+	open_scope(run, state, &scope);
 	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
 	state->mornings = cj_mornings_find(scope.binding, &state->rule, run->memory);
 	cj_identity_restore(&scope.identity);
@@ -353,7 +360,7 @@ list_morning(CjRun *run, void *arg)
 		if (morning->notes[i].zone)
 			zones[count++] = morning->zones[i];
 	}
-	open_scope(run, state, &scope, false);
+	open_scope(run, state, &scope);
 	binding = scope.binding;
 	if (count > 0)
 	{
@@ -415,22 +422,62 @@ add_checkin_bound(const State *state, const CjBinding *binding, CjParams *params
 	}
 }
 
-/* run_find_streaks runs find_streaks for a range of the batch at hand. */
-static CjRows
-run_find_streaks(const State *state, const CjBinding *binding, int from, int to)
+/* is_looked_at_again tells whether some zone of a morning was done before. */
+static bool
+is_looked_at_again(const CjMorning *morning)
 {
+	for (int i = 0; i < morning->count; i++)
+	{
+		if (morning->notes[i].is_noted)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * list_candidates lists the positions, in the batch at hand, of the users of a range to look at. When a
+ * zone is looked at again, most of its users have been reminded: the ledger tells faster than their
+ * challenges do.
+ */
+static int
+list_candidates(const State *state, int from, int to, int *users)
+{
+	int count = to - from;
+
+	if (is_looked_at_again(state->morning))
+		count = cj_reminder_ledger_missing(state->users->values + from, count, state->morning->date,
+										   users);
+	else
+	{
+		for (int i = 0; i < count; i++)
+			users[i] = i;
+	}
+	for (int i = 0; i < count; i++)
+		users[i] += from;
+	return count;
+}
+
+/* run_find_streaks runs find_streaks for some users of the batch at hand. */
+static CjRows
+run_find_streaks(const State *state, const CjBinding *binding, const int *users, int count)
+{
+	Datum *keys = palloc(sizeof(Datum) * count);
 	CjParams params = {0};
 
-	cj_sql_param_array(&params, state->users->key_type, cj_key_list_keys(state->users, from, to));
+	for (int i = 0; i < count; i++)
+		keys[i] = state->users->keys[users[i]];
+	cj_sql_param_array(&params, state->users->key_type,
+					   cj_sql_array(keys, count, state->users->key_type));
 	cj_sql_param(&params, INT4OID, Int32GetDatum(state->minimum_streak), false);
 	cj_sql_param(&params, DATEOID, DateADTGetDatum(state->morning->date), false);
 	add_checkin_bound(state, binding, &params);
 	return cj_app_sql_run(&find_streaks, binding, NULL, &params);
 }
 
-/* make_news makes what there is to tell of what find_streaks returned. */
+/* make_news makes what there is to tell of what find_streaks returned for some users. */
 static void
-make_news(const State *state, const CjBinding *binding, int from, const CjRows *rows, News *news)
+make_news(const State *state, const CjBinding *binding, const int *users, const CjRows *rows,
+		  News *news)
 {
 	const CjBoundColumn *streak =
 		&binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_CURRENT_STREAK];
@@ -445,7 +492,7 @@ make_news(const State *state, const CjBinding *binding, int from, const CjRows *
 	news->data = palloc(size);
 	for (int i = 0; i < news->count; i++)
 	{
-		int user = from + (int) cj_sql_int64(rows, i, 1) - 1;
+		int user = users[cj_sql_int64(rows, i, 1) - 1];
 		const char *values[] = {streak->present ? cj_sql_text(rows, i, 5) : NULL,
 								cj_sql_text(rows, i, 2), cj_sql_text(rows, i, 4)};
 
@@ -457,6 +504,24 @@ make_news(const State *state, const CjBinding *binding, int from, const CjRows *
 			CStringGetTextDatum(cj_template_expand(state->body, placeholders, values));
 		news->data[i] = cj_sql_datum(rows, i, 3, &isnull);
 	}
+}
+
+/* find_news finds out what there is to tell to a range of the users. */
+static void
+find_news(const State *state, Scope *scope, int from, int to, News *news)
+{
+	int *users = palloc(sizeof(int) * (to - from));
+	int count = list_candidates(state, from, to, users);
+	CjRows rows;
+
+	news->count = 0;
+	if (count == 0)
+		return;
+	become_owner(state, scope);
+	rows = run_find_streaks(state, scope->binding, users, count);
+	cj_identity_restore(&scope->identity);
+	make_news(state, scope->binding, users, &rows, news);
+	cj_sql_free(&rows);
 }
 
 /* enter_ledger enters the users in the ledger; who is there already drops out of the news. */
@@ -505,23 +570,20 @@ remind(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	State *state = arg;
 	News news;
-	CjRows rows;
 	Scope scope;
 
-	open_scope(run, state, &scope, true);
+	resolve_scope(run, &scope, true);
 	*opened = true;
 	state->reminded = 0;
-	rows = run_find_streaks(state, scope.binding, from, to);
-	cj_identity_restore(&scope.identity);
-	make_news(state, scope.binding, from, &rows, &news);
-	cj_sql_free(&rows);
+	find_news(state, &scope, from, to, &news);
 	if (news.count == 0)
 		return;
 
 	if (run->dry_run)
 	{
 		state->reminded =
-			cj_reminder_ledger_count_missing(news.user_keys, news.count, state->morning->date);
+			cj_reminder_ledger_missing(news.user_keys, news.count, state->morning->date,
+									   palloc(sizeof(int) * news.count));
 		return;
 	}
 	enter_ledger(state, &news);
