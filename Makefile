@@ -15,7 +15,7 @@ OBJS       = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 DATA       = $(wildcard sql/challenge_jobs--*.sql)
 PGFILEDESC = "challenge_jobs - scheduled jobs for challenge apps"
 
-REGRESS        = interface binding stats_view job errors rights schedule
+REGRESS        = interface binding stats_view job errors rights schedule next_runs
 ISOLATION      = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation
 EXTRA_CLEAN    = tmp_check
