@@ -22,6 +22,8 @@
  *
  * Accepted here, though pg_cron refuses it: $ for the last day of the month before 1.6 (then schedule()
  * fails with the error of pg_cron), and nicknames in upper case (it is given them spelled out).
+ *
+ * Both accept days that do not exist (30 February): there are then no slots.
  */
 #include "postgres.h"
 
