@@ -18,7 +18,7 @@ PGFILEDESC = "challenge_jobs - scheduled jobs for challenge apps"
 REGRESS        = interface binding stats_view job errors rights schedule next_runs
 ISOLATION      = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation
-EXTRA_CLEAN    = tmp_check
+EXTRA_CLEAN    = tmp_check test/unit/unit.o test/unit/unit.so
 
 # The control file is the one place that holds the version.
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\([^']*\)'.*/\1/p" challenge_jobs.control)
