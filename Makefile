@@ -82,6 +82,6 @@ lint:
 
 CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
 format:
-	$(CLANG_FORMAT) -i $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
+	$(CLANG_FORMAT) -i $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h test/unit/*.c)
 
 .PHONY: $(SCRIPT_GOALS)
