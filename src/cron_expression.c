@@ -4,16 +4,17 @@
  *
  * Called by registry, to check and read a schedule, by pg_cron, and by whoever asks for slots.
  *
- * An expression means here what it means to pg_cron 1.4 to 1.6, where they accept it. In particular, a
- * day has to match both the day of month and the day of week if one of the two fields begins with *,
- * and either of them if neither does.
+ * What is accepted here means what it means to pg_cron 1.4 to 1.6, but for @yearly and @annually, which
+ * 1.6 never fires (it sets no month): pg_cron is given the five fields of a nickname. In particular, a day
+ * has to match both the day of month and the day of week if one of the two fields begins with *, and
+ * either of them if neither does.
  *
  * Refused here, though pg_cron accepts it:
  * - seconds ('30 seconds', from 1.5 on), since slots are minutes; @reboot and @restart, since it
  *   cannot be told in advance when the slot will be, and so not whether it was missed;
  * - what pg_cron does not read: anything after the fifth field or a nickname (a sixth field means
  *   seconds or years elsewhere), and anything after the part of a field that it understands ("*5" is
- *   "*" to it, "5.5" is "5"), newlines and comments before the first field;
+ *   "*" to it, "5.5" is "5"), newlines and comments about the fields;
  * - ranges that run backwards ("22-2", "fri-sun"): the empty set to 1.4 and 1.5, a set that depends on
  *   the layout of its bit strings to 1.6;
  * - steps greater than the field's last value ("*" "/60"), as from 1.6.5 on; earlier ones take the first
