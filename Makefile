@@ -15,10 +15,10 @@ OBJS       = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 DATA       = $(wildcard sql/challenge_jobs--*.sql)
 PGFILEDESC = "challenge_jobs - scheduled jobs for challenge apps"
 
-REGRESS        = interface binding stats_view job errors rights schedule
+REGRESS        = interface binding stats_view job errors rights schedule next_runs
 ISOLATION      = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation
-EXTRA_CLEAN    = tmp_check
+EXTRA_CLEAN    = tmp_check test/unit/unit.o test/unit/unit.so
 
 # The control file is the one place that holds the version.
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\([^']*\)'.*/\1/p" challenge_jobs.control)
@@ -83,6 +83,6 @@ lint:
 
 CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
 format:
-	$(CLANG_FORMAT) -i $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
+	$(CLANG_FORMAT) -i $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h test/unit/*.c)
 
 .PHONY: $(SCRIPT_GOALS)

@@ -258,6 +258,11 @@ RETURNS TABLE (job text, engine text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
 AS 'MODULE_PATHNAME', 'cj_api_unschedule';
 
+CREATE FUNCTION challenge_jobs.next_runs(job text, n integer DEFAULT 5)
+RETURNS TABLE (slot timestamptz)
+LANGUAGE c STABLE PARALLEL UNSAFE ROWS 5
+AS 'MODULE_PATHNAME', 'cj_api_next_runs';
+
 /* ---- what is wrong? ----------------------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.doctor()
@@ -347,6 +352,8 @@ COMMENT ON FUNCTION challenge_jobs.schedule(text, text) IS
     'starts a job (all jobs without argument) with an engine: pg_cron (default where it is installed in this database) or external; idempotent';
 COMMENT ON FUNCTION challenge_jobs.unschedule(text) IS
     'stops what schedule() started';
+COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
+    'the next n (1 to 1000) slots of a job''s schedule after now, whether or not the job is scheduled and enabled; none where the schedule names a day that does not exist';
 COMMENT ON FUNCTION challenge_jobs.doctor() IS
     'checks bindings, indexes, privileges, preloading and schedules; says what was found and what to type to mend it';
 

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "binding.h"
+#include "cron_expression.h"
 #include "doctor.h"
 #include "identity.h"
 #include "jobs/catalogue.h"
@@ -26,6 +27,8 @@
 #include "registry.h"
 #include "runner.h"
 #include "stats_view.h"
+
+#define MAX_NEXT_RUNS 1000
 
 #define BIND_EXAMPLE "SELECT challenge_jobs.bind('challenges', 'public.challenges');"
 #define VIEW_EXAMPLE "SELECT challenge_jobs.add_stats_view('public.my_view');"
@@ -49,6 +52,7 @@ CJ_FUNCTION(cj_api_alter_job);
 CJ_FUNCTION(cj_api_reset_job);
 CJ_FUNCTION(cj_api_schedule);
 CJ_FUNCTION(cj_api_unschedule);
+CJ_FUNCTION(cj_api_next_runs);
 CJ_FUNCTION(cj_api_doctor);
 
 /* ---- arguments and results ---- */
@@ -387,6 +391,41 @@ cj_api_unschedule(PG_FUNCTION_ARGS)
 		}
 	}
 	finish_spi();
+	return (Datum) 0;
+}
+
+/* next_runs(job text, n integer) */
+Datum
+cj_api_next_runs(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const CjJob *job = find_job(fcinfo, 0);
+	TimestampTz slot = GetCurrentStatementStartTimestamp();
+	CjCronExpression slots;
+	int n;
+
+	require_arg(fcinfo, 1, "n", "Leave it out for 5.");
+	n = PG_GETARG_INT32(1);
+	if (n < 1 || n > MAX_NEXT_RUNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("n must be from 1 to %d, not %d", MAX_NEXT_RUNS, n),
+				 errhint("SELECT * FROM challenge_jobs.next_runs('%s', 5);",
+						 job->definition.name)));
+
+	/* a table of one column is no composite type: the caller knows what it expects */
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	connect_spi(0);
+	slots = cj_registry_load(&job->definition)->slots;
+	finish_spi();
+
+	for (int i = 0; i < n && cj_cron_expression_next(&slots, slot, &slot); i++)
+	{
+		Datum value = TimestampTzGetDatum(slot);
+		bool isnull = false;
+
+		tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
+	}
 	return (Datum) 0;
 }
 

@@ -18,6 +18,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "cron_expression.h"
 #include "pg_cron.h"
 #include "sql.h"
 
@@ -140,7 +141,7 @@ require_pg_cron(const CjJobDefinition *job, const CjJobConfig *config)
 					   home, name),
 			 errhint("SELECT cron.schedule_in_database(%s, %s, %s, %s);",
 					 quote_literal_cstr(psprintf("%s@%s", cron_job_name(job), here)),
-					 quote_literal_cstr(config->schedule),
+					 quote_literal_cstr(cj_cron_expression_spell_out(config->schedule)),
 					 quote_literal_cstr(run_call(job, ENGINE_PG_CRON)),
 					 quote_literal_cstr(here))));
 }
@@ -167,7 +168,7 @@ put_job(const CjJobDefinition *job, const CjJobConfig *config)
 	CjRows rows;
 
 	cj_sql_param_text(&params, cron_job_name(job));
-	cj_sql_param_text(&params, config->schedule);
+	cj_sql_param_text(&params, cj_cron_expression_spell_out(config->schedule));
 	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
 	cj_sql_param(&params, BOOLOID, BoolGetDatum(config->enabled), false);
 	rows = cj_sql_run_own(&put_cron_job, &params);
@@ -278,7 +279,7 @@ cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const 
 	}
 
 	cj_sql_param_text(&params, cron_job_name(job));
-	cj_sql_param_text(&params, config->schedule);
+	cj_sql_param_text(&params, cj_cron_expression_spell_out(config->schedule));
 	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
 	rows = cj_sql_run_own(&find_cron_jobs, &params);
 	if (rows.processed == 0)

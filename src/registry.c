@@ -124,7 +124,6 @@ cj_registry_load(const CjJobDefinition *job)
 	CjJobConfig *config = palloc0(sizeof(CjJobConfig));
 	CjRows rows = run_for_job(&load_job, job);
 	ErrorContextCallback context;
-	CjCronExpression schedule;
 	char *problem;
 	bool isnull;
 
@@ -143,7 +142,7 @@ cj_registry_load(const CjJobDefinition *job)
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 	cj_settings_check(job->name, job->settings, config->settings, false);
-	problem = cj_cron_expression_parse(config->schedule, &schedule);
+	problem = cj_cron_expression_parse(config->schedule, &config->slots);
 	if (problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -198,24 +197,35 @@ check_duration(const CjJobDefinition *job, const char *name, const Interval *val
 					 default_value)));
 }
 
+/* check_schedule checks a schedule, and warns of one that never comes. */
+static void
+check_schedule(const CjJobDefinition *job, const char *schedule)
+{
+	CjCronExpression slots;
+	TimestampTz slot;
+	char *problem = cj_cron_expression_parse(schedule, &slots);
+
+	if (problem)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid schedule \"%s\" for job \"%s\"", schedule, job->name),
+				 errdetail("%s", problem),
+				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+						 job->schedule)));
+	if (!cj_cron_expression_next(&slots, GetCurrentTimestamp(), &slot))
+		ereport(WARNING,
+				(errmsg("schedule \"%s\" of job \"%s\" names a day that does not exist", schedule,
+						job->name),
+				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+						 job->schedule)));
+}
+
 /* check_change checks everything that alter_job is given. */
 static void
 check_change(const CjJobDefinition *job, const CjJobChange *change)
 {
-	CjCronExpression schedule;
-	char *problem;
-
 	if (change->schedule)
-	{
-		problem = cj_cron_expression_parse(change->schedule, &schedule);
-		if (problem)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid schedule \"%s\" for job \"%s\"", change->schedule, job->name),
-					 errdetail("%s", problem),
-					 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
-							 job->schedule)));
-	}
+		check_schedule(job, change->schedule);
 	check_duration(job, "max_runtime", change->max_runtime, job->max_runtime);
 	check_duration(job, "retry_delay", change->retry_delay, job->retry_delay);
 	check_duration(job, "grace", change->grace, job->grace);

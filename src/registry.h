@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "cron_expression.h"
 #include "settings.h"
 
 /* What a job is by default. */
@@ -32,9 +33,10 @@ typedef struct CjJobConfig
 {
 	bool enabled;
 	char *schedule;
-	char *engine;       /* NULL: not scheduled */
-	int max_runtime_ms; /* 0: no limit */
-	Jsonb *settings;    /* every setting of the job, checked */
+	CjCronExpression slots; /* of the schedule */
+	char *engine;           /* NULL: not scheduled */
+	int max_runtime_ms;     /* 0: no limit */
+	Jsonb *settings;        /* every setting of the job, checked */
 } CjJobConfig;
 
 /* What alter_job changes; pointers that are NULL leave things as they are. */

@@ -66,7 +66,10 @@ check_format() {
 		echo "clang-format-14 is not to be had on this system"
 		return 77
 	}
-	source_files | xargs clang-format-14 --dry-run -Werror
+	{
+		source_files
+		find test -name '*.[ch]'
+	} | xargs clang-format-14 --dry-run -Werror
 }
 
 # A file includes only headers of floors below its own; src/README.md says which floor is whose.
