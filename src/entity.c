@@ -210,6 +210,13 @@ cj_entity_equality(Oid type)
 	return operator_name(lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr);
 }
 
+/* cj_entity_order returns the operator family of btree indexes that are in the order of a type. */
+Oid
+cj_entity_order(Oid type)
+{
+	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+}
+
 /* cj_entity_greater returns the "greater" operator of a type. */
 List *
 cj_entity_greater(Oid type)

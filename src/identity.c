@@ -13,7 +13,7 @@
  *   security-restricted as well, so that nothing can be left behind that would run as the caller
  *   later (deferred triggers, temporary objects, prepared statements). REFRESH MATERIALIZED VIEW
  *   restricts itself.
- * - What that does not forbid, objects in the session's temporary schema, is an error.
+ * - What that does not forbid, objects in the session's temporary schema, is an error; cursors are closed.
  * - Settings that the app's code changes are rolled back with the identity.
  */
 #include "postgres.h"
@@ -23,15 +23,19 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/portal.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -154,6 +158,51 @@ check_nothing_left_behind(const CjIdentity *saved)
 						   GetUserNameFromId(saved->user_id, false))));
 }
 
+/* list_cursors returns the names of all cursors of the session. */
+static List *
+list_cursors(void)
+{
+	ReturnSetInfo result = {.type = T_ReturnSetInfo, .allowedModes = SFRM_Materialize};
+	FmgrInfo function;
+	LOCAL_FCINFO(call, 0);
+	TupleTableSlot *slot;
+	List *names = NIL;
+	bool isnull;
+
+	result.econtext = CreateStandaloneExprContext();
+	fmgr_info(F_PG_CURSOR, &function);
+	InitFunctionCallInfoData(*call, &function, 0, InvalidOid, NULL, (Node *) &result);
+	(void) FunctionCallInvoke(call);
+	slot = MakeSingleTupleTableSlot(result.setDesc, &TTSOpsMinimalTuple);
+	while (tuplestore_gettupleslot(result.setResult, true, false, slot))
+		names = lappend(names, TextDatumGetCString(slot_getattr(slot, 1, &isnull)));
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(result.setResult);
+	FreeExprContext(result.econtext, true);
+	return names;
+}
+
+/*
+ * close_cursors closes the cursors that have been opened since a subtransaction began.
+ *
+ * The app's code can close a cursor of the caller and open its own of the same name: with the next FETCH
+ * the caller would run it. To leave a cursor open is no offence by itself, and so no error.
+ */
+static void
+close_cursors(SubTransactionId since)
+{
+	ListCell *cell;
+
+	foreach(cell, list_cursors())
+	{
+		Portal portal = GetPortalByName(lfirst(cell));
+
+		if (PortalIsValid(portal) && portal->createSubid >= since &&
+			portal->status == PORTAL_READY && !portal->portalPinned)
+			PortalDrop(portal, false);
+	}
+}
+
 /* become switches the user id and the settings that every statement of ours relies on. */
 static void
 become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
@@ -163,6 +212,7 @@ become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
 	GetUserIdAndSecContext(&saved->user_id, &saved->security_context);
 	saved->watched = !cj_compat_can_set_role(role, saved->user_id);
 	saved->temporary_objects = saved->watched ? sum_temporary_objects() : 0;
+	saved->cursors_since = InvalidSubTransactionId;
 	saved->guc_nest_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(role,
 						   saved->security_context | SECURITY_LOCAL_USERID_CHANGE | restriction);
@@ -201,6 +251,7 @@ cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 						 const char *time_zone)
 {
 	become_to_run(saved, owner, search_path);
+	saved->cursors_since = GetCurrentSubTransactionId();
 	fix_formats(time_zone);
 }
 
@@ -221,6 +272,7 @@ cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner, const char *se
 									const char *time_zone)
 {
 	become(saved, owner, search_path, 0);
+	saved->cursors_since = GetCurrentSubTransactionId();
 	fix_formats(time_zone);
 }
 
@@ -236,6 +288,8 @@ void
 cj_identity_restore(const CjIdentity *saved)
 {
 	check_nothing_left_behind(saved);
+	if (saved->watched && saved->cursors_since != InvalidSubTransactionId)
+		close_cursors(saved->cursors_since);
 	/* as if on abort: also what the app's code set for the session goes */
 	AtEOXact_GUC(false, saved->guc_nest_level);
 	SetUserIdAndSecContext(saved->user_id, saved->security_context);

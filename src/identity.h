@@ -17,6 +17,7 @@ typedef struct CjIdentity
 	int guc_nest_level;
 	bool watched;             /* the role could not become the caller by itself */
 	uint64 temporary_objects; /* then: what there was in the session's temporary schema */
+	uint32 cursors_since;     /* the subtransaction whose cursors the app's code has opened, or 0 */
 } CjIdentity;
 
 /* The extension as it is installed in this database. */
@@ -31,9 +32,10 @@ typedef struct CjExtension
 extern CjExtension cj_identity_extension(void);
 
 /*
- * Becomes a role for statements over the app's tables: search_path as given, and then pg_temp,
+ * In a subtransaction of its own: becomes a role for statements over the app's tables: search_path as given, and then pg_temp,
  * row_security off, jit off,
- * the extension's lock_timeout, and the session's TimeZone as given, until it is restored.
+ * the extension's lock_timeout, the session's TimeZone as given, and the settings by which values are
+ * written as text the same as everywhere, until it is restored.
  */
 extern void cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 									 const char *time_zone);
@@ -56,7 +58,8 @@ extern void cj_identity_set(const char *name, const char *value);
 
 /*
  * Goes back to who we were. Raises insufficient_privilege if code of the app has left something in the
- * session's temporary schema, which the abort that follows takes away.
+ * session's temporary schema, which the abort that follows takes away. Closes what it has left open of
+ * cursors.
  */
 extern void cj_identity_restore(const CjIdentity *saved);
 

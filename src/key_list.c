@@ -9,6 +9,7 @@
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -34,6 +35,19 @@ cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type)
 	list->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	MemoryContextSwitchTo(caller);
 	return list;
+}
+
+/* cj_key_list_check_type checks that the keys of a table are still of the type of the list. */
+void
+cj_key_list_check_type(const CjKeyList *list, Oid key_type)
+{
+	if (list->key_type == key_type)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("the type of the keys has been changed from %s to %s while the job was running",
+					format_type_be(list->key_type), format_type_be(key_type)),
+			 errhint("CALL challenge_jobs.run('<job>');")));
 }
 
 /* cj_key_list_fill appends what a statement returns. */

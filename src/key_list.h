@@ -32,6 +32,12 @@ typedef struct CjKeyList
 extern CjKeyList *cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type);
 
 /*
+ * Raises datatype_mismatch if the keys are not of that type: a column's type can be changed between
+ * the transactions that a list outlives.
+ */
+extern void cj_key_list_check_type(const CjKeyList *list, Oid key_type);
+
+/*
  * Appends what a statement returns: a key, and a value where the list has values. `text` is the
  * statement expanded. Returns the number of rows.
  */

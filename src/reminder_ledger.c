@@ -8,11 +8,16 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "reminder_ledger.h"
 #include "sql.h"
+
+/* More than any name of a zone, also when it is cut between two characters. */
+#define MAX_ZONE_LENGTH (TZ_STRLEN_MAX + MAX_MULTIBYTE_CHAR_LEN)
 
 /* In the order of $1. */
 static const CjStatement enter_users = {
@@ -57,6 +62,7 @@ static const CjStatement note_zones = {
 	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, state, examined_at)"
 	"SELECT z.time_zone, z.local_date, $3, pg_catalog.clock_timestamp()"
 	"  FROM unnest($1, $2) AS z(time_zone, local_date)"
+	" GROUP BY z.time_zone, z.local_date"
 	"    ON CONFLICT (local_date, time_zone) DO UPDATE"
 	"   SET state = excluded.state, examined_at = excluded.examined_at",
 	SPI_OK_INSERT};
@@ -107,6 +113,24 @@ cj_reminder_ledger_missing(Datum *user_keys, int count, DateADT date, int *missi
 	return found;
 }
 
+/*
+ * note_name returns the text under which a zone is noted. The app may hold anything for a zone, and an index
+ * takes no more than a third of a page; what is longer than the name of any zone is none, all such are
+ * looked at together, and what they have in common does for them.
+ */
+static Datum
+note_name(Datum zone)
+{
+	text *name = DatumGetTextPP(zone);
+	int len = VARSIZE_ANY_EXHDR(name);
+
+	if (len <= MAX_ZONE_LENGTH)
+		return zone;
+	return PointerGetDatum(
+		cstring_to_text_with_len(VARDATA_ANY(name),
+								 pg_mbcliplen(VARDATA_ANY(name), len, MAX_ZONE_LENGTH)));
+}
+
 /* zone_params makes the parameters of the statements over zones. */
 static CjParams
 zone_params(const CjZoneNote *notes, int count, uint64 state)
@@ -118,7 +142,7 @@ zone_params(const CjZoneNote *notes, int count, uint64 state)
 
 	for (int i = 0; i < count; i++)
 	{
-		zones[i] = notes[i].zone;
+		zones[i] = notes[i].zone ? note_name(notes[i].zone) : (Datum) 0;
 		nulls[i] = notes[i].zone == (Datum) 0;
 		dates[i] = DateADTGetDatum(notes[i].date);
 	}
@@ -140,7 +164,7 @@ cj_reminder_ledger_read_zones(CjZoneNote *notes, int count, uint64 state)
 		CjZoneNote *note = &notes[cj_sql_int64(&rows, row, 1) - 1];
 
 		note->is_noted = true;
-		note->is_current = cj_sql_bool(&rows, row, 2);
+		note->is_current = state != 0 && cj_sql_bool(&rows, row, 2);
 	}
 	cj_sql_free(&rows);
 }

@@ -316,6 +316,10 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
 	const CjBoundEntity *stats;
 
 	scope->binding = cj_binding_resolve(items, count);
+	if (state->due)
+		cj_key_list_check_type(
+			state->due,
+			scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID].base_type);
 	stats = &scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS];
 	cj_binding_leave_to_default(scope->binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_CREATED_AT);
 

@@ -254,9 +254,10 @@ clean_by_address(CjRun *run, State *state)
 		CHECK_FOR_INTERRUPTS();
 		if (!do_step(run, state, read_on))
 			return;
-		/* what is less than a batch waits for more, to the end of the table */
-		while (state->found.count >= state->batch_size ||
-			   (state->found.count > 0 && state->table->at_end))
+		/* what is less than a batch waits for more, to the end of the table or the page of an index */
+		while (
+			state->found.count >= state->batch_size ||
+			(state->found.count > 0 && (state->table->at_end || state->table->way == CJ_WAY_INDEX)))
 			delete_batch(run, state);
 	}
 }

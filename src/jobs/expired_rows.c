@@ -385,9 +385,9 @@ read_page(CjRun *run, const CjExpiredScope *scope, CjExpiredTable *table, int wa
 		  CjAddresses *found)
 {
 	CjParams params = cj_expired_scope_params(scope);
-	Datum from = table->in_pass ? table->key : TimestampGetDatum(DT_NOBEGIN);
+	TimestampTz from = table->in_pass ? table->key : DT_NOBEGIN;
 
-	cj_sql_param(&params, scope->bound_types[table->pass], from, false);
+	cj_sql_param(&params, scope->bound_types[table->pass], TimestampTzGetDatum(from), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
 	if (fill(run, scope, &read_index[table->pass][table->in_pass], &params, found) < wanted)
 		next_pass(scope, table);
@@ -429,7 +429,7 @@ cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, CjAddress *addre
 		addresses[count].tid =
 			*(ItemPointer) DatumGetPointer(slot_getattr(found->slot, 1, &isnull));
 		/* by index: never null, since it was compared */
-		table->key = slot_getattr(found->slot, 2, &isnull);
+		table->key = DatumGetTimestampTz(slot_getattr(found->slot, 2, &isnull));
 		addresses[count].suspect = DatumGetBool(slot_getattr(found->slot, 3, &isnull));
 		found->count--;
 	}

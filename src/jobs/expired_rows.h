@@ -39,7 +39,7 @@ typedef struct CjExpiredTable
 	bool at_end;
 	int pass;                 /* by index: which column */
 	bool in_pass;             /* by index: `key` is known */
-	Datum key;                /* by index: of the last row read */
+	TimestampTz key;          /* by index: of the last row read; or a timestamp, which is alike */
 	BlockNumber blocks;       /* by heap: how many there were at the beginning */
 	BlockNumber width;        /* by heap: how many to read at once */
 	ItemPointerData position; /* by heap: everything up to here has been read */
@@ -73,7 +73,7 @@ extern void cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpired
 /*
  * Reads on in a table, until `wanted` rows (or a few more) have been found, or for a moment. Sets
  * table->at_end when there is nothing left to be read. What it has found has to be taken out of the
- * list before it is called again, unless it was less than `wanted`.
+ * list before it is called again; by heap, what is less than `wanted` may stay.
  */
 extern void cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
 								 int wanted, CjAddresses *found);

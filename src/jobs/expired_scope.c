@@ -8,32 +8,24 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "app_sql.h"
 #include "jobs/expired_scope.h"
 #include "local_time.h"
-
-/* Is $2 still a part of $1? */
-static const CjStatement is_part = {
-	"see whether a table is still a part of another",
-	"WITH RECURSIVE up(oid) AS ("
-	"    SELECT $2"
-	"     UNION "
-	"    SELECT i.inhparent"
-	"      FROM up"
-	"      JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid"
-	"     WHERE NOT i.inhdetachpending"
-	")"
-	"SELECT EXISTS (SELECT FROM up WHERE up.oid = $1)"
-	"   AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $2)",
-	SPI_OK_SELECT};
 
 /* The columns by which a notification is expired. */
 static const int columns[] = {CJ_NOTIFICATIONS_CREATED_AT, CJ_NOTIFICATIONS_EXPIRES_AT};
@@ -60,25 +52,48 @@ set_bounds(CjExpiredScope *scope, const CjExpiry *expiry)
 	}
 }
 
+/*
+ * is_part tells whether a table is a part of another, and not being detached. The catalog is read as it is
+ * now: the snapshot of a REPEATABLE READ caller may still show what has been detached or dropped.
+ */
+static bool
+is_part(Oid part, Oid whole)
+{
+	Relation catalog;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool found = false;
+
+	if (part == whole)
+		return true;
+	check_stack_depth();
+	catalog = table_open(InheritsRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(part));
+	scan = systable_beginscan(catalog, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_inherits form = (Form_pg_inherits) GETSTRUCT(tuple);
+
+		found = !form->inhdetachpending && is_part(form->inhparent, whole);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
 /* lock_part locks a part of the bound table; false if it is not a part any more. */
 static bool
 lock_part(Oid whole, Oid part, LOCKMODE mode)
 {
-	CjParams params = {0};
 	CjIdentity saved;
-	CjRows rows;
-	bool result;
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(whole), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(part), false);
 	/* for the lock timeout that comes with it */
 	cj_identity_become_extension(&saved);
 	LockRelationOid(part, mode);
-	rows = cj_sql_run(&is_part, NULL, &params);
-	result = cj_sql_bool(&rows, 0, 1);
-	cj_sql_free(&rows);
 	cj_identity_restore(&saved);
-	return result;
+	return is_part(part, whole);
 }
 
 /* check_part_privileges checks that the owner of the whole may do with a part what is to be done. */

@@ -18,20 +18,20 @@
 #include "jobs/mornings.h"
 #include "local_time.h"
 
-/* $1: the table, $2: the column, $3: its collation */
-static const CjStatement find_zone_index = {"find an index on the users' zones",
-											"SELECT 1"
-											"  FROM pg_catalog.pg_index i"
-											"  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
-											"  JOIN pg_catalog.pg_am a ON a.oid = c.relam"
-											" WHERE i.indrelid = $1"
-											"   AND i.indkey[0] = $2"
-											"   AND i.indcollation[0] = $3"
-											"   AND i.indisvalid"
-											"   AND i.indpred IS NULL"
-											"   AND a.amname = 'btree'"
-											" LIMIT 1",
-											SPI_OK_SELECT};
+/* $1: the table, $2: the column, $3: its collation, $4: the operator family that sorts its type */
+static const CjStatement find_zone_index = {
+	"find an index on the users' zones",
+	"SELECT 1"
+	"  FROM pg_catalog.pg_index i"
+	"  JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]"
+	" WHERE i.indrelid = $1"
+	"   AND i.indkey[0] = $2"
+	"   AND i.indcollation[0] = $3"
+	"   AND o.opcfamily = $4"
+	"   AND i.indisvalid"
+	"   AND i.indpred IS NULL"
+	" LIMIT 1",
+	SPI_OK_SELECT};
 
 /* One look into the index for each zone: from one to the next greater one. */
 static const CjStatement list_zones_by_index = {
@@ -94,6 +94,7 @@ list_zones(const CjBinding *binding)
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_USERS].relid), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(column->number), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(column->collation), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_entity_order(column->base_type)), false);
 	index = cj_sql_run_own(&find_zone_index, &params);
 	has_index = index.processed > 0;
 	cj_sql_free(&index);

@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
@@ -147,21 +148,28 @@ static const CjStatement tell = {"tell users of their streaks",
 								 SPI_OK_INSERT};
 
 /*
- * $1: tables. The counters begin anew after a crash of the server, or when somebody resets them: then they
- * could come to the same number again, so the times at which they did begin belong to them.
+ * $1: tables, $2: the database. The counters begin anew after a crash of the server, or when somebody resets
+ * them: then they could come to the same number again, so the times at which they did begin belong to them.
+ * So do the tables with all their parts and the files they are in: what comes with a part that is attached,
+ * or is changed as a table is rewritten, is not counted. Null where rows are written elsewhere.
  */
 static const CjStatement count_written = {
 	"count the rows ever written to some tables",
+	"WITH RECURSIVE t(oid) AS ("
+	"    SELECT u.oid FROM pg_catalog.unnest($1) AS u(oid)"
+	"     UNION "
+	"    SELECT i.inhrelid FROM t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid"
+	")"
 	"SELECT pg_catalog.concat_ws(' ',"
-	"           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(t.oid)"
-	"                          + pg_catalog.pg_stat_get_tuples_updated(t.oid)"
-	"                          + pg_catalog.pg_stat_get_xact_tuples_inserted(t.oid)"
-	"                          + pg_catalog.pg_stat_get_xact_tuples_updated(t.oid)),"
+	"           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(c.oid)"
+	"                          + pg_catalog.pg_stat_get_tuples_updated(c.oid)"
+	"                          + pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid)"
+	"                          + pg_catalog.pg_stat_get_xact_tuples_updated(c.oid)),"
 	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time()),"
-	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time($2)))"
-	"  FROM (SELECT u.oid FROM pg_catalog.unnest($1) AS u(oid)"
-	"         UNION "
-	"        SELECT p.relid FROM pg_catalog.unnest($1) AS u(oid), pg_catalog.pg_partition_tree(u.oid) p) t",
+	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time($2)),"
+	"           pg_catalog.string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid))"
+	"  FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid"
+	" HAVING pg_catalog.bool_and(c.relkind IN ('r', 'p'))",
 	SPI_OK_SELECT};
 
 /* ---- the state of a run ---- */
@@ -177,6 +185,7 @@ typedef struct State
 	int batch_size;
 
 	List *mornings;
+	Oid zone_type;      /* of the zones of mornings */
 	uint64 fingerprint; /* of what the result depends on; 0: not known */
 	CjMorning *morning; /* the one at hand */
 	CjKeyList *users;   /* of that morning */
@@ -252,7 +261,7 @@ open_scope(CjRun *run, const State *state, Scope *scope)
 
 /* ---- mornings ---- */
 
-/* count_written_rows tells how many rows have ever been written to the tables that are read. */
+/* count_written_rows tells how many rows have ever been written to the tables that are read; or NULL. */
 static char *
 count_written_rows(const CjBinding *binding)
 {
@@ -261,30 +270,40 @@ count_written_rows(const CjBinding *binding)
 					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGES].relid)};
 	CjParams params = {0};
 	CjRows rows;
-	char *count;
+	char *count = NULL;
 
 	cj_sql_param_array(&params, OIDOID, cj_sql_array(tables, lengthof(tables), OIDOID));
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
 	rows = cj_sql_run_own(&count_written, &params);
-	count = cj_sql_text(&rows, 0, 1);
+	if (rows.processed > 0)
+		count = cj_sql_text(&rows, 0, 1);
 	cj_sql_free(&rows);
 	return count;
 }
 
-/* make_fingerprint condenses what the result depends on, or 0 where the server does not count rows. */
+/*
+ * make_fingerprint condenses what the result depends on; 0 where that is not known. The counters are ahead
+ * of the snapshot of a REPEATABLE READ caller, who does not see all that they stand for; rows of distributed
+ * tables are written to shards.
+ */
 static uint64
 make_fingerprint(const CjRun *run, const State *state, const CjBinding *binding)
 {
 	StringInfoData text;
+	const char *written;
 
-	if (!pgstat_track_counts)
+	if (!pgstat_track_counts || !cj_app_sql_can_lock_rows() ||
+		(IsolationUsesXactSnapshot() && !run->own_transactions))
+		return 0;
+	written = count_written_rows(binding);
+	if (written == NULL)
 		return 0;
 	/* the caller's transaction may remember what the counters were some time ago */
 	pgstat_clear_snapshot();
 	initStringInfo(&text);
 	appendBinaryStringInfo(&text, (char *) run->config->settings,
 						   VARSIZE_ANY(run->config->settings));
-	appendStringInfo(&text, "|%s|%s", state->time_zone, count_written_rows(binding));
+	appendStringInfo(&text, "|%s|%s", state->time_zone, written);
 	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
 	{
 		const CjBoundEntity *entity = &binding->entities[i];
@@ -325,6 +344,7 @@ find_mornings(CjRun *run, void *arg)
 
 	open_scope(run, state, &scope);
 	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
+	state->zone_type = scope.binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;
 	state->mornings = cj_mornings_find(scope.binding, &state->rule, run->memory);
 	cj_identity_restore(&scope.identity);
 	if (state->mornings == NIL)
@@ -336,8 +356,7 @@ find_mornings(CjRun *run, void *arg)
 	{
 		CjMorning *morning = lfirst(cell);
 
-		if (state->fingerprint != 0)
-			cj_reminder_ledger_read_zones(morning->notes, morning->count, state->fingerprint);
+		cj_reminder_ledger_read_zones(morning->notes, morning->count, state->fingerprint);
 		drop_current_zones(morning);
 	}
 	state->users = cj_key_list_create(run->memory, id->base_type, TEXTOID);
@@ -362,11 +381,11 @@ list_morning(CjRun *run, void *arg)
 	}
 	open_scope(run, state, &scope);
 	binding = scope.binding;
+	cj_key_list_check_type(state->users,
+						   binding->entities[CJ_USERS].columns[CJ_USERS_ID].base_type);
 	if (count > 0)
 	{
-		Oid type = binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;
-
-		cj_sql_param_array(&params, type, cj_sql_array(zones, count, type));
+		cj_sql_param_array(&params, state->zone_type, cj_sql_array(zones, count, state->zone_type));
 		(void) cj_key_list_fill(state->users, &list_users,
 								cj_app_sql_expand(&list_users, binding, NULL), &params);
 	}

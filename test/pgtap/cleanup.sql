@@ -227,6 +227,14 @@ SELECT is(t.alike(), 'by_heap 1, 666, 0, 1, failed, this one is needed, Not done
 SET enable_seqscan = off;
 SELECT is(t.alike(), 'by_index 1, 666, 0, 1, failed, this one is needed, Not done (1): row (…) of app.notifications., fail 1, keep 333',
           'the same by index');
+/* pages that end in the middle of rows of the same age */
+SAVEPOINT before;
+TRUNCATE app.notifications;
+INSERT INTO app.notifications (user_id, type, title, body, created_at)
+SELECT i, 'x', CASE WHEN i = 1 THEN 'go' ELSE 'fail' END, '', '2020-01-01'::timestamptz + (i / 4) * interval '1 minute' FROM generate_series(1, 61) i;
+SELECT t.clean_set('{"batch_size": 10}'), t.clean() \g /dev/null
+SELECT is((SELECT concat_ws(' ', rows_affected, result->'errors', t.ways()) FROM t.last_run()), '1 60 by_index 1', 'each row that cannot be deleted is tried in one batch and counted once');
+ROLLBACK TO before;
 RESET enable_seqscan;
 DELETE FROM app.notifications WHERE title = 'go';
 SELECT is(t.error('SELECT t.clean()'), 'P0001: this one is needed', 'where nothing at all could be done, the error is raised');

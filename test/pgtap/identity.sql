@@ -258,6 +258,33 @@ INSERT INTO result (error) SELECT t.error('SELECT lower(''X''::text)');
 SET LOCAL search_path = pg_catalog, public;
 SELECT is((SELECT string_agg(concat_ws(' ', completed, failed, notified, error), ', ') FROM result), '1 1 2, P0001: TRAP as ' || session_user, 'functions and operators planted under the names of built-ins are not called');
 
+/* ---- cursors ---- */
+SELECT t.fresh() \g /dev/null
+SET ROLE cj_app;
+CREATE FUNCTION app.swap_cursors() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    mine    refcursor := 'one';
+    new     refcursor := 'another';
+BEGIN
+    IF EXISTS (SELECT FROM pg_cursors WHERE name = 'one') THEN
+        CLOSE mine;
+    END IF;
+    OPEN mine FOR SELECT current_user;
+    OPEN new FOR SELECT 1;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER swap_cursors AFTER INSERT ON app.notifications EXECUTE FUNCTION app.swap_cursors();
+RESET ROLE;
+DECLARE one CURSOR FOR SELECT 1;
+DECLARE two CURSOR FOR SELECT 2;
+SELECT is(t.run(), '1 1 2', 'a trigger may leave cursors open');
+SELECT is((SELECT string_agg(name, ' ') FROM pg_cursors WHERE NOT is_holdable AND name IN ('one', 'two', 'another')), 'two',
+          'they are closed: none stands in the place of a cursor of the caller''s, whose own are left alone');
+CLOSE two;
+DROP TRIGGER swap_cursors ON app.notifications;
+SELECT t.fresh() \g /dev/null
+
 /* ---- a caller without rights on the app's schema ---- */
 SELECT is(has_schema_privilege('cj_caller', 'app', 'USAGE'), false, 'the caller cannot see the app''s schema');
 SET ROLE cj_caller;

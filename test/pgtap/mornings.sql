@@ -68,11 +68,13 @@ SELECT is(t.remind('2024-05-15 09:00+00'), '0 0', 'a run for an earlier moment r
  *
  * Also when the notes on zones are so old that they are relied upon as long as nothing has been written.
  */
+CREATE TABLE app.more_users () INHERITS (app.users);
 CREATE FUNCTION t.meanwhile(change text, at text DEFAULT '2024-05-15 09:00+00', age interval DEFAULT '1 minute') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     before  text;
 BEGIN
     PERFORM t.clear(), t.join(1), t.join(2, 'Asia/Tokyo'), t.join(3, 'UTC', 0), t.setr('{"window": "3 hours"}');
+    INSERT INTO app.challenge_members (challenge_id, user_id, current_streak) VALUES (1, 9, 3);
     before := t.morning('2024-05-15 08:00+00');
     UPDATE challenge_jobs.reminder_zone SET examined_at = examined_at - age;
     EXECUTE change;
@@ -84,6 +86,8 @@ SELECT is(t.meanwhile(change, at, age::interval), told, format('%s; notes of %s'
                ('SELECT t.join(4)', '2024-05-15 09:00+00', '1, 4', 'a user who is new'),
                ('UPDATE app.challenge_members SET current_streak = 1 WHERE user_id = 3', '2024-05-15 09:00+00', '1, 3', 'a streak that is new'),
                ($$UPDATE app.users SET timezone = 'UTC' WHERE id = 2$$, '2024-05-15 09:00+00', '1, 2', 'a user who moves into a zone that has been served'),
+               ($$INSERT INTO app.more_users VALUES (9, 'UTC')$$, '2024-05-15 09:00+00', '1, 9', 'a user who is new in a table that inherits'),
+               ($$ALTER TABLE app.users ALTER timezone TYPE text USING 'UTC'$$, '2024-05-15 09:00+00', '1, 2', 'a table that is written anew'),
                ($$UPDATE app.users SET timezone = 'Mars' WHERE id = 2$$, '2024-05-15 09:00+00', '1, 2', 'or into one that stands for it'),
                ('UPDATE app.users SET timezone = NULL WHERE id = 2', '2024-05-15 09:00+00', '1, 2', 'or into none'),
                ($$UPDATE app.users SET timezone = 'Atlantic/Azores' WHERE id = 1$$, '2024-05-15 08:30+00', '1, ', 'from east to west: told already on that date'),
@@ -167,6 +171,29 @@ SELECT is(t.zones(index), :'without', index)
                ('CREATE INDEX zones ON app.users (timezone text_pattern_ops)'), ('CREATE INDEX zones ON app.users (timezone COLLATE "C")'), ('CREATE INDEX zones ON app.users (id, timezone)'),
                ('CREATE INDEX zones ON app.users (lower(timezone))'), ('CREATE INDEX zones ON app.users (timezone) WHERE id > 50'), ('CREATE INDEX zones ON app.users USING hash (timezone)')) v(index);
 SELECT cmp_ok(split_part(:'without', ' ', 2)::int, '>', 100, 'and not that nobody is told');
+SELECT t.zones('CREATE INDEX zones ON app.users (timezone text_pattern_ops)'), pg_stat_get_xact_numscans('app.users'::regclass) AS scans,
+       t.remind('2024-05-15 08:00+00', true) \gset
+SELECT cmp_ok(pg_stat_get_xact_numscans('app.users'::regclass) - :scans, '<', 10::bigint, 'an index that does not sort as the type does is not looked into for each zone');
+
+/* ---- what the app may hold for a zone or a key ---- */
+SELECT t.clear(), t.join(1, repeat(md5('1') || md5('2') || md5('3') || md5('4'), 3)) \g /dev/null
+DROP INDEX app.zones;
+SELECT t.join(n, (SELECT string_agg(md5(i::text), '') || n FROM generate_series(1, 300) i)) FROM generate_series(2, 3) n \g /dev/null
+SELECT is(t.morning(), '1 2 3', 'zones that no index could hold');
+SELECT is(t.remind(), '0 0', 'are done then');
+
+DROP TABLE app.more_users;
+SELECT t.clear() \g /dev/null
+ALTER TABLE app.users ALTER id TYPE bytea USING int4send(id);
+ALTER TABLE app.challenge_members ALTER user_id TYPE bytea USING int4send(user_id);
+ALTER TABLE app.notifications ALTER user_id TYPE bytea USING int4send(user_id);
+INSERT INTO app.challenges (id) VALUES (1);
+INSERT INTO app.users VALUES ('\x01ff', 'UTC');
+INSERT INTO app.challenge_members (challenge_id, user_id, current_streak) VALUES (1, '\x01ff', 3);
+SELECT is(t.remind(), '1 1', 'a key of bytes');
+DELETE FROM challenge_jobs.reminder_zone;
+SET LOCAL bytea_output = escape;
+SELECT is(t.remind(), '1 0', 'is the same key however the session writes it');
 
 SELECT * FROM finish();
 ROLLBACK;

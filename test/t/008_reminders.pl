@@ -136,6 +136,30 @@ $node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
 is(wrong_reminders($db), '', 'a streak that came before a crash of the server is seen after it');
 $node->safe_psql($db, "UPDATE user_profiles SET timezone = 'UTC'");
 
+# ---- a table that is changed in the middle of a run ----
+
+reset_reminders();
+$node->safe_psql($db, <<'SQL');
+UPDATE user_profiles SET timezone = 'XYZ-2' WHERE id = 30;
+INSERT INTO stall_at VALUES (5);
+SQL
+my $holder = $node->background_psql($db, on_error_stop => 0);
+$holder->query_safe('SELECT pg_advisory_lock(4711)');
+my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", "CALL challenge_jobs.run('$REMINDERS')");
+$node->poll_query_until($db, 'SELECT count(*) = 1 FROM pg_locks WHERE NOT granted') or die 'the run has not come to the stall';
+my $alter = start_sql($node, $db, 'ALTER TABLE user_profiles ALTER id TYPE integer');
+$node->poll_query_until($db, 'SELECT count(*) = 2 FROM pg_locks WHERE NOT granted') or die 'ALTER TABLE does not wait';
+$holder->quit;
+finish_sql($alter);
+finish_sql($run);
+is(last_run($node, $db, 'message'), 'the type of the keys has been changed from bigint to integer while the job was running',
+	'the type of the keys is changed between two mornings: the list of users is not read as what it is not');
+$node->safe_psql($db, 'TRUNCATE stall_at');
+$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
+is(wrong_reminders($db), '', 'and the next run completes the work');
+$node->safe_psql($db, 'ALTER TABLE user_profiles ALTER id TYPE bigint');
+$node->safe_psql($db, "UPDATE user_profiles SET timezone = 'UTC'");
+
 # ---- dump and restore ----
 
 reset_reminders();
