@@ -25,4 +25,10 @@ typedef struct CjCronExpression
  */
 extern char *cj_cron_expression_parse(const char *text, CjCronExpression *result);
 
+/*
+ * Returns the longest time between one slot and the next, in minutes, of a schedule that has slots every
+ * day; for one that leaves out days, that of two days.
+ */
+extern int cj_cron_expression_longest_pause(const CjCronExpression *expression);
+
 #endif /* CJ_CRON_EXPRESSION_H */

@@ -27,7 +27,7 @@ static const CjStatement enter_users = {
 
 static const CjStatement count_missing = {
 	"count users that are not in the ledger of reminders",
-	"SELECT pg_catalog.count(*)"
+	"SELECT pg_catalog.count(DISTINCT u.key)"
 	"  FROM pg_catalog.unnest($1) AS u(key)"
 	" WHERE NOT EXISTS (SELECT 1"
 	"                     FROM challenge_jobs.reminder r"
