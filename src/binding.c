@@ -269,6 +269,28 @@ check_comparable(const CjBinding *binding, const CjSource *sources, CjEntity fro
 }
 
 /*
+ * check_apart refuses one table for notifications and another entity: jobs would delete its rows as they
+ * expire, and add rows to it.
+ */
+static void
+check_apart(const CjSource *sources, CjEntity entity, const char *relation)
+{
+	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
+	{
+		if (i == entity || (i != CJ_NOTIFICATIONS && entity != CJ_NOTIFICATIONS) ||
+			strcmp(source_name(&sources[i]), relation) != 0)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("entity \"%s\": %s stands for \"%s\" already", cj_entity_name(entity),
+						relation, cj_entity_name(i)),
+				 errdetail("Jobs add notifications to their table, and delete old rows from it."),
+				 errhint("SELECT challenge_jobs.bind('%s', '<schema>.<table>');",
+						 cj_entity_name(entity))));
+	}
+}
+
+/*
  * build_search_path returns pg_catalog and the schemas of the tables used: triggers of the app
  * use unqualified names of their own schema, and nothing planted elsewhere comes before a built-in.
  */
@@ -307,6 +329,7 @@ cj_binding_resolve(const CjUsage *usage, int count)
 
 		cj_bound_entity_describe(&sources[entity], rel, usage[i].columns, usage[i].required,
 								 usage[i].labels, &binding->entities[entity]);
+		check_apart(sources, entity, binding->entities[entity].relation);
 		cj_table_access_check(rel, binding->entities[entity].relation, usage[i].privileges);
 		relation_close(rel, NoLock);
 	}
@@ -517,6 +540,7 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 {
 	CjSource source = {find_entity(entity), relation, columns, labels};
 	const CjEntityDefinition *definition = &cj_entity_definitions[source.entity];
+	CjSource sources[CJ_ENTITY_COUNT];
 	CjBoundEntity described = {0};
 	CjParams params = {0};
 	Relation rel;
@@ -531,6 +555,8 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 	cj_bound_entity_describe(&source, rel, columns_to_check(&source), 0, labels_to_check(&source),
 							 &described);
 	relation_close(rel, NoLock);
+	load_sources(sources);
+	check_apart(sources, source.entity, described.relation);
 
 	cj_sql_param_text(&params, definition->name);
 	cj_sql_param_text(&params, described.relation);

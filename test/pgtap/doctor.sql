@@ -139,8 +139,18 @@ SELECT is(t.hint('SELECT send_streak_reminders()'),
           $$SELECT challenge_jobs.bind('notifications', 'app.notifications', columns => '{"user_id": "<column>", "body": "txt"}', labels => '{"streak_reminder": "sr"}');$$,
           'the hint keeps what else is bound');
 
+/* ---- one table for two ---- */
+ALTER TABLE app.users ADD created_at timestamptz DEFAULT '2000-01-01';
+SELECT is(t.error($$SELECT challenge_jobs.bind('notifications', 'app.users', columns => '{"user_id": "id"}')$$),
+          '22023: entity "notifications": app.users stands for "users" already', 'users cannot be notifications: they would be deleted');
+SELECT is(t.error($$SELECT challenge_jobs.bind('users', 'app.notifications')$$),
+          '22023: entity "users": app.notifications stands for "notifications" already', 'nor the other way round');
+UPDATE challenge_jobs.binding SET relation = 'app.users', columns = '{"user_id": "id"}' WHERE entity = 'notifications';
+SELECT alike(t.error('SELECT cleanup_expired_notifications()'), '22023: %already', 'nor by a binding that was restored');
+SELECT is(t.error($$SELECT challenge_jobs.bind('users', 'app.challenge_members', columns => '{"id": "user_id"}')$$), 'no error', 'members can be the users');
+
 /* ---- users with the same key ---- */
-SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members'), challenge_jobs.bind('notifications', 'app.notifications', columns => '{"body": "txt"}') \g /dev/null
+SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members'), challenge_jobs.bind('notifications', 'app.notifications', columns => '{"body": "txt"}'), challenge_jobs.bind('users', 'app.users') \g /dev/null
 ALTER TABLE app.users DROP CONSTRAINT users_pkey;
 INSERT INTO app.users VALUES (1, 'UTC');
 DELETE FROM challenge_jobs.reminder;
