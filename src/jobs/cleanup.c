@@ -136,6 +136,9 @@ typedef struct State
 	/* what the range at hand has done */
 	int64 deleted;
 	int64 left_over;
+
+	/* found, but neither deleted nor locked: kept by triggers, or changed meanwhile */
+	int64 passed_over;
 } State;
 
 /* usage says what the job uses of the app's tables. */
@@ -260,11 +263,21 @@ range_deleted(CjRun *run, int from, int to, void *arg)
 	run->left_over += state->left_over;
 }
 
+/* listed_deleted does the same for rows that were listed. */
+static void
+listed_deleted(CjRun *run, int from, int to, void *arg)
+{
+	State *state = arg;
+
+	range_deleted(run, from, to, arg);
+	state->passed_over += to - from - state->deleted - state->left_over;
+}
+
 /* delete_batch deletes the next rows of those that have been found. */
 static void
 delete_batch(CjRun *run, State *state)
 {
-	CjBatch batch = {0, delete_range, range_deleted, describe_row, state};
+	CjBatch batch = {0, delete_range, listed_deleted, describe_row, state};
 	MemoryContext caller;
 
 	MemoryContextReset(state->batch_memory);
@@ -347,7 +360,7 @@ must_work(CjRun *run, CjWork work, State *state)
 		ReThrowError(error);
 }
 
-/* note_ways adds to the result how the tables were read. */
+/* note_ways adds to the result how the tables were read, and how many rows were passed over. */
 static void
 note_ways(CjRun *run, const State *state)
 {
@@ -357,9 +370,9 @@ note_ways(CjRun *run, const State *state)
 		run->more_result = makeStringInfo();
 	appendStringInfo(run->more_result,
 					 "\"tables\": {\"none_expired\": %d, \"by_heap\": %d, \"by_index\": %d, "
-					 "\"by_statement\": %d}, ",
+					 "\"by_statement\": %d}, \"passed_over\": " INT64_FORMAT ", ",
 					 state->ways[CJ_WAY_NONE], state->ways[CJ_WAY_HEAP], state->ways[CJ_WAY_INDEX],
-					 state->ways[CJ_WAY_STATEMENT]);
+					 state->ways[CJ_WAY_STATEMENT], state->passed_over);
 	MemoryContextSwitchTo(caller);
 }
 
