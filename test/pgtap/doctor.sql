@@ -158,5 +158,39 @@ DELETE FROM challenge_jobs.reminder_zone;
 SELECT is(t.remind(dry_run => true), '1 1', 'count as one in a dry run');
 SELECT is(t.remind(), '1 1', 'as in a run');
 
+/* ---- what views may not read ---- */
+CREATE ROLE cj_viewer;
+CREATE ROLE cj_between;
+GRANT USAGE, CREATE ON SCHEMA app TO cj_viewer, cj_between;
+CREATE TABLE app.base AS SELECT 1 AS k;
+CREATE TABLE app.policed AS SELECT 1 AS k;
+ALTER TABLE app.base OWNER TO cj_app;
+ALTER TABLE app.policed OWNER TO cj_app;
+GRANT SELECT ON app.base, app.policed TO cj_viewer, cj_between;
+SET ROLE cj_between;
+CREATE VIEW app.between_owner AS SELECT k FROM app.policed;
+CREATE VIEW app.between_invoker WITH (security_invoker = 1) AS SELECT k FROM app.base;
+GRANT SELECT ON app.between_owner, app.between_invoker TO cj_viewer;
+SET ROLE cj_viewer;
+CREATE MATERIALIZED VIEW app.seen AS SELECT a.k FROM app.between_owner a JOIN app.between_invoker b USING (k);
+CREATE UNIQUE INDEX ON app.seen (k);
+RESET ROLE;
+SELECT challenge_jobs.add_stats_view('app.seen') \g /dev/null
+SELECT is(t.doctor('^refresh:app.seen'), NULL, 'all can be read');
+SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'and is');
+REVOKE SELECT ON app.base FROM cj_viewer, cj_between;
+ALTER TABLE app.policed ENABLE ROW LEVEL SECURITY;
+SELECT is(t.doctor('^refresh:app.seen'), 'error app.base may not be read by cj_viewer, as whom app.seen reads it; '
+          'error row-level security hides rows of app.policed from cj_between, as whom app.seen reads it', 'through views, as whoever reads there');
+SELECT alike(t.error('SELECT refresh_challenge_stats()'), '42501: %', 'which is what fails');
+SELECT t.mend('^refresh:app.seen') \g /dev/null
+SELECT is(t.doctor('^refresh:app.seen'), NULL, 'what the doctor says to type mends it');
+SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'and all can be read again');
+ALTER TABLE app.policed FORCE ROW LEVEL SECURITY;
+SELECT is((SELECT remedy FROM challenge_jobs.doctor() WHERE "check" = 'refresh:app.seen' AND status = 'error'), 'ALTER TABLE app.policed NO FORCE ROW LEVEL SECURITY;',
+          'where it is forced on the owner');
+ALTER ROLE cj_app BYPASSRLS;
+SELECT is(t.doctor('^refresh:app.seen'), NULL, 'unless the owner may bypass it');
+
 SELECT * FROM finish();
 ROLLBACK;
