@@ -358,7 +358,7 @@ cj_api_schedule(PG_FUNCTION_ARGS)
 	{
 		if (only == NULL || jobs[i] == only)
 		{
-			CjSchedule schedule = cj_pg_cron_schedule(&jobs[i]->definition, engine);
+			CjSchedule schedule = cj_pg_cron_schedule(&jobs[i]->definition, engine, only == NULL);
 			const char *row[] = {jobs[i]->definition.name, schedule.engine, schedule.schedule,
 								 schedule.command};
 

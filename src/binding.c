@@ -29,6 +29,7 @@
 #include "compat.h"
 #include "identity.h"
 #include "sql.h"
+#include "table_access.h"
 
 static const CjStatement load_bindings = {
 	"load the bindings",
@@ -239,8 +240,8 @@ check_owner(CjBinding *binding)
 
 /* check_comparable checks that a reference can be compared with the key that it refers to. */
 static void
-check_comparable(const CjBinding *binding, CjEntity from, int from_column, CjEntity to,
-				 int to_column)
+check_comparable(const CjBinding *binding, const CjSource *sources, CjEntity from, int from_column,
+				 CjEntity to, int to_column)
 {
 	const CjBoundColumn *a = &binding->entities[from].columns[from_column];
 	const CjBoundColumn *b = &binding->entities[to].columns[to_column];
@@ -261,10 +262,32 @@ check_comparable(const CjBinding *binding, CjEntity from, int from_column, CjEnt
 					format_type_be(a->type), b->name, binding->entities[to].relation,
 					format_type_be(b->type)),
 			 errdetail("The two hold the same keys and cannot be compared."),
-			 errhint("SELECT challenge_jobs.bind('%s', %s, columns => '{\"%s\": \"<column>\"}');",
-					 cj_entity_definitions[from].name,
-					 		quote_literal_cstr(binding->entities[from].relation),
-					 cj_entity_definitions[from].columns[from_column].name)));
+			 errhint("%s",
+					 cj_bound_entity_bind_call(&sources[from], binding->entities[from].relation,
+											   cj_entity_definitions[from].columns[from_column].name,
+											   "<column>", NULL, NULL))));
+}
+
+/*
+ * check_apart refuses one table for notifications and another entity: jobs would delete its rows as they
+ * expire, and add rows to it.
+ */
+static void
+check_apart(const CjSource *sources, CjEntity entity, const char *relation)
+{
+	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
+	{
+		if (i == entity || (i != CJ_NOTIFICATIONS && entity != CJ_NOTIFICATIONS) ||
+			strcmp(source_name(&sources[i]), relation) != 0)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("entity \"%s\": %s stands for \"%s\" already", cj_entity_name(entity),
+						relation, cj_entity_name(i)),
+				 errdetail("Jobs add notifications to their table, and delete old rows from it."),
+				 errhint("SELECT challenge_jobs.bind('%s', '<schema>.<table>');",
+						 cj_entity_name(entity))));
+	}
 }
 
 /*
@@ -306,17 +329,21 @@ cj_binding_resolve(const CjUsage *usage, int count)
 
 		cj_bound_entity_describe(&sources[entity], rel, usage[i].columns, usage[i].required,
 								 usage[i].labels, &binding->entities[entity]);
+		check_apart(sources, entity, binding->entities[entity].relation);
+		cj_table_access_check(rel, binding->entities[entity].relation, usage[i].privileges);
 		relation_close(rel, NoLock);
 	}
 	check_owner(binding);
-	check_comparable(binding, CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_CHALLENGE_ID, CJ_CHALLENGES,
+	check_comparable(binding, sources, CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_CHALLENGE_ID, CJ_CHALLENGES,
 					 CJ_CHALLENGES_ID);
-	check_comparable(binding, CJ_CHALLENGE_MEMBER_STATS, CJ_STATS_CHALLENGE_ID, CJ_CHALLENGES,
-					 CJ_CHALLENGES_ID);
-	check_comparable(binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID, CJ_CHALLENGE_MEMBERS,
-					 CJ_MEMBERS_USER_ID);
-	check_comparable(binding, CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_USER_ID, CJ_USERS, CJ_USERS_ID);
-	check_comparable(binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID, CJ_USERS, CJ_USERS_ID);
+	check_comparable(binding, sources, CJ_CHALLENGE_MEMBER_STATS, CJ_STATS_CHALLENGE_ID,
+					 CJ_CHALLENGES, CJ_CHALLENGES_ID);
+	check_comparable(binding, sources, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID,
+					 CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_USER_ID);
+	check_comparable(binding, sources, CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_USER_ID, CJ_USERS,
+					 CJ_USERS_ID);
+	check_comparable(binding, sources, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID, CJ_USERS,
+					 CJ_USERS_ID);
 	binding->search_path = build_search_path(binding);
 	return binding;
 }
@@ -513,6 +540,7 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 {
 	CjSource source = {find_entity(entity), relation, columns, labels};
 	const CjEntityDefinition *definition = &cj_entity_definitions[source.entity];
+	CjSource sources[CJ_ENTITY_COUNT];
 	CjBoundEntity described = {0};
 	CjParams params = {0};
 	Relation rel;
@@ -527,6 +555,8 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 	cj_bound_entity_describe(&source, rel, columns_to_check(&source), 0, labels_to_check(&source),
 							 &described);
 	relation_close(rel, NoLock);
+	load_sources(sources);
+	check_apart(sources, source.entity, described.relation);
 
 	cj_sql_param_text(&params, definition->name);
 	cj_sql_param_text(&params, described.relation);

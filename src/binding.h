@@ -20,7 +20,7 @@ typedef struct CjUsage
 	uint32 columns;     /* CJ_BIT(CJ_…) of the columns */
 	uint32 labels;      /* CJ_BIT(CJ_…) of the labels */
 	LOCKMODE lock_mode; /* AccessShareLock to read, RowExclusiveLock to write */
-	AclMode privileges; /* ACL_SELECT | …: what the owner needs, for the doctor */
+	AclMode privileges; /* ACL_SELECT | …: what the owner needs */
 	uint32 required;    /* of `columns`: optional ones that this job cannot do without */
 } CjUsage;
 
@@ -34,8 +34,8 @@ typedef struct CjBinding
 /*
  * Resolves and checks what a job uses: `usage` has `count` items. Locks the tables. Raises
  * undefined_table, undefined_column, wrong_object_type, datatype_mismatch, insufficient_privilege
- * (tables of different owners, FORCE ROW LEVEL SECURITY), undefined_object (an enum without the
- * label), each with the statement that would mend it as a hint; lock_not_available.
+ * (tables of different owners, FORCE ROW LEVEL SECURITY, an owner without a privilege), undefined_object
+ * (an enum without the label), each with the statement that would mend it as a hint; lock_not_available.
  */
 extern CjBinding *cj_binding_resolve(const CjUsage *usage, int count);
 

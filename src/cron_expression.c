@@ -459,3 +459,39 @@ cj_cron_expression_previous(const CjCronExpression *expression, TimestampTz at, 
 	}
 	return make_slot(day, time, slot);
 }
+
+/* is_daily tells whether a schedule has slots every day. */
+static bool
+is_daily(const CjCronExpression *expression)
+{
+	bool days = expression->days == 0xfffffffe;
+	bool weekdays = expression->weekdays == 0x7f;
+
+	if (expression->months != 0x1ffe)
+		return false;
+	/* where both fields restrict, a day need be in one of them only */
+	return expression->any_day || expression->any_weekday ? days && weekdays : days || weekdays;
+}
+
+/* cj_cron_expression_longest_pause returns the longest time between two slots, in minutes. */
+int
+cj_cron_expression_longest_pause(const CjCronExpression *expression)
+{
+	int day = HOURS_PER_DAY * MINS_PER_HOUR;
+	int last = -1;
+	int longest = 0;
+
+	if (!is_daily(expression))
+		return 2 * day;
+	/* once around the clock, and on to the first slot of the next day */
+	for (int minute = 0; minute < 2 * day; minute++)
+	{
+		if ((expression->hours >> (minute % day / MINS_PER_HOUR) & 1) == 0 ||
+			(expression->minutes >> (minute % MINS_PER_HOUR) & 1) == 0)
+			continue;
+		if (last >= 0)
+			longest = Max(longest, minute - last);
+		last = minute;
+	}
+	return longest;
+}

@@ -44,4 +44,10 @@ extern bool cj_cron_expression_next(const CjCronExpression *expression, Timestam
 extern bool cj_cron_expression_previous(const CjCronExpression *expression, TimestampTz at,
 										TimestampTz *slot);
 
+/*
+ * Returns the longest time between one slot and the next, in minutes, of a schedule that has slots every
+ * day; for one that leaves out days, that of two days.
+ */
+extern int cj_cron_expression_longest_pause(const CjCronExpression *expression);
+
 #endif /* CJ_CRON_EXPRESSION_H */

@@ -13,6 +13,7 @@
 #include "common/hashfn.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -25,7 +26,9 @@
 #include "identity.h"
 #include "jobs/catalogue.h"
 #include "pg_cron.h"
+#include "settings.h"
 #include "sql.h"
+#include "template.h"
 
 static const CjStatement installed_version = {
 	"read the version of the extension",
@@ -34,30 +37,25 @@ static const CjStatement installed_version = {
 
 /*
  * $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3; or, with
- * $4, a unique one on $3 alone?
+ * $4, a unique one on $3 alone; or, with $5, one that can be gone through from value to value, with $6 at
+ * least the values that are not null?
  */
 static const CjStatement find_index = {
 	"find a useful index",
 	"SELECT 1"
 	"  FROM pg_catalog.pg_index i"
+	"  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+	"  JOIN pg_catalog.pg_am m ON m.oid = c.relam"
+	"  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = $3"
 	" WHERE i.indrelid = $1"
 	"   AND i.indisvalid"
 	"   AND (i.indkey[0] = $3 OR i.indkey[0] = $2 AND i.indkey[1] = $3)"
 	"   AND (NOT $4 OR i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1)"
-	" LIMIT 1",
-	SPI_OK_SELECT};
-
-static const CjStatement missing_privilege = {
-	"check the privileges of the tables' owner",
-	"SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %s TO %s;', c.relnamespace::pg_catalog.regnamespace,"
-	"                         $1::pg_catalog.regrole)"
-	"  FROM pg_catalog.pg_class c"
-	" WHERE c.oid = $2"
-	"   AND NOT pg_catalog.has_schema_privilege($1, c.relnamespace, 'USAGE')"
-	" UNION ALL "
-	"SELECT pg_catalog.format('GRANT %s ON %s TO %s;', p.name, $3, $1::pg_catalog.regrole)"
-	"  FROM pg_catalog.unnest($4) AS p(name)"
-	" WHERE NOT pg_catalog.has_table_privilege($1, $2, p.name)"
+	/* ascending with nulls last, or the reverse */
+	"   AND (NOT $5 OR m.amname = 'btree' AND i.indoption[0] IN (0, 3) AND i.indcollation[0] = a.attcollation"
+	"                  AND (i.indpred IS NULL"
+	"                       OR $6 AND pg_catalog.pg_get_expr(i.indpred, i.indrelid)"
+	"                                 = pg_catalog.format('(%I IS NOT NULL)', a.attname)))"
 	" LIMIT 1",
 	SPI_OK_SELECT};
 
@@ -173,7 +171,7 @@ add_row(const Report *report, const char *check, const char *status, const char 
 	Datum values[lengthof(texts)];
 	bool nulls[lengthof(texts)];
 
-	char *row = psprintf("%s\n%s\n%s", check, status, found ? found : "");
+	char *row = psprintf("%s\n%s\n%s\n%s", check, status, found ? found : "", remedy ? remedy : "");
 	uint64 hash = DatumGetUInt64(hash_any_extended((const unsigned char *) row, strlen(row), 0));
 	bool is_there;
 
@@ -364,59 +362,21 @@ check_index(const Report *report, const CjBinding *binding, const CjIndexWish *w
 	cj_sql_param(&params, INT2OID, Int16GetDatum(a ? a->number : b->number), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(b->number), false);
 	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->unique), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->is_gone_through), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->but_nulls), false);
 	rows = cj_sql_run_own(&find_index, &params);
 	if (rows.processed == 0)
 		add_row(report, check, "warning",
 				psprintf("%s has no %s %s: %s", entity->relation,
-						 wish->unique ? "unique index on" : "index that begins with", columns,
-						 wish->without),
+						 wish->unique ? "unique index on"
+						 : wish->is_gone_through
+							 ? "btree index, in the usual order and of all rows, that begins with"
+							 : "index that begins with",
+						 columns, wish->without),
 				psprintf("CREATE %sINDEX %sON %s (%s);", wish->unique ? "UNIQUE " : "",
 						 partitioned ? "" : "CONCURRENTLY ", entity->relation, columns));
 	else
 		add_row(report, check, "ok", "there is an index", NULL);
-	cj_sql_free(&rows);
-}
-
-/* privilege_names returns the names of the privileges that a job needs of a table. */
-static Datum
-privilege_names(AclMode privileges)
-{
-	static const struct
-	{
-		AclMode bit;
-		const char *name;
-	} known[] = {{ACL_SELECT, "SELECT"},
-				 {ACL_INSERT, "INSERT"},
-				 {ACL_UPDATE, "UPDATE"},
-				 {ACL_DELETE, "DELETE"}};
-	Datum names[lengthof(known)];
-	int count = 0;
-
-	for (int i = 0; i < lengthof(known); i++)
-	{
-		if (privileges & known[i].bit)
-			names[count++] = CStringGetTextDatum(known[i].name);
-	}
-	return cj_sql_array(names, count, TEXTOID);
-}
-
-/* check_privileges checks what the owner may do with a table of its own. */
-static void
-check_privileges(const Report *report, const CjBinding *binding, const CjUsage *usage)
-{
-	const CjBoundEntity *entity = &binding->entities[usage->entity];
-	CjParams params = {0};
-	CjRows rows;
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	cj_sql_param_text(&params, entity->relation);
-	cj_sql_param_array(&params, TEXTOID, privilege_names(usage->privileges));
-	rows = cj_sql_run_own(&missing_privilege, &params);
-	if (rows.processed > 0)
-		add_row(report, psprintf("privileges:%s", cj_entity_name(usage->entity)), "error",
-				psprintf("the owner of %s, as whom jobs run, lacks a privilege", entity->relation),
-				cj_sql_text(&rows, 0, 1));
 	cj_sql_free(&rows);
 }
 
@@ -449,6 +409,46 @@ check_fillable(const Report *report, const CjBoundEntity *entity)
 	cj_sql_free(&rows);
 }
 
+/* check_text checks that a text of the settings fits into its column, whatever stands for placeholders. */
+static void
+check_text(const Report *report, const CjJob *job, const CjJobConfig *config,
+		   const CjSetting *setting, const CjBoundEntity *entity, const CjBoundColumn *column)
+{
+	const char *text = cj_settings_text(config->settings, setting->name);
+	int32 size = column->typmod - (int32) VARHDRSZ;
+	int length = pg_mbstrlen(cj_template_expand(text, setting->words, NULL));
+
+	if (length > size)
+		add_row(
+			report, psprintf("columns:%s", cj_entity_name(CJ_NOTIFICATIONS)), "error",
+			psprintf(
+				"setting \"%s\" of job \"%s\" has %d characters or more, column %s of %s takes %d",
+				setting->name, job->definition.name, length, quote_identifier(column->name),
+				entity->relation, size),
+			psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", entity->relation,
+					 quote_identifier(column->name)));
+}
+
+/* check_texts checks the texts that a job writes: settings that are or end in "title" or "body". */
+static void
+check_texts(const Report *report, const CjJob *job, const CjJobConfig *config,
+			const CjBoundEntity *entity)
+{
+	for (const CjSetting *s = job->definition.settings; s->name; s++)
+	{
+		const char *underscore = strrchr(s->name, '_');
+		const char *kind = underscore ? underscore + 1 : s->name;
+		const CjBoundColumn *column =
+			&entity->columns[strcmp(kind, "title") == 0 ? CJ_NOTIFICATIONS_TITLE
+														: CJ_NOTIFICATIONS_BODY];
+
+		if (s->type == CJ_SETTING_TEMPLATE && column->present &&
+			(column->base_type == VARCHAROID || column->base_type == BPCHAROID) &&
+			column->typmod >= (int32) VARHDRSZ)
+			check_text(report, job, config, s, entity, column);
+	}
+}
+
 /* check_tables checks what only makes sense when every table was found. */
 static void
 check_tables(const Report *report, const CjJob *job, CjJobConfig *config, CjBinding *binding,
@@ -460,9 +460,11 @@ check_tables(const Report *report, const CjJob *job, CjJobConfig *config, CjBind
 			NULL);
 	for (int i = 0; i < count; i++)
 	{
-		check_privileges(report, binding, &usage[i]);
 		if (usage[i].privileges & ACL_INSERT)
+		{
 			check_fillable(report, &binding->entities[usage[i].entity]);
+			check_texts(report, job, config, &binding->entities[usage[i].entity]);
+		}
 	}
 	for (const CjIndexWish *wish = job->indexes; wish && wish->without; wish++)
 		check_index(report, binding, wish);

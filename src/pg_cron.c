@@ -191,7 +191,8 @@ remove_job(const CjJobDefinition *job)
 
 /* choose_engine checks the engine asked for, or chooses one. */
 static const char *
-choose_engine(const CjJobConfig *config, const char *engine)
+choose_engine(const CjJobDefinition *job, const CjJobConfig *config, const char *engine,
+			  bool of_all)
 {
 	if (engine == NULL)
 		return config->engine ? config->engine : ENGINE_PG_CRON;
@@ -201,19 +202,21 @@ choose_engine(const CjJobConfig *config, const char *engine)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no engine \"%s\"", engine),
 			 errdetail("The engines are: pg_cron, external."),
-			 errhint("SELECT * FROM challenge_jobs.schedule(engine => 'pg_cron');")));
+			 of_all ?
+			 errhint("SELECT * FROM challenge_jobs.schedule(engine => 'pg_cron');") :
+			 errhint("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name)));
 	return NULL;
 }
 
 /* cj_pg_cron_schedule schedules a job with an engine. */
 CjSchedule
-cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine)
+cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine, bool of_all)
 {
 	CjJobConfig *config = cj_registry_load(job);
 	CjSchedule schedule;
 	const char *zone;
 
-	schedule.engine = choose_engine(config, engine);
+	schedule.engine = choose_engine(job, config, engine, of_all);
 	schedule.schedule = config->schedule;
 	schedule.command = run_call(job, schedule.engine);
 	if (strcmp(schedule.engine, ENGINE_PG_CRON) == 0)

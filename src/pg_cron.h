@@ -18,11 +18,12 @@ typedef struct CjSchedule
 } CjSchedule;
 
 /*
- * Schedules a job with an engine; NULL: the one it has, else pg_cron. Idempotent. Raises
+ * Schedules a job with an engine; NULL: the one it has, else pg_cron. Idempotent. With `of_all`, hints
+ * are about all jobs. Raises
  * invalid_parameter_value for an unknown engine, object_not_in_prerequisite_state where pg_cron is
  * not installed in this database; warns where pg_cron does not run in UTC.
  */
-extern CjSchedule cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine);
+extern CjSchedule cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine, bool of_all);
 
 /* Ends the schedule of a job; returns the engine that it had, or NULL. */
 extern const char *cj_pg_cron_unschedule(const CjJobDefinition *job);

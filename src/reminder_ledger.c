@@ -30,15 +30,17 @@ static const CjStatement enter_users = {
 	" RETURNING user_key",
 	SPI_OK_INSERT_RETURNING};
 
+/* Users with the same key are one. */
 static const CjStatement find_missing = {
 	"find users that are not in the ledger of reminders",
-	"SELECT u.position"
+	"SELECT pg_catalog.min(u.position)"
 	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(key, position)"
 	" WHERE NOT EXISTS (SELECT 1"
 	"                     FROM challenge_jobs.reminder r"
 	"                    WHERE r.local_date = $2"
 	"                      AND r.user_key = u.key COLLATE \"C\")"
-	" ORDER BY u.position",
+	" GROUP BY u.key"
+	" ORDER BY 1",
 	SPI_OK_SELECT};
 
 /*

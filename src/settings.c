@@ -139,13 +139,14 @@ describe_seconds(double seconds)
 	{
 		const char *name;
 		int seconds;
-	} units[] = {{"days", SECS_PER_DAY}, {"hours", SECS_PER_HOUR}, {"minutes", SECS_PER_MINUTE}};
+	} units[] = {{"day", SECS_PER_DAY}, {"hour", SECS_PER_HOUR}, {"minute", SECS_PER_MINUTE}};
 	int64 whole = (int64) seconds;
 
 	for (int i = 0; i < lengthof(units); i++)
 	{
 		if (whole > 0 && whole % units[i].seconds == 0)
-			return psprintf(INT64_FORMAT " %s", whole / units[i].seconds, units[i].name);
+			return psprintf(INT64_FORMAT " %s%s", whole / units[i].seconds, units[i].name,
+							whole == units[i].seconds ? "" : "s");
 	}
 	return psprintf(INT64_FORMAT " seconds", whole);
 }

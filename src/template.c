@@ -68,7 +68,7 @@ cj_template_expand(const char *text, const char *const *names, const char *const
 			appendStringInfoChar(&out, *p++);
 			continue;
 		}
-		if (values[i])
+		if (values && values[i])
 			appendStringInfoString(&out, values[i]);
 		p += len;
 	}

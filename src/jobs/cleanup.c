@@ -56,9 +56,9 @@ static const char *const figures[] = {"notifications", "job_runs", NULL};
 
 static const CjIndexWish indexes[] = {
 	{CJ_NOTIFICATIONS, -1, CJ_NOTIFICATIONS_CREATED_AT, false,
-	 "the job reads the whole table, also when nothing is expired"},
+	 "the job reads the whole table, also when nothing is expired", true, true},
 	{CJ_NOTIFICATIONS, -1, CJ_NOTIFICATIONS_EXPIRES_AT, false,
-	 "the job reads the whole table, also when nothing is expired"},
+	 "the job reads the whole table, also when nothing is expired", true, true},
 	{0},
 };
 
@@ -78,6 +78,40 @@ static const CjStatement closed_parts = {
 	"            AND pg_catalog.has_table_privilege($2, p.oid, 'UPDATE')"
 	"            AND pg_catalog.has_table_privilege($2, p.oid, 'DELETE'))"
 	" ORDER BY 1",
+	SPI_OK_SELECT};
+
+/*
+ * Foreign keys that refer to the table $1 or a part of it: what refers, the constraint, its columns, its
+ * definition up to what happens on deletion, whether it forbids deletion, whether an index serves it.
+ */
+static const CjStatement find_references = {
+	"find foreign keys to the notifications",
+	"WITH RECURSIVE part(oid) AS ("
+	"    SELECT $1"
+	"     UNION "
+	"    SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid"
+	")"
+	"SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),"
+	"       pg_catalog.quote_ident(f.conname),"
+	"       (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position)"
+	"          FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS k(number, position)"
+	"          JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number),"
+	"       pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(f.oid), ' (ON DELETE|DEFERRABLE|NOT VALID|NOT ENFORCED).*$', ''),"
+	"       f.confdeltype IN ('a', 'r'),"
+	"       EXISTS (SELECT 1"
+	"                 FROM pg_catalog.pg_index i"
+	"                WHERE i.indrelid = f.conrelid"
+	"                  AND i.indisvalid"
+	"                  AND i.indpred IS NULL"
+	"                  AND i.indkey[0] = ANY (f.conkey)),"
+	"       c.relkind = 'p'"
+	"  FROM pg_catalog.pg_constraint f"
+	"  JOIN part p ON p.oid = f.confrelid"
+	"  JOIN pg_catalog.pg_class c ON c.oid = f.conrelid"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	" WHERE f.contype = 'f'"
+	"   AND f.conparentid = 0"
+	" ORDER BY 1, 2",
 	SPI_OK_SELECT};
 
 /* ---- the state of a run ---- */
@@ -102,6 +136,9 @@ typedef struct State
 	/* what the range at hand has done */
 	int64 deleted;
 	int64 left_over;
+
+	/* found, but neither deleted nor locked: kept by triggers, or changed meanwhile */
+	int64 passed_over;
 } State;
 
 /* usage says what the job uses of the app's tables. */
@@ -226,11 +263,21 @@ range_deleted(CjRun *run, int from, int to, void *arg)
 	run->left_over += state->left_over;
 }
 
+/* listed_deleted does the same for rows that were listed. */
+static void
+listed_deleted(CjRun *run, int from, int to, void *arg)
+{
+	State *state = arg;
+
+	range_deleted(run, from, to, arg);
+	state->passed_over += to - from - state->deleted - state->left_over;
+}
+
 /* delete_batch deletes the next rows of those that have been found. */
 static void
 delete_batch(CjRun *run, State *state)
 {
-	CjBatch batch = {0, delete_range, range_deleted, describe_row, state};
+	CjBatch batch = {0, delete_range, listed_deleted, describe_row, state};
 	MemoryContext caller;
 
 	MemoryContextReset(state->batch_memory);
@@ -314,7 +361,7 @@ must_work(CjRun *run, CjWork work, State *state)
 		ReThrowError(error);
 }
 
-/* note_ways adds to the result how the tables were read. */
+/* note_ways adds to the result how the tables were read, and how many rows were passed over. */
 static void
 note_ways(CjRun *run, const State *state)
 {
@@ -324,9 +371,9 @@ note_ways(CjRun *run, const State *state)
 		run->more_result = makeStringInfo();
 	appendStringInfo(run->more_result,
 					 "\"tables\": {\"none_expired\": %d, \"by_heap\": %d, \"by_index\": %d, "
-					 "\"by_statement\": %d}, ",
+					 "\"by_statement\": %d}, \"passed_over\": " INT64_FORMAT ", ",
 					 state->ways[CJ_WAY_NONE], state->ways[CJ_WAY_HEAP], state->ways[CJ_WAY_INDEX],
-					 state->ways[CJ_WAY_STATEMENT]);
+					 state->ways[CJ_WAY_STATEMENT], state->passed_over);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -396,6 +443,41 @@ run_job(CjRun *run)
 	run->figures[NOTIFICATIONS] = run->rows_affected = state->deleted;
 }
 
+/* examine_references tells of foreign keys that forbid deletion, or make it slow. */
+static void
+examine_references(const CjBoundEntity *entity, const CjReport *report, CjAddFinding add)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	rows = cj_sql_run_own(&find_references, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		const char *table = cj_sql_text(&rows, row, 1);
+		const char *constraint = cj_sql_text(&rows, row, 2);
+		const char *columns = cj_sql_text(&rows, row, 3);
+		const char *check = psprintf("reference:%s(%s)", table, columns);
+
+		if (cj_sql_bool(&rows, row, 5))
+			add(report, check, "warning",
+				psprintf("foreign key %s of %s keeps notifications from being deleted that are "
+						 "referred to",
+						 constraint, table),
+				psprintf(
+					"ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s %s ON DELETE <action>;",
+					table, constraint, constraint, cj_sql_text(&rows, row, 4)));
+		if (!cj_sql_bool(&rows, row, 6))
+			add(report, check, "warning",
+				psprintf("%s has no index that begins with %s: it is read as a whole for each "
+						 "notification deleted",
+						 table, columns),
+				psprintf("CREATE INDEX %sON %s (%s);",
+						 cj_sql_bool(&rows, row, 7) ? "" : "CONCURRENTLY ", table, columns));
+	}
+	cj_sql_free(&rows);
+}
+
 /* examine says what else there is to say for the doctor. */
 static void
 examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
@@ -404,6 +486,8 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 	CjRows rows;
 	const char *problem;
 	const char *remedy;
+
+	examine_references(&binding->entities[CJ_NOTIFICATIONS], report, add);
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_NOTIFICATIONS].relid),
 				 false);

@@ -75,6 +75,9 @@ typedef struct CjIndexWish
 	int second;
 	bool unique; /* on `second` alone */
 	const char *without;
+	bool
+		is_gone_through; /* from one value to the next: a btree in the usual order, of all values */
+	bool but_nulls;      /* or of all that are not null */
 } CjIndexWish;
 
 struct CjJob

@@ -27,6 +27,7 @@
 #include "jobs/batch.h"
 #include "jobs/job.h"
 #include "jobs/refresh_method.h"
+#include "jobs/view_sources.h"
 #include "stats_view.h"
 
 /* None yet: what differs between views is known by looking at them. */
@@ -355,6 +356,8 @@ examine_view(const CjStatsView *view, const CjBoundNames *stats, const CjReport 
 		add(report, check, "error",
 			psprintf("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
 			grant);
+	if (method->lock_mode != NoLock)
+		cj_view_sources_examine(view, check, report, add);
 	if (method->lock_mode == NoLock)
 		add(report, check, "ok",
 			psprintf("%s is not a materialized view: there is nothing to refresh", view->name),

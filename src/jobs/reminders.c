@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "app_sql.h"
+#include "cron_expression.h"
 #include "identity.h"
 #include "jobs/batch.h"
 #include "jobs/job.h"
@@ -63,7 +64,7 @@ enum
 static const char *const figures[] = {"time_zones", "reminded", NULL};
 
 static const CjIndexWish indexes[] = {
-	{CJ_USERS, -1, CJ_USERS_TIMEZONE, false, "every run reads the whole table"},
+	{CJ_USERS, -1, CJ_USERS_TIMEZONE, false, "every run reads the whole table", true, false},
 	{CJ_USERS, -1, CJ_USERS_ID, true, "users with the same key count as one"},
 	{CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_USER_ID, false, "each batch reads the whole table"},
 	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, false, "each batch reads the whole table"},
@@ -667,16 +668,25 @@ serve_morning(CjRun *run, State *state)
 		do_or_raise(run, note_morning, state);
 }
 
+/* read_window returns the length of the window in microseconds. */
+static int64
+read_window(const CjJobConfig *config)
+{
+	Interval *window = cj_settings_interval(config->settings, "window");
+
+	/* a month is 30 days, as where the setting is checked */
+	return (window->month * DAYS_PER_MONTH + window->day) * USECS_PER_DAY + window->time;
+}
+
 /* read_settings reads the settings into the state. */
 static void
 read_settings(CjRun *run, State *state)
 {
 	Jsonb *values = run->config->settings;
-	Interval *window = cj_settings_interval(values, "window");
 
 	state->rule.as_of = run->as_of;
 	state->rule.time = cj_settings_time(values, "reminder_time");
-	state->rule.window = window->day * USECS_PER_DAY + window->time;
+	state->rule.window = read_window(run->config);
 	state->rule.default_zone = cj_local_time_zone(cj_settings_text(values, "default_time_zone"));
 	state->minimum_streak = cj_settings_int(values, "minimum_streak");
 	state->title = cj_settings_text(values, "title");
@@ -715,7 +725,41 @@ run_job(CjRun *run)
 
 /* ---- for the doctor ---- */
 
-/* examine tells what the job has to do without. */
+/* examine_schedule tells of a schedule with which mornings are missed. */
+static void
+examine_schedule(const CjJobConfig *config, const CjReport *report, CjAddFinding add)
+{
+	CjCronExpression schedule;
+	const char *window = cj_settings_text(config->settings, "window");
+
+	if (cj_cron_expression_parse(config->schedule, &schedule) == NULL &&
+		cj_cron_expression_longest_pause(&schedule) * USECS_PER_MINUTE >= read_window(config))
+		add(report, "window:send_streak_reminders", "warning",
+			psprintf("\"%s\" does not fire within every window of \"%s\": mornings are missed",
+					 config->schedule, window),
+			"SELECT challenge_jobs.alter_job('send_streak_reminders', schedule => '*/15 * * * *', "
+			"settings => '{\"window\": \"2 hours\"}');");
+}
+
+/* examine_streak tells what it means that there is no current_streak. */
+static void
+examine_streak(const CjJobConfig *config, const CjReport *report, CjAddFinding add)
+{
+	bool is_shown = strstr(cj_settings_text(config->settings, "title"), "{streak}") != NULL ||
+					strstr(cj_settings_text(config->settings, "body"), "{streak}") != NULL;
+
+	if (is_shown)
+		add(report, "columns:challenge_members", "warning",
+			"without current_streak every active member is reminded, and {streak} in title and body "
+			"is empty",
+			"SELECT challenge_jobs.alter_job('send_streak_reminders', "
+			"settings => '{\"title\": null, \"body\": \"Check in today in {challenge_name}\"}');");
+	else
+		add(report, "columns:challenge_members", "warning",
+			"without current_streak every active member is reminded", NULL);
+}
+
+/* examine tells what the job has to do without, and what makes it miss mornings. */
 static void
 examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
 {
@@ -723,12 +767,9 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 	const char *default_zone = cj_settings_text(config->settings, "default_time_zone");
 	CjIdentity identity;
 
+	examine_schedule(config, report, add);
 	if (!members->columns[CJ_MEMBERS_CURRENT_STREAK].present)
-		add(report, "columns:challenge_members", "warning",
-			"without current_streak every active member is reminded, and {streak} in title and body "
-			"is empty",
-			"SELECT challenge_jobs.alter_job('send_streak_reminders', "
-			"settings => '{\"body\": \"Check in today in {challenge_name}\"}');");
+		examine_streak(config, report, add);
 	if (!members->columns[CJ_MEMBERS_LAST_CHECKIN_AT].present)
 		add(report, "columns:challenge_members", "warning",
 			"without last_checkin_at those are reminded, too, who have already checked in", NULL);

@@ -224,6 +224,7 @@ $$;
 SELECT t.clean_set('{"batch_size": 100}') \g /dev/null
 SELECT is(t.alike(), 'by_heap 1, 666, 0, 1, failed, this one is needed, Not done (1): row (…) of app.notifications., fail 1, keep 333',
           'a trigger that raises or suppresses keeps none of the others');
+SELECT is((t.last_run()).result->>'passed_over', '333', 'the run says how many were kept');
 SET enable_seqscan = off;
 SELECT is(t.alike(), 'by_index 1, 666, 0, 1, failed, this one is needed, Not done (1): row (…) of app.notifications., fail 1, keep 333',
           'the same by index');
@@ -237,6 +238,7 @@ SELECT is((SELECT concat_ws(' ', rows_affected, result->'errors', t.ways()) FROM
 ROLLBACK TO before;
 RESET enable_seqscan;
 DELETE FROM app.notifications WHERE title = 'go';
+SELECT is((t.last_run()).result->>'passed_over', '333', 'and says so');
 SELECT is(t.error('SELECT t.clean()'), 'P0001: this one is needed', 'where nothing at all could be done, the error is raised');
 SELECT is((SELECT min(ctid)::text FROM app.notifications WHERE title = 'fail'), (SELECT ctid::text FROM app.notifications WHERE id = 500), 'the row is still there');
 /* a trigger on delete fires once for each row */

@@ -1,0 +1,196 @@
+/*
+ * What the doctor says before a run does: of foreign keys, rules, privileges, indexes, texts, windows; and that
+ * what it says to type mends it.
+ */
+BEGIN;
+\ir streaks.psql
+SELECT no_plan();
+
+ALTER TABLE app.notifications ADD expires_at timestamptz, ADD UNIQUE (id);
+CREATE FUNCTION t.doctor(pattern text) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(concat_ws(' ', status, found), '; ') FROM challenge_jobs.doctor() WHERE "check" ~ pattern AND status <> 'ok'
+$$;
+/* Types what the doctor says of a check, with what is given for the place to fill in. */
+CREATE FUNCTION t.mend(pattern text, place text DEFAULT '') RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    r   record;
+BEGIN
+    FOR r IN SELECT remedy FROM challenge_jobs.doctor() WHERE "check" ~ pattern AND status <> 'ok' LOOP
+        EXECUTE replace(regexp_replace(r.remedy, '<\w+>', place), 'CONCURRENTLY ', '');
+    END LOOP;
+END
+$$;
+CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    hint    text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RETURN hint;
+END
+$$;
+
+/* ---- foreign keys that refer to notifications ---- */
+SELECT is(t.doctor('^reference'), NULL, 'nothing refers to notifications');
+CREATE TABLE app.receipts (n integer REFERENCES app.notifications (id) ON UPDATE CASCADE DEFERRABLE);
+CREATE TABLE app.reads (n integer REFERENCES app.notifications (id) ON DELETE RESTRICT);
+CREATE TABLE app.links (n integer PRIMARY KEY REFERENCES app.notifications (id) ON DELETE CASCADE);
+SELECT is(t.doctor('^reference'),
+          'warning foreign key reads_n_fkey of app.reads keeps notifications from being deleted that are referred to; '
+          'warning app.reads has no index that begins with n: it is read as a whole for each notification deleted; '
+          'warning foreign key receipts_n_fkey of app.receipts keeps notifications from being deleted that are referred to; '
+          'warning app.receipts has no index that begins with n: it is read as a whole for each notification deleted',
+          'foreign keys without an action, and without an index');
+INSERT INTO app.notifications (user_id, type, title, body, created_at) SELECT n, 'x', 'x', 'x', '2000-01-01' FROM generate_series(1, 2) n;
+INSERT INTO app.reads SELECT min(id) FROM app.notifications;
+INSERT INTO app.receipts SELECT max(id) FROM app.notifications;
+SELECT alike(t.error('SELECT cleanup_expired_notifications()'), '23503: %', 'they do fail the run');
+SELECT t.mend('^reference', 'CASCADE') \g /dev/null
+SELECT is(t.doctor('^reference'), NULL, 'what the doctor says to type mends it');
+SELECT is(cleanup_expired_notifications()::text, '(2,0)', 'so that all goes');
+
+/* ---- what the owner may do ---- */
+REVOKE INSERT, DELETE ON app.notifications FROM cj_app;
+SELECT is(t.hint(format('SELECT %s()', job)), format('GRANT %s ON app.notifications TO cj_app;', missing), format('without %s: the hint of %s', missing, job))
+  FROM (VALUES ('cleanup_expired_notifications', 'DELETE'), ('send_streak_reminders', 'INSERT'), ('auto_complete_challenges', 'INSERT')) v(job, missing);
+SELECT is(t.doctor('notifications$'), 'error the owner of app.notifications, as whom jobs run, lacks a privilege; error the owner of app.notifications, as whom jobs run, lacks a privilege; '
+          'warning the job is not scheduled', 'the doctor tells of both');
+SELECT t.mend('^binding:notifications') \g /dev/null
+SELECT is(t.hint('SELECT cleanup_expired_notifications(), send_streak_reminders()'), 'no error', 'which mends it');
+REVOKE USAGE ON SCHEMA app FROM cj_app;
+SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'GRANT USAGE ON SCHEMA app TO cj_app;', 'without USAGE of the schema');
+GRANT USAGE ON SCHEMA app TO cj_app;
+
+/* ---- rules ---- */
+CREATE RULE "No more" AS ON DELETE TO app.notifications DO INSTEAD NOTHING;
+SELECT is(t.doctor('^binding:'), 'error rule "No more" of app.notifications does something else instead of DELETE (A job could not tell what it has done.)', 'a rule instead of DELETE');
+SELECT is(t.hint('SELECT send_streak_reminders()'), 'no error', 'is nothing to a job that deletes nothing');
+SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'DROP RULE "No more" ON app.notifications;', 'and a hint to the one that does');
+SELECT t.mend('^binding:notifications') \g /dev/null
+SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'no error', 'which mends it');
+CREATE RULE r AS ON DELETE TO app.notifications WHERE old.user_id = 7 DO INSTEAD NOTHING;
+CREATE RULE u AS ON UPDATE TO app.notifications DO INSTEAD NOTHING;
+SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'no error', 'one with a condition, or instead of UPDATE, is in nobody''s way');
+
+/* ---- indexes that are gone through ---- */
+SELECT is(t.doctor('^index:.*' || c), format('warning app.%s has no btree index, in the usual order and of all rows, that begins with %s: %s', v.t, c, what), format('no index on %s', c))
+  FROM (VALUES ('notifications', 'created_at', 'the job reads the whole table, also when nothing is expired'),
+               ('notifications', 'expires_at', 'the job reads the whole table, also when nothing is expired')) v(t, c, what);
+CREATE FUNCTION t.serves(columns text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    result  boolean;
+BEGIN
+    EXECUTE 'CREATE INDEX i ON app.notifications ' || columns;
+    result := t.doctor('^index:notifications.*expires_at') IS NULL;
+    DROP INDEX app.i;
+    RETURN result;
+END
+$$;
+SELECT is(t.serves(columns), serves, columns)
+  FROM (VALUES ('(expires_at)', true), ('(expires_at DESC)', true), ('(expires_at, user_id)', true), ('(expires_at) WHERE expires_at IS NOT NULL', true),
+               ('(expires_at NULLS FIRST)', false), ('(expires_at DESC NULLS LAST)', false), ('(expires_at) WHERE user_id > 0', false),
+               ('USING hash (expires_at)', false), ('USING brin (expires_at)', false), ('(user_id, expires_at)', false)) v(columns, serves);
+SELECT t.mend('^index:notifications') \g /dev/null
+SELECT is(t.doctor('^index:notifications'), NULL, 'what the doctor says to type mends it');
+DROP INDEX app.users_timezone_idx;
+CREATE INDEX ON app.users (timezone) WHERE timezone IS NOT NULL;
+SELECT alike(t.doctor('^index:users'), '%btree index%', 'of zones, those that are null count, too');
+
+/* ---- texts that do not fit ---- */
+ALTER TABLE app.notifications ALTER title TYPE varchar(23);
+SELECT is(t.doctor('^columns:notifications'),
+          'error setting "title" of job "send_streak_reminders" has 24 characters or more, column title of app.notifications takes 23', 'a title that is too long');
+SELECT t.setr('{"title": "{challenge_name}{streak} of you, day by day"}') \g /dev/null
+SELECT is(t.doctor('^columns:notifications'), NULL, 'what stands for placeholders does not count: it may be short');
+SELECT t.setr('{"title": null}'), t.mend('^columns:notifications') \g /dev/null
+SELECT is(t.doctor('^columns:notifications'), NULL, 'what the doctor says to type mends it');
+
+/* ---- a schedule with which mornings are missed ---- */
+CREATE FUNCTION t.misses(schedule text, length text) RETURNS boolean LANGUAGE sql AS $$
+    SELECT challenge_jobs.alter_job('send_streak_reminders', schedule => schedule, settings => jsonb_build_object('window', length));
+    SELECT t.doctor('^window') IS NOT NULL
+$$;
+SELECT is(t.misses(schedule, length), misses, format('%s within %s', schedule, length))
+  FROM (VALUES ('*/15 * * * *', '2 hours', false), ('*/15 * * * *', '16 minutes', false), ('*/15 * * * *', '15 minutes', true), ('0 * * * *', '2 hours', false),
+               ('0 */2 * * *', '2 hours', true), ('0 */2 * * *', '02:00:01', false), ('@daily', '12 hours', true), ('*/15 7-12 * * *', '12 hours', true),
+               ('0,50 * * * *', '00:50', true), ('0,50 * * * *', '00:51', false), ('* * * * 1-5', '2 hours', true), ('* * 1-30 * *', '2 hours', true),
+               ('* * 1-31 * 1', '2 hours', false), ('* * */2 * 1-7', '2 hours', true), ('* * * 1-11 *', '2 hours', true),
+               /* a month is 30 days */
+               ('0 * * * *', '1 month -29 days -23 hours', true), ('0 * * * *', '1 month -29 days -22 hours', false)) v(schedule, length, misses);
+SELECT t.clear(), t.join(1), t.setr('{"window": "1 month -29 days -22 hours"}') \g /dev/null
+SELECT is(t.morning('2024-05-15 09:59+00'), '1', 'and so it is for a run');
+SELECT t.misses('@daily', '1 hour'), t.mend('^window') \g /dev/null
+SELECT is(t.doctor('^window'), NULL, 'what the doctor says to type mends it');
+
+/* ---- without streaks ---- */
+ALTER TABLE app.challenge_members DROP current_streak;
+SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded, and {streak} in title and body is empty', 'no streaks');
+SELECT t.setr('{"title": "{streak}!"}'), t.mend('^columns:challenge_members') \g /dev/null
+SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded', 'the texts are mended');
+
+/* ---- keys that cannot be compared ---- */
+ALTER TABLE app.challenge_members ADD name text;
+SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members', columns => '{"user_id": "name", "status": null}', labels => '{"active": "in"}') \g /dev/null
+ALTER TABLE app.notifications RENAME body TO txt;
+SELECT challenge_jobs.bind('notifications', 'app.notifications', columns => '{"body": "txt"}', labels => '{"streak_reminder": "sr"}') \g /dev/null
+SELECT is(t.hint('SELECT send_streak_reminders()'),
+          $$SELECT challenge_jobs.bind('notifications', 'app.notifications', columns => '{"user_id": "<column>", "body": "txt"}', labels => '{"streak_reminder": "sr"}');$$,
+          'the hint keeps what else is bound');
+
+/* ---- one table for two ---- */
+ALTER TABLE app.users ADD created_at timestamptz DEFAULT '2000-01-01';
+SELECT is(t.error($$SELECT challenge_jobs.bind('notifications', 'app.users', columns => '{"user_id": "id"}')$$),
+          '22023: entity "notifications": app.users stands for "users" already', 'users cannot be notifications: they would be deleted');
+SELECT is(t.error($$SELECT challenge_jobs.bind('users', 'app.notifications')$$),
+          '22023: entity "users": app.notifications stands for "notifications" already', 'nor the other way round');
+UPDATE challenge_jobs.binding SET relation = 'app.users', columns = '{"user_id": "id"}' WHERE entity = 'notifications';
+SELECT alike(t.error('SELECT cleanup_expired_notifications()'), '22023: %already', 'nor by a binding that was restored');
+SELECT is(t.error($$SELECT challenge_jobs.bind('users', 'app.challenge_members', columns => '{"id": "user_id"}')$$), 'no error', 'members can be the users');
+
+/* ---- users with the same key ---- */
+SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members'), challenge_jobs.bind('notifications', 'app.notifications', columns => '{"body": "txt"}'), challenge_jobs.bind('users', 'app.users') \g /dev/null
+ALTER TABLE app.users DROP CONSTRAINT users_pkey;
+INSERT INTO app.users VALUES (1, 'UTC');
+DELETE FROM challenge_jobs.reminder;
+DELETE FROM challenge_jobs.reminder_zone;
+SELECT is(t.remind(dry_run => true), '1 1', 'count as one in a dry run');
+SELECT is(t.remind(), '1 1', 'as in a run');
+
+/* ---- what views may not read ---- */
+CREATE ROLE cj_viewer;
+CREATE ROLE cj_between;
+GRANT USAGE, CREATE ON SCHEMA app TO cj_viewer, cj_between;
+CREATE TABLE app.base AS SELECT 1 AS k;
+CREATE TABLE app.policed AS SELECT 1 AS k;
+ALTER TABLE app.base OWNER TO cj_app;
+ALTER TABLE app.policed OWNER TO cj_app;
+GRANT SELECT ON app.base, app.policed TO cj_viewer, cj_between;
+SET ROLE cj_between;
+CREATE VIEW app.between_owner AS SELECT k FROM app.policed;
+CREATE VIEW app.between_invoker WITH (security_invoker = 1) AS SELECT k FROM app.base;
+GRANT SELECT ON app.between_owner, app.between_invoker TO cj_viewer;
+SET ROLE cj_viewer;
+CREATE MATERIALIZED VIEW app.seen AS SELECT a.k FROM app.between_owner a JOIN app.between_invoker b USING (k);
+CREATE UNIQUE INDEX ON app.seen (k);
+RESET ROLE;
+SELECT challenge_jobs.add_stats_view('app.seen') \g /dev/null
+SELECT is(t.doctor('^refresh:app.seen'), NULL, 'all can be read');
+SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'and is');
+REVOKE SELECT ON app.base FROM cj_viewer, cj_between;
+ALTER TABLE app.policed ENABLE ROW LEVEL SECURITY;
+SELECT is(t.doctor('^refresh:app.seen'), 'error app.base may not be read by cj_viewer, as whom app.seen reads it; '
+          'error row-level security hides rows of app.policed from cj_between, as whom app.seen reads it', 'through views, as whoever reads there');
+SELECT alike(t.error('SELECT refresh_challenge_stats()'), '42501: %', 'which is what fails');
+SELECT t.mend('^refresh:app.seen') \g /dev/null
+SELECT is(t.doctor('^refresh:app.seen'), NULL, 'what the doctor says to type mends it');
+SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'and all can be read again');
+ALTER TABLE app.policed FORCE ROW LEVEL SECURITY;
+SELECT is((SELECT remedy FROM challenge_jobs.doctor() WHERE "check" = 'refresh:app.seen' AND status = 'error'), 'ALTER TABLE app.policed NO FORCE ROW LEVEL SECURITY;',
+          'where it is forced on the owner');
+ALTER ROLE cj_app BYPASSRLS;
+SELECT is(t.doctor('^refresh:app.seen'), NULL, 'unless the owner may bypass it');
+
+SELECT * FROM finish();
+ROLLBACK;
