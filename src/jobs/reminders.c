@@ -116,8 +116,8 @@ static const CjStatement find_streaks = {
 	"  JOIN {challenge_members} m\n"
 	"    ON m.{challenge_members.user_id} {challenge_members.user_id=} k.id\n"
 	"  JOIN {challenges} c\n"
-	"    ON c.{challenges.id} {challenges.id=} m.{challenge_members.challenge_id}"
-	"{challenge_members.challenge_id~}\n"
+	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} c.{challenges.id}"
+	"{challenges.id~}\n"
 	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}"
 	"{?challenge_members.status}\n"
 	"   AND m.{challenge_members.status} {challenge_members.status=} {challenge_members.status:active}{/}"
@@ -612,7 +612,8 @@ read_settings(CjRun *run, State *state)
 
 	state->rule.as_of = run->as_of;
 	state->rule.time = cj_settings_time(values, "reminder_time");
-	state->rule.window = window->day * USECS_PER_DAY + window->time;
+	state->rule.window =
+		(window->month * DAYS_PER_MONTH + window->day) * USECS_PER_DAY + window->time;
 	state->rule.default_zone = cj_local_time_zone(cj_settings_text(values, "default_time_zone"));
 	state->minimum_streak = cj_settings_int(values, "minimum_streak");
 	state->title = cj_settings_text(values, "title");
