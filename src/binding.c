@@ -13,6 +13,8 @@
 
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -238,23 +240,41 @@ check_owner(CjBinding *binding)
 						 quote_identifier(GetUserNameFromId(binding->owner, false)))));
 }
 
-/* check_comparable checks that a reference can be compared with the key that it refers to. */
+/*
+ * is_comparable tells whether statements can compare two types by the equality of the left one.
+ *
+ * Between two types the parser may prefer any operator of that name in the schema of the left type, and
+ * others may create things there: it has to be one of pg_catalog or of an operator class, which only
+ * superusers define.
+ */
+static bool
+is_comparable(Oid left, Oid right)
+{
+	Operator found = oper(NULL, cj_entity_equality(left), left, right, true, -1);
+	Form_pg_operator form;
+	bool result;
+
+	if (found == NULL)
+		return false;
+	form = (Form_pg_operator) GETSTRUCT(found);
+	result = form->oprnamespace == PG_CATALOG_NAMESPACE ||
+			 op_in_opfamily(form->oid, cj_entity_order(form->oprleft));
+	ReleaseSysCache(found);
+	return result;
+}
+
+/* check_comparable checks that a reference can be compared with the key that it refers to, in this order. */
 static void
 check_comparable(const CjBinding *binding, const CjSource *sources, CjEntity from, int from_column,
 				 CjEntity to, int to_column)
 {
 	const CjBoundColumn *a = &binding->entities[from].columns[from_column];
 	const CjBoundColumn *b = &binding->entities[to].columns[to_column];
-	Operator found;
 
 	if (!a->present || !b->present || a->base_type == b->base_type)
 		return;
-	found = oper(NULL, cj_entity_equality(a->base_type), a->base_type, b->base_type, true, -1);
-	if (found)
-	{
-		ReleaseSysCache(found);
+	if (is_comparable(a->base_type, b->base_type))
 		return;
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
 			 errmsg("entity \"%s\": column \"%s\" of %s is of type %s, column \"%s\" of %s of type %s",

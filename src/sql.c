@@ -95,6 +95,12 @@ execute(const CjStatement *statement, const char *text, CjParams *params, DestRe
 	else
 		code = SPI_execute_with_args(text ? text : statement->text, p->count, p->types, p->values,
 									 p->nulls, false, 0);
+	if (code == SPI_OK_REWRITTEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a rule does something else instead of what the job is to do"),
+				 errhint("Use a trigger in the place of the rule: "
+						 "SELECT * FROM pg_rules;")));
 	if (code != statement->expected)
 		elog(ERROR, "statement returned \"%s\" instead of \"%s\"", SPI_result_code_string(code),
 			 SPI_result_code_string(statement->expected));

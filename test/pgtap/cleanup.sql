@@ -228,6 +228,11 @@ SELECT is((t.last_run()).result->>'passed_over', '333', 'the run says how many w
 SET enable_seqscan = off;
 SELECT is(t.alike(), 'by_index 1, 666, 0, 1, failed, this one is needed, Not done (1): row (…) of app.notifications., fail 1, keep 333',
           'the same by index');
+/* a rule */
+SAVEPOINT before;
+CREATE RULE soft AS ON DELETE TO app.notifications DO INSTEAD UPDATE app.notifications SET title = 'gone' WHERE id = OLD.id;
+SELECT is(t.error('SELECT t.clean()'), '0A000: a rule does something else instead of what the job is to do', 'a rule with INSTEAD is an error that says so');
+ROLLBACK TO before;
 /* pages that end in the middle of rows of the same age */
 SAVEPOINT before;
 TRUNCATE app.notifications;

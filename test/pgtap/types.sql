@@ -72,6 +72,10 @@ SELECT matches(t.try('text', 'uuid', 'uuid', 'text', '00000000-0000-0000-0000-00
                'keys that cannot be compared are an error');
 SELECT matches(t.try('text', 'ext.citext', 'text', 'text', 'key %s'), '^(no error|42804: entity "challenge_members")',
                'text and citext work, or are an error that says so');
+CREATE FUNCTION ext.trap(ext.citext, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'TRAP'; END $$;
+CREATE OPERATOR ext.= (LEFTARG = ext.citext, RIGHTARG = text, FUNCTION = ext.trap);
+SELECT matches(t.try('text', 'ext.citext', 'text', 'text', 'key %s'), '^42804: entity "challenge_members"', 'an operator planted between two types is not taken');
+DROP OPERATOR ext.= (ext.citext, text);
 SELECT matches(t.try('point', 'point', 'text', 'text', '(1,%s)'), '^42804: entity "challenges": column "id" for "id" of app.challenges is of type point',
                'a key that cannot be compared is an error');
 SELECT matches(t.try('json', 'json', 'text', 'text', '%s'), '^42804: entity "challenges": column "id"', 'json is no key');
