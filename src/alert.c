@@ -572,16 +572,28 @@ cj_alert_give_up(void)
 
 /* ---- clean-up ---- */
 
-/* $1 the moment, $2 how many */
-static const CjStatement remove_old = {"remove old alerts",
-									   "DELETE FROM challenge_jobs.alert a"
-									   " WHERE a.alert_id IN (SELECT o.alert_id"
-									   "                        FROM challenge_jobs.alert o"
-									   "                       WHERE o.raised_at < $1"
-									   "                       ORDER BY o.alert_id"
-									   "                       LIMIT $2"
-									   "                         FOR UPDATE SKIP LOCKED)",
-									   SPI_OK_DELETE};
+/*
+ * $1 the moment, $2 how many. What is still to be delivered stays, and the alerts by which the state of a job is
+ * known: of each job the last "recovered" and all after it.
+ */
+static const CjStatement remove_old = {
+	"remove old alerts",
+	"DELETE FROM challenge_jobs.alert a"
+	" WHERE a.alert_id IN (SELECT o.alert_id"
+	"                        FROM challenge_jobs.alert o"
+	"                       WHERE o.raised_at < $1"
+	"                         AND (o.next_attempt_at IS NULL"
+	"                              OR o.raised_at < pg_catalog.clock_timestamp()"
+	"                                               - '7 days'::pg_catalog.interval)"
+	"                         AND EXISTS (SELECT 1"
+	"                                       FROM challenge_jobs.alert r"
+	"                                      WHERE r.job = o.job"
+	"                                        AND r.kind = 'recovered'"
+	"                                        AND r.alert_id > o.alert_id)"
+	"                       ORDER BY o.alert_id"
+	"                       LIMIT $2"
+	"                         FOR UPDATE SKIP LOCKED)",
+	SPI_OK_DELETE};
 
 /* cj_alert_remove removes old alerts. */
 int64

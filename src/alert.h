@@ -76,7 +76,10 @@ extern int64 cj_alert_give_up(void);
 
 /* ---- clean-up ---- */
 
-/* Removes at most so many of the alerts that were raised before a moment; returns how many. */
+/*
+ * Removes at most so many of the alerts that were raised before a moment, have been delivered or given up, and
+ * tell nothing of how the job is now; returns how many.
+ */
 extern int64 cj_alert_remove(TimestampTz before, int limit);
 
 #endif /* CJ_ALERT_H */

@@ -169,6 +169,27 @@ SELECT is((SELECT count(*) FROM challenge_jobs.alert WHERE announced_at IS NOT N
 SELECT throws_ok($$INSERT INTO challenge_jobs.alert (job, kind, episode, raised_at, payload) VALUES ('x', 'strange', 0, now(), '{}')$$,
                  '23514', NULL, 'there are four kinds');
 
+/* ---- clean-up ---- */
+DELETE FROM challenge_jobs.alert;
+SELECT challenge_jobs.alter_job('cleanup_expired_notifications', settings => '{"failed_run_retention": "30 days"}') \g /dev/null
+SELECT t.fail(), t.succeed(), t.fail(), t.succeed(), t.fail() \g /dev/null
+SELECT is(t.kinds(), 'failed recovered failed recovered failed', 'a job that fails again and again');
+UPDATE challenge_jobs.alert SET raised_at = now() - interval '31 days';
+SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
+SELECT is(t.kinds(), 'recovered failed', 'old alerts go, but not those that tell how the job is now');
+SELECT t.fail() \g /dev/null
+SELECT is(t.kinds(), 'recovered failed', 'so that nothing is told again');
+SELECT t.succeed(), t.fail(), t.succeed() \g /dev/null
+UPDATE challenge_jobs.alert SET raised_at = now() - CASE kind WHEN 'failed' THEN interval '31 days' ELSE interval '29 days' END;
+SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
+SELECT is(t.kinds(), 'recovered recovered recovered', 'alerts that are younger stay');
+SELECT challenge_jobs.alter_job('cleanup_expired_notifications', settings => '{"failed_run_retention": "1 day"}') \g /dev/null
+UPDATE challenge_jobs.alert SET raised_at = now() - interval '3 days', delivered_at = now(), next_attempt_at = NULL
+ WHERE alert_id = (SELECT min(alert_id) FROM challenge_jobs.alert);
+UPDATE challenge_jobs.alert SET raised_at = now() - interval '3 days' WHERE next_attempt_at IS NOT NULL;
+SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
+SELECT is(t.kinds(), 'recovered recovered', 'and those that may still be delivered');
+
 /* ---- the application's own code ---- */
 SELECT ok(NOT has_table_privilege('cj_app', 'challenge_jobs.alert', 'SELECT'), 'the owner of the tables cannot read alerts');
 
