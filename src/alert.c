@@ -25,8 +25,11 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -35,12 +38,8 @@
 
 #define CHANNEL "challenge_jobs_alert"
 
-/* A moment as ISO 8601 in UTC, whatever the session's settings. */
-#define MOMENT(x) \
-	"pg_catalog.to_char(" x " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
-
-/* A text that may be of any length: what an alert needs of it. */
-#define CUT(x) "pg_catalog.left(" x ", 4000)"
+/* A moment as ISO 8601 in UTC, whatever the session's settings: for to_char. */
+#define MOMENT_FORMAT "YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\""
 
 /* ---- raising ---- */
 
@@ -61,55 +60,56 @@ static const CjStatement read_state = {
 	SPI_OK_SELECT};
 
 /*
- * $1 the job, $2 the kind, $3 the episode, $4 the run or null, $5 more of the payload, $6 the host. The slot
- * stands in $5.
+ * $1 the job, $2 the kind, $3 the episode, $4 the run or null, $5 more of the payload, $6 the host, $7 how moments
+ * are written. The slot stands in $5.
  */
 static const CjStatement raise_alert = {
 	"raise an alert",
 	"INSERT INTO challenge_jobs.alert (job, kind, episode, run_id, slot, raised_at, next_attempt_at, payload)"
 	"SELECT $1, $2, $3, $4, ($5 ->> 'slot')::pg_catalog.timestamptz, n.moment, n.moment,"
 	"       pg_catalog.jsonb_build_object("
-	"           'job', $1, 'kind', $2, 'raised_at', " MOMENT(
-		"n.moment") ","
-					"           'database', pg_catalog.current_database(),"
-					"           'host', $6,"
-					"           'port', pg_catalog.current_setting('port')::pg_catalog.int4,"
-					"           'cluster_name', NULLIF(pg_catalog.current_setting('cluster_name'), ''),"
-					"           'run_id', $4,"
-					"           'previous_success', " MOMENT(
-						"p.finished_at") ","
-										 "           'consecutive_failures',"
-										 "           (SELECT pg_catalog.count(*)"
-										 "              FROM challenge_jobs.job_run f"
-										 "             WHERE f.job = $1"
-										 "               AND f.status IN ('failed', 'cancelled', 'crashed')"
-										 "               AND NOT f.dry_run"
-										 "               AND f.started_at > COALESCE(p.started_at, '-infinity')))"
-										 "       || COALESCE((SELECT pg_catalog.jsonb_build_object("
-										 "                               'status', r.status, 'triggered_by', " CUT(
-											 "r.triggered_by") ","
-															   "                               'attempt', r.attempt, 'role_name', r.role_name,"
-															   "                               'started_at', " MOMENT(
-																   "r.started_at") ","
-																				   "                               'finished_at', " MOMENT(
-																					   "r.finished_at") ","
-																										"                               'duration_seconds', pg_catalog.date_part('epoch', r.duration),"
-																										"                               'sqlstate', r.sqlstate, 'message', " CUT(
-																											"r.message") ","
-																														 "                               'detail', " CUT("r.detail") ", 'hint', " CUT(
-																															 "r.hint") ")"
-																																	   "                      FROM challenge_jobs.job_run r"
-																																	   "                     WHERE r.run_id = $4), '{}')"
-																																	   "       || $5"
-																																	   "  FROM (SELECT pg_catalog.clock_timestamp()) n(moment)"
-																																	   "  LEFT JOIN LATERAL (SELECT s.started_at, s.finished_at"
-																																	   "                       FROM challenge_jobs.job_run s"
-																																	   "                      WHERE s.job = $1"
-																																	   "                        AND s.status = 'succeeded'"
-																																	   "                        AND NOT s.dry_run"
-																																	   "                        AND s.run_id IS DISTINCT FROM $4"
-																																	   "                      ORDER BY s.started_at DESC LIMIT 1) p ON true "
-																																	   "    ON CONFLICT DO NOTHING",
+	"           'job', $1, 'kind', $2,"
+	"           'raised_at', pg_catalog.to_char(n.moment AT TIME ZONE 'UTC', $7),"
+	"           'database', pg_catalog.current_database(),"
+	"           'host', $6,"
+	"           'port', pg_catalog.current_setting('port')::pg_catalog.int4,"
+	"           'cluster_name', NULLIF(pg_catalog.current_setting('cluster_name'), ''),"
+	"           'run_id', $4,"
+	"           'previous_success', pg_catalog.to_char(p.finished_at AT TIME ZONE 'UTC', $7),"
+	"           'consecutive_failures',"
+	"           (SELECT pg_catalog.count(*)"
+	"              FROM challenge_jobs.job_run f"
+	"             WHERE f.job = $1"
+	"               AND f.status IN ('failed', 'cancelled', 'crashed')"
+	"               AND NOT f.dry_run"
+	"               AND f.started_at > COALESCE(p.started_at, '-infinity')))"
+	"       || COALESCE((SELECT pg_catalog.jsonb_build_object("
+	"                               'status', r.status, 'attempt', r.attempt, 'role_name', r.role_name,"
+	"                               'triggered_by', pg_catalog.left(r.triggered_by, 4000),"
+	"                               'started_at', pg_catalog.to_char(r.started_at AT TIME ZONE 'UTC', $7),"
+	"                               'finished_at', pg_catalog.to_char(r.finished_at AT TIME ZONE 'UTC', $7),"
+	"                               'duration_seconds', pg_catalog.date_part('epoch', r.duration),"
+	"                               'sqlstate', r.sqlstate,"
+	"                               'message', pg_catalog.left(r.message, 4000),"
+	"                               'detail', pg_catalog.left(r.detail, 4000),"
+	"                               'hint', pg_catalog.left(r.hint, 4000))"
+	"                      FROM challenge_jobs.job_run r"
+	"                     WHERE r.run_id = $4), '{}')"
+	"       || $5"
+	"  FROM (SELECT pg_catalog.clock_timestamp()) n(moment)"
+	"  LEFT JOIN LATERAL (SELECT s.started_at, s.finished_at"
+	"                       FROM challenge_jobs.job_run s"
+	"                      WHERE s.job = $1"
+	"                        AND s.status = 'succeeded'"
+	"                        AND NOT s.dry_run"
+	"                        AND s.run_id IS DISTINCT FROM $4"
+	"                      ORDER BY s.started_at DESC LIMIT 1) p ON true"
+	" WHERE NOT EXISTS (SELECT 1"
+	"                     FROM challenge_jobs.alert a"
+	"                    WHERE a.job = $1"
+	"                      AND a.kind = $2"
+	"                      AND a.slot = ($5 ->> 'slot')::pg_catalog.timestamptz)"
+	"    ON CONFLICT DO NOTHING",
 	SPI_OK_INSERT};
 
 /* $1 the run; rows recorded by the process that ran are not late, whatever the clock says */
@@ -226,6 +226,7 @@ insert_alert(const State *state, const char *job, const char *kind, int64 run_id
 	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), run_id == 0);
 	cj_sql_param(&params, JSONBOID, JsonbPGetDatum(more), false);
 	cj_sql_param_text(&params, host_name());
+	cj_sql_param_text(&params, MOMENT_FORMAT);
 	rows = cj_sql_run_own(&raise_alert, &params);
 	if (rows.processed > 0)
 		has_news = true;
@@ -256,6 +257,25 @@ cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload)
 	if (strcmp(kind, "recovered") == 0 && !state.failed && !state.crashed && !state.overdue)
 		return;
 	insert_alert(&state, job, kind, run_id, payload);
+}
+
+/* cj_alert_raise_overdue raises an alert for a slot, unless there is one. */
+void
+cj_alert_raise_overdue(const char *job, TimestampTz slot)
+{
+	char moment[MAXDATELEN + 1];
+	int utc = 0;
+	StringInfoData payload;
+
+	JsonEncodeDateTime(moment, TimestampTzGetDatum(slot), TIMESTAMPTZOID, &utc);
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"slot\": \"%s\", \"message\": ", moment);
+	escape_json(&payload, psprintf("job \"%s\" was due at %s and has not been done", job, moment));
+	appendStringInfoString(&payload, ", \"hint\": ");
+	escape_json(&payload, psprintf("CALL challenge_jobs.run('%s');", job));
+	appendStringInfoChar(&payload, '}');
+	cj_alert_raise(job, "overdue", 0,
+				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
 }
 
 /* cj_alert_note_success notes that a run has succeeded. */

@@ -8,6 +8,7 @@
 #ifndef CJ_ALERT_H
 #define CJ_ALERT_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
@@ -28,6 +29,9 @@ extern void cj_alert_note_failure(const char *job, int64 run_id, bool crashed);
  * it at the same time.
  */
 extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload);
+
+/* The same for "overdue", with a payload that says so. Cheap if there is an alert for that slot. */
+extern void cj_alert_raise_overdue(const char *job, TimestampTz slot);
 
 /*
  * Raises "recovered" for jobs whose slot was overdue, and has been served by a run that did not know: it was

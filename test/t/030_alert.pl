@@ -297,14 +297,14 @@ like(deliver(), qr/killed: it took longer/, 'a command that ends by itself on SI
 is(read_file('ended'), "ended\n", 'may do so');
 alert_is('delivered_at IS NULL', 't', 'and has not delivered, though it exits with 0');
 
-set_command("sh -c 'echo \$\$ >$folder/left; sleep 1000' >/dev/null & sleep 0.1; exit 0");
+set_command("sh -c 'echo \$\$ >$folder/left; exec sleep 1000' >/dev/null & sleep 0.1; exit 0");
 raise_alert();
 $begin = time;
 like(deliver(), qr/delivered: 1/, 'a command that leaves a child behind has ended when it ends');
 ok(time - $begin < 20, 'even though the child holds its standard error');
 my $left = wait_for_file('left') + 0;
 ok(kill(0, $left), 'the child is left alone');
-kill 'KILL', $left, map { /(\d+)/ } split /\n/, `ps -o pid= --ppid $left`;
+kill 'KILL', $left;
 
 # ---- being interrupted ----
 
@@ -348,7 +348,7 @@ foreach my $mode ('fast', 'immediate')
 	$node->stop($mode);
 	finish_sql($session);
 	ok(are_gone(@pids), "stop $mode: the command and its children are gone") if $mode eq 'fast';
-	kill '-KILL', $pids[0];
+	kill '-KILL', getpgrp($pids[0]);
 	write_command($recorder, '30s');
 	unlink "$folder/got";
 	$node->start;
@@ -419,6 +419,22 @@ $node->safe_psql($db, 'TRUNCATE broken');
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 is($node->safe_psql($db, 'SELECT string_agg(kind, \' \' ORDER BY alert_id) FROM challenge_jobs.alert'),
 	'failed recovered failed crashed recovered', 'so is one whose backend was killed, when it is found');
+
+# ---- overdue, and served by a run that did not know ----
+
+$node->safe_psql($db, <<"SQL");
+DELETE FROM challenge_jobs.alert;
+INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, payload)
+SELECT job, 'overdue', 0, started_at - interval '1 minute', started_at, '{}'
+  FROM challenge_jobs.job_run WHERE job = '$JOB' AND status = 'succeeded' ORDER BY run_id DESC LIMIT 1;
+INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, payload)
+VALUES ('send_streak_reminders', 'overdue', 0, now() - interval '1 minute', now(), '{}');
+SQL
+deliver();
+deliver();
+is($node->safe_psql($db, "SELECT string_agg(job || ' ' || kind, ', ' ORDER BY alert_id) FROM challenge_jobs.alert"),
+	"$JOB overdue, send_streak_reminders overdue, $JOB recovered",
+	'a slot that was found overdue when its run had just ended: the recovery is told afterwards, once');
 
 # ---- who may ----
 
