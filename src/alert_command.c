@@ -129,10 +129,10 @@ close_files(void)
 
 /*
  * become_command turns the forked process into the command. All signals are blocked; nothing may be called
- * here that is not safe in a signal handler.
+ * here that is not safe in a signal handler. It does not return.
  */
 static void
-pg_attribute_noreturn() become_command(int input, int output, int error, pid_t parent)
+become_command(int input, int output, int error, pid_t parent)
 {
 	sigset_t none;
 
