@@ -118,6 +118,27 @@ CREATE TABLE challenge_jobs.stats_view (
 );
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.stats_view', '');
 
+/* Not dumped: what was wrong with one server does not concern another. */
+CREATE TABLE challenge_jobs.alert (
+    alert_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job             text NOT NULL,
+    kind            text NOT NULL CHECK (kind IN ('failed', 'overdue', 'crashed', 'recovered')),
+    episode         bigint NOT NULL,
+    run_id          bigint,
+    slot            timestamptz,
+    raised_at       timestamptz NOT NULL,
+    payload         jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(payload) = 'object'),
+    announced_at    timestamptz,
+    delivered_at    timestamptz,
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz,
+    last_error      text,
+    CHECK (delivered_at IS NULL OR next_attempt_at IS NULL),
+    UNIQUE NULLS NOT DISTINCT (job, kind, episode, slot)
+);
+CREATE INDEX alert_waiting_idx ON challenge_jobs.alert (alert_id) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX alert_new_idx ON challenge_jobs.alert (alert_id) WHERE announced_at IS NULL;
+
 /* To be dumped: after a restore nobody must be reminded a second time. */
 CREATE TABLE challenge_jobs.reminder (
     user_key        text COLLATE "C" NOT NULL,
@@ -263,6 +284,13 @@ RETURNS TABLE (slot timestamptz)
 LANGUAGE c STABLE PARALLEL UNSAFE ROWS 5
 AS 'MODULE_PATHNAME', 'cj_api_next_runs';
 
+/* ---- alerts ------------------------------------------------------------------------------- */
+
+/* It runs a shell command: the library asks whether the caller is a superuser. */
+CREATE PROCEDURE challenge_jobs.deliver_alerts()
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'cj_api_deliver_alerts';
+
 /* ---- what is wrong? ----------------------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.doctor()
@@ -354,6 +382,8 @@ COMMENT ON FUNCTION challenge_jobs.unschedule(text) IS
     'stops what schedule() started';
 COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
     'the next n (1 to 1000) slots of a job''s schedule after now, whether or not the job is scheduled and enabled; none where the schedule names a day that does not exist';
+COMMENT ON PROCEDURE challenge_jobs.deliver_alerts() IS
+    'announces new alerts, and gives every alert that waits to challenge_jobs.alert_command now; for superusers';
 COMMENT ON FUNCTION challenge_jobs.doctor() IS
     'checks bindings, indexes, privileges, preloading and schedules; says what was found and what to type to mend it';
 
@@ -403,6 +433,21 @@ COMMENT ON COLUMN challenge_jobs.job_run.hint IS 'hint of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.context IS 'context of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.role_name IS 'the role that called';
 COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that ran';
+
+COMMENT ON TABLE challenge_jobs.alert IS 'what somebody should know: a row for each change of a job''s state';
+COMMENT ON COLUMN challenge_jobs.alert.alert_id IS 'number of the alert';
+COMMENT ON COLUMN challenge_jobs.alert.job IS 'name of the job';
+COMMENT ON COLUMN challenge_jobs.alert.kind IS 'failed (the first failure after a success), crashed, overdue (a slot was not served in time) or recovered';
+COMMENT ON COLUMN challenge_jobs.alert.episode IS 'number of the alert "recovered" of the job before this one, 0: none';
+COMMENT ON COLUMN challenge_jobs.alert.run_id IS 'the run that it is about, if there is one';
+COMMENT ON COLUMN challenge_jobs.alert.slot IS 'overdue: the slot of the schedule';
+COMMENT ON COLUMN challenge_jobs.alert.raised_at IS 'when it was raised (clock time)';
+COMMENT ON COLUMN challenge_jobs.alert.payload IS 'all that is known, as challenge_jobs.alert_command gets it';
+COMMENT ON COLUMN challenge_jobs.alert.announced_at IS 'when it went to the server log and by NOTIFY; NULL: not yet';
+COMMENT ON COLUMN challenge_jobs.alert.delivered_at IS 'when challenge_jobs.alert_command had taken it; NULL: not yet, or never';
+COMMENT ON COLUMN challenge_jobs.alert.attempts IS 'how often the command was started for it';
+COMMENT ON COLUMN challenge_jobs.alert.next_attempt_at IS 'not tried again before; NULL: delivered, or given up after 7 days';
+COMMENT ON COLUMN challenge_jobs.alert.last_error IS 'how the last attempt failed: exit status and first line of standard error';
 
 COMMENT ON TABLE challenge_jobs.reminder IS 'the ledger of send_streak_reminders: who stands here for a local date is not reminded again on that date';
 COMMENT ON COLUMN challenge_jobs.reminder.user_key IS 'the key of the user, as text';

@@ -24,7 +24,7 @@ SELECT p.proname, p.prokind AS kind, pg_get_function_arguments(p.oid) AS argumen
 
 SELECT a.attrelid::regclass AS relation, a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type
   FROM pg_attribute a
- WHERE a.attrelid IN ('challenge_jobs.binding'::regclass, 'challenge_jobs.job'::regclass, 'challenge_jobs.job_override'::regclass,
+ WHERE a.attrelid IN ('challenge_jobs.alert'::regclass, 'challenge_jobs.binding'::regclass, 'challenge_jobs.job'::regclass, 'challenge_jobs.job_override'::regclass,
                       'challenge_jobs.job_run'::regclass, 'challenge_jobs.stats_view'::regclass,
                       'challenge_jobs.reminder'::regclass, 'challenge_jobs.reminder_zone'::regclass)
    AND a.attnum > 0

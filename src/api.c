@@ -18,6 +18,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "alert_delivery.h"
 #include "binding.h"
 #include "cron_expression.h"
 #include "doctor.h"
@@ -53,6 +54,7 @@ CJ_FUNCTION(cj_api_reset_job);
 CJ_FUNCTION(cj_api_schedule);
 CJ_FUNCTION(cj_api_unschedule);
 CJ_FUNCTION(cj_api_next_runs);
+CJ_FUNCTION(cj_api_deliver_alerts);
 CJ_FUNCTION(cj_api_doctor);
 
 /* ---- arguments and results ---- */
@@ -427,6 +429,26 @@ cj_api_next_runs(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
 	}
 	return (Datum) 0;
+}
+
+/* ---- alerts ---- */
+
+/* deliver_alerts() */
+Datum
+cj_api_deliver_alerts(PG_FUNCTION_ARGS)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("challenge_jobs.deliver_alerts() cannot run inside a transaction block"),
+				 errdetail("It commits before and after each call of the command."),
+				 errhint("CALL challenge_jobs.deliver_alerts();")));
+
+	connect_spi(SPI_OPT_NONATOMIC);
+	cj_alert_deliver_by_hand();
+	finish_spi();
+	PG_RETURN_VOID();
 }
 
 /* ---- what is wrong? ---- */

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "alert_command.h"
 #include "binding.h"
 #include "doctor.h"
 #include "identity.h"
@@ -142,6 +143,20 @@ static const CjStatement count_orphans = {
 	"                     FROM pg_catalog.pg_stat_activity a"
 	"                    WHERE a.pid = r.pid"
 	"                      AND a.backend_start <= r.started_at)",
+	SPI_OK_SELECT};
+
+/* Alerts that wait although they could have been delivered; the last of those that were tried. */
+static const CjStatement count_waiting_alerts = {
+	"count alerts that are not delivered",
+	"SELECT pg_catalog.count(*),"
+	"       pg_catalog.count(*) FILTER (WHERE a.attempts > 0),"
+	"       (SELECT l.last_error"
+	"          FROM challenge_jobs.alert l"
+	"         WHERE l.next_attempt_at IS NOT NULL AND l.attempts > 0"
+	"         ORDER BY l.alert_id DESC LIMIT 1)"
+	"  FROM challenge_jobs.alert a"
+	" WHERE a.next_attempt_at IS NOT NULL"
+	"   AND (a.attempts > 0 OR a.raised_at < pg_catalog.clock_timestamp() - '10 minutes'::pg_catalog.interval)",
 	SPI_OK_SELECT};
 
 /* Where the rows go. Several jobs find the same of a table: a row is added once. */
@@ -333,6 +348,42 @@ check_orphans(const Report *report)
 						 "run of the job closes them as crashed",
 						 count),
 				psprintf("CALL challenge_jobs.run('%s');", cj_sql_text(&rows, 0, 2)));
+	cj_sql_free(&rows);
+}
+
+/* check_alerts tells whether alerts get out of the server. */
+static void
+check_alerts(const Report *report)
+{
+	CjRows rows;
+	int64 waiting;
+	int64 tried;
+
+	if (!cj_alert_command_is_set())
+	{
+		add_row(
+			report, "alerts", "ok",
+			"challenge_jobs.alert_command is not set: alerts go to challenge_jobs.alert, the server log "
+			"and NOTIFY only",
+			NULL);
+		return;
+	}
+	rows = cj_sql_run_own(&count_waiting_alerts, NULL);
+	waiting = cj_sql_int64(&rows, 0, 1);
+	tried = cj_sql_int64(&rows, 0, 2);
+	if (tried > 0)
+		add_row(
+			report, "alerts", "warning",
+			psprintf(INT64_FORMAT " alerts could not be delivered yet; the last one: %s", tried,
+					 cj_sql_text(&rows, 0, 3)),
+			"mend challenge_jobs.alert_command, and as a superuser: CALL challenge_jobs.deliver_alerts();");
+	else if (waiting > 0)
+		add_row(report, "alerts", "warning",
+				psprintf(INT64_FORMAT " alerts wait, and nobody delivers them", waiting),
+				"as a superuser: CALL challenge_jobs.deliver_alerts();");
+	else
+		add_row(report, "alerts", "ok",
+				"challenge_jobs.alert_command is set, and no alert waits for it", NULL);
 	cj_sql_free(&rows);
 }
 
@@ -621,6 +672,7 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 	check_execute(&report);
 	check_writers(&report);
 	check_orphans(&report);
+	check_alerts(&report);
 	for (int i = 0; jobs[i]; i++)
 		check_job(&report, jobs[i]);
 }

@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "alert_command.h"
 #include "doctor.h"
 #include "identity.h"
 
@@ -18,6 +19,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	cj_alert_command_init();
 	cj_doctor_init();
 	cj_identity_init();
 	MarkGUCPrefixReserved("challenge_jobs");

@@ -3,7 +3,7 @@
  *		The execution log: table challenge_jobs.job_run.
  *
  * Called by runner. A run changes its state in one place only, cj_run_log_finish, and only from
- * "running".
+ * "running". Whoever writes how a run has ended raises the alert for it, in the same transaction.
  */
 #include "postgres.h"
 
@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "alert.h"
 #include "run_log.h"
 #include "sql.h"
 
@@ -33,8 +34,9 @@ static const CjStatement finish_run = {
 	"       sqlstate = $4, message = $5, detail = $6, hint = $7, context = $8,"
 	"       finished_at = pg_catalog.clock_timestamp()"
 	" WHERE run_id = $9"
-	"   AND status = 'running'",
-	SPI_OK_UPDATE};
+	"   AND status = 'running'"
+	"RETURNING job",
+	SPI_OK_UPDATE_RETURNING};
 
 static const CjStatement record_run = {
 	"record a run",
@@ -42,8 +44,9 @@ static const CjStatement record_run = {
 	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid,"
 	"        status, rows_affected, result, sqlstate, message, detail, hint, context, finished_at)"
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
-	"        pg_catalog.clock_timestamp())",
-	SPI_OK_INSERT};
+	"        pg_catalog.clock_timestamp())"
+	"RETURNING run_id",
+	SPI_OK_INSERT_RETURNING};
 
 static const CjStatement close_crashed = {
 	"close crashed runs",
@@ -51,8 +54,9 @@ static const CjStatement close_crashed = {
 	"   SET status = 'crashed', finished_at = pg_catalog.clock_timestamp(),"
 	"       message = 'the backend ended without finishing the run'"
 	" WHERE job = $1"
-	"   AND status = 'running'",
-	SPI_OK_UPDATE};
+	"   AND status = 'running'"
+	"RETURNING run_id",
+	SPI_OK_UPDATE_RETURNING};
 
 /* add_start adds what is known of a run when it starts. */
 static void
@@ -85,6 +89,27 @@ add_end(CjParams *params, const CjRunEnd *end)
 	cj_sql_param_text(params, error ? error->context : NULL);
 }
 
+/* raise_alert raises the alert that the end of a run deserves, if it does. */
+static void
+raise_alert(const char *job, int64 run_id, CjRunStatus status)
+{
+	switch (status)
+	{
+		case CJ_RUN_SUCCEEDED:
+			cj_alert_note_success(job, run_id);
+			break;
+		case CJ_RUN_FAILED:
+		case CJ_RUN_CANCELLED:
+			cj_alert_note_failure(job, run_id, false);
+			break;
+		case CJ_RUN_CRASHED:
+			cj_alert_note_failure(job, run_id, true);
+			break;
+		default:
+			break;
+	}
+}
+
 /* cj_run_log_start writes the row of a run that begins. */
 int64
 cj_run_log_start(const CjRunStart *start)
@@ -115,6 +140,8 @@ cj_run_log_finish(int64 run_id, const CjRunEnd *end)
 				(errmsg("run " INT64_FORMAT " is not \"running\" in challenge_jobs.job_run any more",
 						run_id),
 				 errdetail("It ended as \"%s\".", status_names[end->status])));
+	else
+		raise_alert(cj_sql_text(&rows, 0, 1), run_id, end->status);
 	cj_sql_free(&rows);
 }
 
@@ -128,6 +155,8 @@ cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
 	add_start(&params, start);
 	add_end(&params, end);
 	rows = cj_sql_run_own(&record_run, &params);
+	if (!start->dry_run)
+		raise_alert(start->job, cj_sql_int64(&rows, 0, 1), end->status);
 	cj_sql_free(&rows);
 }
 
@@ -140,6 +169,8 @@ cj_run_log_close_crashed(const char *job)
 
 	cj_sql_param_text(&params, job);
 	rows = cj_sql_run_own(&close_crashed, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		raise_alert(job, cj_sql_int64(&rows, row, 1), CJ_RUN_CRASHED);
 	cj_sql_free(&rows);
 	return rows.processed;
 }

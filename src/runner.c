@@ -32,6 +32,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "alert.h"
 #include "identity.h"
 #include "job_lock.h"
 #include "runner.h"
@@ -642,6 +643,51 @@ run_locked(Execution *execution)
 	return error;
 }
 
+/* announce announces alerts; the work of an attempt. */
+static void
+announce(CjRun *run, void *arg)
+{
+	*(List **) arg = cj_alert_announce(run->memory);
+}
+
+/*
+ * announce_alerts tells of the alerts that have been raised, in a transaction of its own. What fails here
+ * does not concern the run, and is left to whoever announces next.
+ */
+static void
+announce_alerts(Execution *execution)
+{
+	CjRun *run = &execution->run;
+	MemoryContext caller = CurrentMemoryContext;
+	List *announced = NIL;
+	ErrorData *error;
+
+	if (!cj_alert_has_news())
+		return;
+	error = attempt(run, announce, &announced);
+	PG_TRY();
+	{
+		/* SPI_commit keeps its error where we are: not in memory of the transaction */
+		MemoryContextSwitchTo(run->memory);
+		next_transaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(run->memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		EnsurePortalSnapshotExists();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (error)
+		ereport(LOG_SERVER_ONLY,
+				(errcode(error->sqlerrcode),
+				 errmsg("challenge_jobs: alerts could not be announced: %s", error->message)));
+	else
+		cj_alert_log(announced);
+}
+
 /* cj_runner_run_procedure runs a job as of now, committing batch by batch. */
 void
 cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
@@ -672,6 +718,7 @@ cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
 					  cj_job_lock_holder(&execution->lock)));
 	else
 		error = run_locked(execution);
+	announce_alerts(execution);
 
 	error_context_stack = context.previous;
 	if (error)

@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "alert.h"
 #include "jobs/history.h"
 #include "pg_cron.h"
 #include "sql.h"
@@ -291,6 +292,18 @@ delete_notes_of_zones(CjRun *run, void *arg)
 	progress->found = 0;
 }
 
+/* ---- alert ---- */
+
+/* delete_page_of_alerts removes a page of alerts; the work of an attempt. */
+static void
+delete_page_of_alerts(CjRun *run, void *arg)
+{
+	Progress *progress = arg;
+
+	progress->found =
+		cj_alert_remove(progress->limits->failed_runs_before, progress->limits->batch_size);
+}
+
 /* ---- pg_cron ---- */
 
 /* delete_page_of_cron_runs removes a page of pg_cron's records; the work of an attempt. */
@@ -360,6 +373,7 @@ clean_more(CjRun *run, const CjHistoryLimits *limits)
 	progress.last_key = MemoryContextStrdup(run->memory, "");
 	do_pages(run, delete_page_of_reminders, &progress);
 	do_pages(run, delete_notes_of_zones, &progress);
+	do_pages(run, delete_page_of_alerts, &progress);
 	if (limits->prune_cron)
 	{
 		clean_cron(run, &progress);

@@ -11,7 +11,7 @@
 typedef struct CjHistoryLimits
 {
 	TimestampTz runs_before;        /* of runs that went well, or were skipped */
-	TimestampTz failed_runs_before; /* of all others */
+	TimestampTz failed_runs_before; /* of all others, and of alerts */
 	int max_runs;                   /* of each job, of either kind: the newest stay; 0: no limit */
 	TimestampTz reminders_before;
 	bool prune_cron; /* also pg_cron's records of our cron jobs, those of before runs_before */

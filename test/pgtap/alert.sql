@@ -1,0 +1,197 @@
+/*
+ * When alerts are raised: on a change of a job's state, and then once. What would be wrong otherwise: a pager
+ * that rings at every failure is switched off; one that does not ring at the first is useless.
+ */
+BEGIN;
+\ir app.psql
+SELECT no_plan();
+
+/* Every new row of notifications with one of these users fails. */
+CREATE TABLE t.bad (user_id integer);
+GRANT SELECT ON t.bad TO cj_app;
+CREATE FUNCTION t.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM t.bad b WHERE b.user_id = NEW.user_id) THEN
+        RAISE EXCEPTION 'user % cannot be told', NEW.user_id
+            USING errcode = '23514', detail = E'a "quoted"\ndetail with ü and 日本', hint = 'have a look';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER refuse BEFORE INSERT ON app.notifications FOR EACH ROW EXECUTE FUNCTION t.refuse();
+
+/* t.fail: a run that fails in part. (One that fails as a whole raises, and nothing of it stays.) */
+CREATE FUNCTION t.fail(dry_run boolean DEFAULT false) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM app.challenges;
+    DELETE FROM app.challenge_members;
+    DELETE FROM t.bad;
+    INSERT INTO app.challenges (id, name) VALUES (1, 'good'), (2, 'bad');
+    INSERT INTO app.challenge_members VALUES (1, 1), (2, 2);
+    INSERT INTO t.bad VALUES (2);
+    PERFORM t.run(dry_run => fail.dry_run);
+    RETURN (t.last_run()).status;
+END
+$$;
+CREATE FUNCTION t.succeed(as_of timestamptz DEFAULT now(), dry_run boolean DEFAULT false) RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM t.bad;
+    PERFORM t.run(as_of, dry_run);
+    RETURN (t.last_run()).status;
+END
+$$;
+/* A run whose backend is gone; the next one closes it. */
+CREATE FUNCTION t.leave_running() RETURNS void LANGUAGE sql AS $$
+    INSERT INTO challenge_jobs.job_run (job, triggered_by, started_at, status, role_name, pid)
+    VALUES ('auto_complete_challenges', 'test', clock_timestamp(), 'running', 'postgres', 1)
+$$;
+CREATE FUNCTION t.kinds(job text DEFAULT 'auto_complete_challenges') RETURNS text LANGUAGE sql AS $$
+    SELECT COALESCE(string_agg(a.kind, ' ' ORDER BY a.alert_id), '') FROM challenge_jobs.alert a WHERE a.job = kinds.job
+$$;
+CREATE FUNCTION t.last_alert() RETURNS challenge_jobs.alert LANGUAGE sql AS $$
+    SELECT a FROM challenge_jobs.alert a ORDER BY a.alert_id DESC LIMIT 1
+$$;
+
+/* ---- failed, recovered ---- */
+SELECT is(t.succeed(), 'succeeded', 'a first success');
+SELECT is(t.kinds(), '', 'raises nothing');
+SELECT is(t.fail(true), 'succeeded', 'a dry run');
+SELECT is(t.fail(), 'failed', 'a first failure');
+SELECT is(t.kinds(), 'failed', 'raises an alert');
+SELECT is((t.last_alert()).run_id, (t.last_run()).run_id, 'of its run');
+SELECT is(t.fail(), 'failed', 'another failure');
+SELECT is(t.kinds(), 'failed', 'raises no more');
+SELECT is(t.succeed(dry_run => true), 'succeeded', 'a dry run that works');
+SELECT is(t.kinds(), 'failed', 'is no recovery');
+SELECT is(t.succeed(), 'succeeded', 'a success');
+SELECT is(t.kinds(), 'failed recovered', 'is one');
+SELECT is((t.last_alert()).run_id, (t.last_run()).run_id, 'by its run');
+SELECT is((t.last_alert()).payload ->> 'consecutive_failures', '2', 'after as many failures');
+SELECT is(t.succeed(), 'succeeded', 'another success');
+SELECT is(t.kinds(), 'failed recovered', 'raises no more');
+SELECT is(t.fail(), 'failed', 'the next failure');
+SELECT is(t.kinds(), 'failed recovered failed', 'is news again');
+
+/* ---- what an operator needs ---- */
+SELECT is((SELECT string_agg(k, ' ' ORDER BY k) FROM jsonb_object_keys((t.last_alert()).payload) k),
+          'attempt cluster_name consecutive_failures database detail duration_seconds finished_at hint host job '
+          'kind message port previous_success raised_at role_name run_id sqlstate started_at status triggered_by',
+          'the keys of a payload');
+SELECT is((t.last_alert()).payload ->> 'sqlstate', '23514', 'sqlstate');
+SELECT is((t.last_alert()).payload ->> 'message', 'user 2 cannot be told', 'message');
+SELECT is((t.last_alert()).payload ->> 'detail', (t.last_run()).detail, 'detail, with quotes, newlines and non-ASCII');
+SELECT is((t.last_alert()).payload ->> 'hint', 'have a look', 'hint');
+SELECT is((t.last_alert()).payload ->> 'database', current_database()::text, 'database');
+SELECT is(((t.last_alert()).payload ->> 'started_at')::timestamptz, (t.last_run()).started_at, 'started_at, to the microsecond');
+SELECT is((t.last_alert()).payload ->> 'previous_success',
+          (SELECT to_char(max(finished_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+             FROM challenge_jobs.job_run WHERE status = 'succeeded' AND NOT dry_run),
+          'the previous success, in UTC');
+SET LOCAL TimeZone = 'Pacific/Kiritimati';
+SET LOCAL DateStyle = 'German';
+SELECT is(t.succeed(), 'succeeded', 'whatever the settings of the session');
+SELECT matches((t.last_alert()).payload ->> 'raised_at', '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$', 'moments look the same');
+RESET TimeZone;
+RESET DateStyle;
+
+SELECT t.fail(), t.succeed() \g /dev/null
+CREATE OR REPLACE FUNCTION t.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM t.bad b WHERE b.user_id = NEW.user_id) THEN
+        RAISE EXCEPTION '%', repeat('日', 1000000);
+    END IF;
+    RETURN NEW;
+END
+$$;
+SELECT is(t.fail(), 'failed', 'a failure with a message of megabytes');
+SELECT is(length((t.last_alert()).payload ->> 'message'), 4000, 'has an alert with the beginning of it');
+SELECT is(t.succeed(), 'succeeded', 'and ends');
+
+/* ---- crashed ---- */
+DELETE FROM challenge_jobs.alert;
+CREATE OR REPLACE FUNCTION t.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM t.bad b WHERE b.user_id = NEW.user_id) THEN
+        RAISE EXCEPTION 'no';
+    END IF;
+    RETURN NEW;
+END
+$$;
+SELECT t.leave_running() \g /dev/null
+SELECT is(t.succeed(), 'succeeded', 'a run after one that crashed');
+SELECT is(t.kinds(), 'crashed recovered', 'raises both, in their order');
+SELECT is((SELECT payload ->> 'status' FROM challenge_jobs.alert WHERE kind = 'crashed'), 'crashed', 'with the status of the run that crashed');
+SELECT t.leave_running() \g /dev/null
+SELECT is(t.fail(), 'failed', 'a failure after a crash');
+SELECT is(t.kinds(), 'crashed recovered crashed', 'is no news');
+SELECT t.leave_running() \g /dev/null
+SELECT is(t.fail(), 'failed', 'nor is another crash');
+SELECT is(t.kinds(), 'crashed recovered crashed', 'no more');
+SELECT t.succeed() \g /dev/null
+SELECT is(t.fail(), 'failed', 'a failure');
+SELECT t.leave_running() \g /dev/null
+SELECT is(t.fail(), 'failed', 'and a crash');
+SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed', 'a crash after failures is something else than they are');
+SELECT t.leave_running(), t.leave_running() \g /dev/null
+SELECT is(t.succeed(), 'succeeded', 'two crashes at once');
+SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed recovered', 'are one');
+
+/* ---- overdue ---- */
+DELETE FROM challenge_jobs.alert;
+CREATE FUNCTION t.overdue(slot timestamptz) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, payload)
+    VALUES ('auto_complete_challenges', 'overdue',
+            COALESCE((SELECT max(alert_id) FROM challenge_jobs.alert WHERE kind = 'recovered'), 0),
+            slot, clock_timestamp(), jsonb_build_object('slot', slot))
+$$;
+SELECT t.overdue(now() - interval '1 hour'), t.overdue(now() - interval '30 minutes') \g /dev/null
+SELECT is(t.error(format('SELECT t.overdue(%L)', now() - interval '1 hour')),
+          '23505: duplicate key value violates unique constraint "alert_job_kind_episode_slot_key"',
+          'two alerts for one slot are impossible');
+SELECT is(t.fail(), 'failed', 'a job that is overdue can fail');
+SELECT is(t.kinds(), 'overdue overdue failed', 'which is news');
+SELECT t.overdue(now() - interval '15 minutes') \g /dev/null
+SELECT is(t.fail(), 'failed', 'once');
+SELECT is(t.kinds(), 'overdue overdue failed overdue', 'though it has become overdue since');
+SELECT is(t.succeed(as_of => now() - interval '16 minutes'), 'succeeded', 'a success that does not serve the last slot');
+SELECT is(t.kinds(), 'overdue overdue failed overdue', 'is no recovery');
+SELECT is(t.succeed(as_of => now() - interval '15 minutes'), 'succeeded', 'one that does');
+SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'is');
+SELECT is(t.succeed(), 'succeeded', 'the next one');
+SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'is not');
+
+/* ---- no others' business ---- */
+SELECT t.fail() \g /dev/null
+SELECT is(t.kinds('send_streak_reminders'), '', 'the alerts of a job are its own');
+SELECT is((SELECT count(*) FROM challenge_jobs.alert WHERE announced_at IS NOT NULL), 0::bigint,
+          'a verb announces nothing in its caller''s transaction: it may be prepared, or rolled back');
+SELECT throws_ok($$INSERT INTO challenge_jobs.alert (job, kind, episode, raised_at, payload) VALUES ('x', 'strange', 0, now(), '{}')$$,
+                 '23514', NULL, 'there are four kinds');
+
+/* ---- clean-up ---- */
+DELETE FROM challenge_jobs.alert;
+SELECT challenge_jobs.alter_job('cleanup_expired_notifications', settings => '{"failed_run_retention": "30 days"}') \g /dev/null
+SELECT t.fail(), t.succeed(), t.fail(), t.succeed(), t.fail() \g /dev/null
+SELECT is(t.kinds(), 'failed recovered failed recovered failed', 'a job that fails again and again');
+UPDATE challenge_jobs.alert SET raised_at = now() - interval '31 days';
+SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
+SELECT is(t.kinds(), 'recovered failed', 'old alerts go, but not those that tell how the job is now');
+SELECT t.fail() \g /dev/null
+SELECT is(t.kinds(), 'recovered failed', 'so that nothing is told again');
+SELECT t.succeed(), t.fail(), t.succeed() \g /dev/null
+UPDATE challenge_jobs.alert SET raised_at = now() - CASE kind WHEN 'failed' THEN interval '31 days' ELSE interval '29 days' END;
+SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
+SELECT is(t.kinds(), 'recovered recovered recovered', 'alerts that are younger stay');
+SELECT challenge_jobs.alter_job('cleanup_expired_notifications', settings => '{"failed_run_retention": "1 day"}') \g /dev/null
+UPDATE challenge_jobs.alert SET raised_at = now() - interval '3 days', delivered_at = now(), next_attempt_at = NULL
+ WHERE alert_id = (SELECT min(alert_id) FROM challenge_jobs.alert);
+UPDATE challenge_jobs.alert SET raised_at = now() - interval '3 days' WHERE next_attempt_at IS NOT NULL;
+SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
+SELECT is(t.kinds(), 'recovered recovered', 'and those that may still be delivered');
+
+/* ---- the application's own code ---- */
+SELECT ok(NOT has_table_privilege('cj_app', 'challenge_jobs.alert', 'SELECT'), 'the owner of the tables cannot read alerts');
+
+SELECT * FROM finish();
+ROLLBACK;
