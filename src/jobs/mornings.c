@@ -187,13 +187,20 @@ cj_mornings_find(const CjBinding *binding, const CjMorningRule *rule, MemoryCont
 
 /* ---- for the doctor ---- */
 
+/* list_zones_call returns the statement that shows which zones users have. */
+static char *
+list_zones_call(const CjBinding *binding)
+{
+	return psprintf("SELECT %s, count(*) FROM %s GROUP BY 1 ORDER BY 2;",
+					quote_identifier(zone_column(binding)->name),
+					binding->entities[CJ_USERS].relation);
+}
+
 /* add_zone_finding tells of users whose zone is unknown, or who have none. */
 static void
-add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unknown, int zones,
+add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unknown,
 				 const char *named, const CjReport *report, CjAddFinding add)
 {
-	const char *column = quote_identifier(zone_column(binding)->name);
-	const char *relation = binding->entities[CJ_USERS].relation;
 	CjParams params = {0};
 	CjRows rows;
 	int64 with_zone;
@@ -210,35 +217,74 @@ add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unkno
 		add(report, "time_zones:users", "warning",
 			psprintf(INT64_FORMAT " users have no time zone and " INT64_FORMAT
 								  " one that is unknown%s%s%s: \"%s\" stands in",
-					 all - with_zone, with_zone, zones > 0 ? " (" : "", named,
-					 zones > MAX_ZONES_NAMED ? ", ...)" : (zones > 0 ? ")" : ""), default_zone),
-			psprintf("SELECT %s, count(*) FROM %s GROUP BY 1 ORDER BY 2;", column, relation));
+					 all - with_zone, with_zone, named[0] ? " (" : "", named, named[0] ? ")" : "",
+					 default_zone),
+			list_zones_call(binding));
 }
 
-/* cj_mornings_examine tells the doctor of users without a known zone. */
+/*
+ * is_reversed tells of a name such as UTC+2 or +05:30, which PostgreSQL takes for hours west, as POSIX has
+ * it. (A number alone it takes for hours east.)
+ */
+static bool
+is_reversed(const char *name)
+{
+	size_t letters = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+								  "abcdefghijklmnopqrstuvwxyz");
+	const char *offset = name + letters;
+
+	return (*offset == '+' || *offset == '-') && offset[1] != '\0' &&
+		   strspn(offset + 1, "0123456789:") == strlen(offset + 1) &&
+		   (letters > 0 || strchr(offset, ':') != NULL);
+}
+
+/* add_name adds a zone to the list of those that are named. */
+static void
+add_name(StringInfo named, int count, const char *name)
+{
+	if (count < MAX_ZONES_NAMED)
+		appendStringInfo(named, "%s\"%s\"", count > 0 ? ", " : "", name);
+	else if (count == MAX_ZONES_NAMED)
+		appendStringInfoString(named, ", ...");
+}
+
+/* cj_mornings_examine tells the doctor of users whose zone is unknown, or is another than it seems. */
 void
 cj_mornings_examine(const CjBinding *binding, const char *default_zone, const CjReport *report,
 					CjAddFinding add)
 {
 	CjRows rows = list_zones(binding);
 	Datum *unknown = palloc(sizeof(Datum) * Max(rows.processed, 1));
-	StringInfoData named;
-	int count = 0;
+	StringInfoData unknown_names;
+	StringInfoData reversed_names;
+	int unknown_count = 0;
+	int reversed_count = 0;
 	bool isnull;
 
-	initStringInfo(&named);
+	initStringInfo(&unknown_names);
+	initStringInfo(&reversed_names);
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		char *name = cj_sql_text(&rows, row, 2);
 
-		if (name == NULL || cj_local_time_zone(name) != NULL)
+		if (name == NULL)
 			continue;
-		if (count < MAX_ZONES_NAMED)
-			appendStringInfo(&named, "%s\"%s\"", count > 0 ? ", " : "", name);
-		unknown[count++] = cj_sql_datum(&rows, row, 1, &isnull);
+		if (cj_local_time_zone(name) == NULL)
+		{
+			add_name(&unknown_names, unknown_count, name);
+			unknown[unknown_count++] = cj_sql_datum(&rows, row, 1, &isnull);
+		}
+		else if (is_reversed(name))
+			add_name(&reversed_names, reversed_count++, name);
 	}
 	cj_sql_free(&rows);
 	add_zone_finding(binding, default_zone,
-					 cj_sql_array(unknown, count, zone_column(binding)->base_type), count,
-					 named.data, report, add);
+					 cj_sql_array(unknown, unknown_count, zone_column(binding)->base_type),
+					 unknown_names.data, report, add);
+	if (reversed_count > 0)
+		add(report, "time_zones:users", "warning",
+			psprintf("PostgreSQL takes what follows a + for hours west of Greenwich, and a - for "
+					 "hours east, in %s",
+					 reversed_names.data),
+			list_zones_call(binding));
 }

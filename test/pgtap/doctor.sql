@@ -98,6 +98,17 @@ DROP INDEX app.users_timezone_idx;
 CREATE INDEX ON app.users (timezone) WHERE timezone IS NOT NULL;
 SELECT alike(t.doctor('^index:users'), '%btree index%', 'of zones, those that are null count, too');
 
+/* ---- zones that are others than they seem ---- */
+CREATE INDEX ON app.users (timezone);
+INSERT INTO app.users SELECT 100 + n, zone FROM unnest(ARRAY['Etc/GMT+5', '+5', '-8', '5.5', 'EST5EDT', '<+07>-07', 'EST+5EDT', 'Europe/Paris']) WITH ORDINALITY AS z(zone, n);
+SELECT is(t.doctor('^time_zones'), NULL, 'zones that are what they seem');
+INSERT INTO app.users SELECT 200 + n, zone FROM unnest(ARRAY['UTC+2', 'GMT-03:30', '+05:30']) WITH ORDINALITY AS z(zone, n);
+SELECT is(t.doctor('^time_zones'), 'warning PostgreSQL takes what follows a + for hours west of Greenwich, and a - for hours east, in "+05:30", "GMT-03:30", "UTC+2"',
+          'and others');
+INSERT INTO app.users SELECT 300 + n, 'Mars/' || chr(96 + n) FROM generate_series(1, 6) n;
+SELECT alike(t.doctor('^time_zones'), 'warning 0 users have no time zone and 6 one that is unknown ("Mars/a", "Mars/b", "Mars/c", "Mars/d", "Mars/e", ...): "UTC" stands in; %', 'five are named');
+DELETE FROM app.users;
+
 /* ---- texts that do not fit ---- */
 ALTER TABLE app.notifications ALTER title TYPE varchar(23);
 SELECT is(t.doctor('^columns:notifications'),
