@@ -7,8 +7,11 @@
 #include "fmgr.h"
 #include "utils/guc.h"
 
+#include "database_list.h"
 #include "doctor.h"
 #include "identity.h"
+#include "launcher.h"
+#include "shared_state.h"
 
 PG_MODULE_MAGIC;
 
@@ -20,5 +23,8 @@ _PG_init(void)
 {
 	cj_doctor_init();
 	cj_identity_init();
+	cj_database_list_init();
+	cj_shared_state_init();
+	cj_launcher_init();
 	MarkGUCPrefixReserved("challenge_jobs");
 }

@@ -2,7 +2,7 @@
  * run_log.c
  *		The execution log: table challenge_jobs.job_run.
  *
- * Called by runner. A run changes its state in one place only, cj_run_log_finish, and only from
+ * Called by runner and worker. A run changes its state in one place only, cj_run_log_finish, and only from
  * "running".
  */
 #include "postgres.h"
@@ -15,8 +15,8 @@
 #include "run_log.h"
 #include "sql.h"
 
-static const char *const status_names[] = {"running", "succeeded", "failed",
-										   "skipped", "cancelled", "crashed"};
+static const char *const status_names[] = {"running",   "succeeded", "failed",     "skipped",
+										   "cancelled", "crashed",   "rolled_back"};
 
 static const CjStatement start_run = {
 	"start a run",
@@ -46,12 +46,28 @@ static const CjStatement record_run = {
 	"        pg_catalog.clock_timestamp())",
 	SPI_OK_INSERT};
 
+static const CjStatement record_lost_run = {
+	"record a run that was lost",
+	"INSERT INTO challenge_jobs.job_run"
+	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid, status, rows_affected, result,"
+	"        sqlstate, message, detail, hint, context, finished_at)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::pg_catalog.jsonb, $11, $12, $13, $14, $15, $16)",
+	SPI_OK_INSERT};
+
+static const CjStatement last_running = {"find runs that are running",
+										 "SELECT COALESCE(pg_catalog.max(r.run_id), 0)"
+										 "  FROM challenge_jobs.job_run r"
+										 " WHERE r.job = $1"
+										 "   AND r.status = 'running'",
+										 SPI_OK_SELECT};
+
 static const CjStatement close_crashed = {
 	"close crashed runs",
 	"UPDATE challenge_jobs.job_run"
 	"   SET status = 'crashed', finished_at = pg_catalog.clock_timestamp(),"
 	"       message = 'the backend ended without finishing the run'"
 	" WHERE job = $1"
+	"   AND run_id <= $2"
 	"   AND status = 'running'",
 	SPI_OK_UPDATE};
 
@@ -135,14 +151,64 @@ cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
 	cj_sql_free(&rows);
 }
 
+/* add_filled adds a text; one that is empty is not there. */
+static void
+add_filled(CjParams *params, const char *text)
+{
+	cj_sql_param_text(params, text[0] != '\0' ? text : NULL);
+}
+
+/* cj_run_log_record_lost writes the row of a run that was lost with its transaction. */
+void
+cj_run_log_record_lost(const CjRunRecord *record)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, record->job);
+	cj_sql_param_text(&params, record->triggered_by);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(record->dry_run), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->as_of), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->started_at), false);
+	cj_sql_param_text(&params, record->role_name);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(record->pid), false);
+	cj_sql_param_text(&params, status_names[record->status]);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(record->rows_affected), false);
+	add_filled(&params, record->result);
+	add_filled(&params, record->sqlstate);
+	add_filled(&params, record->message);
+	add_filled(&params, record->detail);
+	add_filled(&params, record->hint);
+	add_filled(&params, record->context);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->finished_at), false);
+	rows = cj_sql_run_own(&record_lost_run, &params);
+	cj_sql_free(&rows);
+}
+
+/* cj_run_log_last_running returns the run_id of the last run of a job that is "running". */
+int64
+cj_run_log_last_running(const char *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int64 run_id;
+
+	cj_sql_param_text(&params, job);
+	rows = cj_sql_run_own(&last_running, &params);
+	run_id = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return run_id;
+}
+
 /* cj_run_log_close_crashed closes rows whose run does not live any more. */
 uint64
-cj_run_log_close_crashed(const char *job)
+cj_run_log_close_crashed(const char *job, int64 last)
 {
 	CjParams params = {0};
 	CjRows rows;
 
 	cj_sql_param_text(&params, job);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(last), false);
 	rows = cj_sql_run_own(&close_crashed, &params);
 	cj_sql_free(&rows);
 	return rows.processed;

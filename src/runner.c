@@ -34,8 +34,10 @@
 
 #include "identity.h"
 #include "job_lock.h"
+#include "lost_run.h"
 #include "runner.h"
 #include "run_log.h"
+#include "shared_state.h"
 
 /* A run in this backend, as the runner sees it. */
 typedef struct Execution
@@ -44,7 +46,9 @@ typedef struct Execution
 	CjRunStart start;
 	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
 	CjJobLock lock;
-	bool holds_lock; /* for the session; false after a failed commit until it is taken again */
+	CjLostRun *lost_run; /* what watches over a verb, or NULL */
+	bool is_refused;     /* the job could not be started now; that is no failure of it */
+	bool holds_lock;     /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
 	Tuplestorestate *rows; /* of a verb that returns a table, else NULL */
 	TupleDesc rows_desc;
@@ -214,6 +218,20 @@ put_row(CjRun *run, Datum *values, bool *nulls)
 		tuplestore_putvalues(execution->rows, execution->rows_desc, values, nulls);
 }
 
+/* begin_phase shows that a phase of the run begins. */
+static void
+begin_phase(CjRun *run, const char *phase, int64 total)
+{
+	cj_shared_state_set_phase(phase, total);
+}
+
+/* advance shows that items of the phase are done. */
+static void
+advance(CjRun *run, int64 done)
+{
+	cj_shared_state_advance(done);
+}
+
 /* ---- before and after ---- */
 
 /* create_execution makes what there is to know of a run before it starts. */
@@ -233,6 +251,8 @@ create_execution(const CjJob *job, const CjRunTrigger *trigger, TimestampTz as_o
 	execution->run.memory = memory;
 	execution->run.attempt = attempt;
 	execution->run.commit_batch = commit_batch;
+	execution->run.begin_phase = begin_phase;
+	execution->run.advance = advance;
 	execution->run.put_row = put_row;
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
@@ -369,11 +389,13 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 
 /* check_enabled refuses a run of a job that is disabled. */
 static void
-check_enabled(const CjRun *run)
+check_enabled(Execution *execution)
 {
+	const CjRun *run = &execution->run;
 	const char *name = run->job->definition.name;
 
-	if (!run->config->enabled && !run->dry_run)
+	execution->is_refused = !run->config->enabled && !run->dry_run;
+	if (execution->is_refused)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("job \"%s\" is disabled", name),
@@ -410,6 +432,7 @@ run_in_transaction(Execution *execution)
 		report_failed_items(run);
 	if (!XactReadOnly)
 		cj_run_log_record(&execution->start, &end);
+	cj_lost_run_end(execution->lost_run, &execution->start, &end);
 	notice_left_over(run);
 }
 
@@ -428,16 +451,30 @@ log_failure(const Execution *execution, ErrorData *error)
 			 error->context ? errcontext("%s", error->context) : 0));
 }
 
+/* keep_failure has the failure of a verb recorded, which its row will not survive. */
+static void
+keep_failure(const Execution *execution, ErrorData *error)
+{
+	CjRunEnd end = {.status = CJ_RUN_FAILED, .error = error};
+
+	if (execution->is_refused)
+		end.status = CJ_RUN_SKIPPED;
+	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		end.status = CJ_RUN_CANCELLED;
+	cj_lost_run_fail(execution->lost_run, &execution->start, &end);
+}
+
 /* lock_for_verb takes the job's lock to the end of the caller's transaction. */
 static void
-lock_for_verb(const Execution *execution)
+lock_for_verb(Execution *execution)
 {
 	const char *name = execution->start.job;
 
 	/* on a standby a dry run is all there can be, and such locks cannot be taken */
 	if (RecoveryInProgress())
 		return;
-	if (!cj_job_lock_try(&execution->lock, false))
+	execution->is_refused = !cj_job_lock_try(&execution->lock, false);
+	if (execution->is_refused)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("job \"%s\" is running in another session", name),
@@ -460,13 +497,14 @@ run_verb(Execution *execution)
 	if (!run->dry_run)
 		PreventCommandIfReadOnly(job->definition.name);
 	load_config(run, NULL);
-	check_enabled(run);
+	check_enabled(execution);
 	lock_for_verb(execution);
 
 	running_job = job;
+	cj_shared_state_begin_progress(job->definition.name, 0, execution->start.started_at);
 	arm_max_runtime(run->config->max_runtime_ms);
 	if (!XactReadOnly && !run->dry_run)
-		(void) cj_run_log_close_crashed(job->definition.name);
+		(void) cj_run_log_close_crashed(job->definition.name, PG_INT64_MAX);
 	run_in_transaction(execution);
 }
 
@@ -488,6 +526,7 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 	context.arg = execution;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
+	execution->lost_run = cj_lost_run_begin(&execution->start);
 	PG_TRY();
 	{
 		run_verb(execution);
@@ -503,13 +542,16 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 		{
 			explain_cancellation(run, error);
 			disarm_max_runtime();
+			cj_shared_state_end_progress();
 		}
 		running_job = outer_job;
 		error_context_stack = context.previous;
 		log_failure(execution, error);
+		keep_failure(execution, error);
 		ReThrowError(error);
 	}
 	PG_END_TRY();
+	cj_shared_state_end_progress();
 	running_job = outer_job;
 	error_context_stack = context.previous;
 
@@ -604,10 +646,12 @@ run_in_own_transactions(Execution *execution)
 	ErrorData *error;
 	CjRunEnd end;
 
-	(void) cj_run_log_close_crashed(execution->start.job);
+	(void) cj_run_log_close_crashed(execution->start.job, PG_INT64_MAX);
 	execution->run_id = cj_run_log_start(&execution->start);
 	next_transaction();
 
+	cj_shared_state_begin_progress(execution->start.job, execution->run_id,
+								   execution->start.started_at);
 	arm_max_runtime(run->config->max_runtime_ms);
 	error = do_work(execution);
 	disarm_max_runtime();
@@ -635,9 +679,11 @@ run_locked(Execution *execution)
 		/* the abort of the transaction releases locks of the session, too */
 		running_job = NULL;
 		disarm_max_runtime();
+		cj_shared_state_end_progress();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	cj_shared_state_end_progress();
 	running_job = NULL;
 	if (execution->holds_lock)
 		cj_job_lock_release(&execution->lock, true);
