@@ -444,6 +444,7 @@ run(const RunOrder *order, const char *text)
 	MarkPortalDone(portal);
 	ActivePortal = NULL;
 	PortalContext = NULL;
+	MemoryContextSwitchTo(TopTransactionContext);
 	PortalDrop(portal, false);
 	CommitTransactionCommand();
 }
