@@ -303,6 +303,7 @@ look_round(void)
 
 	if (note_due(now))
 	{
+		pgstat_report_activity(STATE_RUNNING, "challenge_jobs: looking for databases");
 		find_oids();
 		tell_all();
 	}

@@ -152,6 +152,14 @@ begin(void)
 		elog(ERROR, "SPI_connect failed");
 }
 
+/* begin_work begins one in which the extension stays where it is. */
+static void
+begin_work(void)
+{
+	begin();
+	cj_identity_hold_extension();
+}
+
 /* commit ends it. */
 static void
 commit(void)
@@ -199,7 +207,7 @@ write_lost_runs(void)
 		CHECK_FOR_INTERRUPTS();
 		PG_TRY();
 		{
-			begin();
+			begin_work();
 			cj_run_log_record_lost(&record);
 			/* nothing may come between: a record must not be written twice */
 			HOLD_INTERRUPTS();
@@ -226,7 +234,7 @@ close_crashed_runs(void)
 {
 	const CjJob *const *jobs = cj_catalogue_jobs();
 
-	begin();
+	begin_work();
 	for (int i = 0; jobs[i]; i++)
 	{
 		const CjJobDefinition *job = &jobs[i]->definition;

@@ -298,13 +298,12 @@ sub wait_for_ticks
 sub wait_for_rounds
 {
 	my ($count) = @_;
-	my $rounds = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'challenge_jobs launcher'";
-	my $query = "SELECT pg_stat_get_backend_activity_start(s.id) FROM (SELECT pg_stat_get_backend_idset() AS id) s WHERE pg_stat_get_backend_pid(s.id) = " . launcher();
+	my $query = "SELECT state_change FROM pg_stat_activity WHERE backend_type = 'challenge_jobs launcher'";
 
 	foreach (1 .. $count)
 	{
 		my $before = $node->safe_psql('postgres', $query);
-		$node->poll_query_until('postgres', "SELECT ($query) <> '$before'") or die 'the launcher does not look round';
+		$node->poll_query_until('postgres', "SELECT ($query) <> '$before'::timestamptz") or die 'the launcher does not look round';
 	}
 	return;
 }
