@@ -190,9 +190,18 @@ my $holder = $node->background_psql($db, on_error_stop => 0);
 $holder->query_safe('SELECT pg_advisory_lock(4711)');
 my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", "CALL challenge_jobs.run('$JOB')");
 wait_for_stall($node, $db) or die 'the run has not come to the stall';
+my @processes = ($node->{_pid}, split /\n/, $node->safe_psql($db, 'SELECT pid FROM pg_stat_activity'));
 $node->kill9;
 finish_sql($run);
 eval { $holder->quit };
+# it does not start while a process of the old server is there
+foreach my $process (@processes)
+{
+	for (my $i = 0; $i < 600 && kill(0, $process); $i++)
+	{
+		select(undef, undef, undef, 0.1);
+	}
+}
 $node->start;
 poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'crashed'", 'the row is not closed');
 pass('kill -9 of the postmaster: the worker closes the row of the run');
