@@ -457,10 +457,10 @@ keep_failure(const Execution *execution, ErrorData *error)
 {
 	CjRunEnd end = {.status = CJ_RUN_FAILED, .error = error};
 
-	if (execution->is_refused)
-		end.status = CJ_RUN_SKIPPED;
-	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		end.status = CJ_RUN_CANCELLED;
+	else if (execution->is_refused)
+		end.status = CJ_RUN_SKIPPED;
 	cj_lost_run_fail(execution->lost_run, &execution->start, &end);
 }
 

@@ -86,7 +86,7 @@ measure_memory() {
 	local count=$1 pid answers first last fifo=$CJ_TMP/memory.sql
 	mkfifo "$fifo" "$CJ_TMP/memory.answers"
 	cj_psql -qAtd "$DATABASE" -f "$fifo" >"$CJ_TMP/memory.answers" &
-	exec 8>"$fifo" 9<"$CJ_TMP/memory.answers"
+	exec 9<"$CJ_TMP/memory.answers" 8>"$fifo"
 	echo 'SELECT pg_backend_pid();' >&8
 	read -r pid <&9
 	for ((i = 0; i < count / 10; i++)); do echo "CALL challenge_jobs.run('$JOB');"; done >&8
