@@ -77,6 +77,7 @@ bench:
 	bash test/bench/refresh.sh
 	bash test/bench/cleanup.sh
 	bash test/bench/reminders.sh
+	bash test/bench/worker.sh
 
 lint:
 	bash test/lint.sh

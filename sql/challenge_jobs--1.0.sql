@@ -298,6 +298,31 @@ RETURNS TABLE ("check" text, status text, found text, remedy text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
 AS 'MODULE_PATHNAME', 'cj_api_doctor';
 
+/* ---- what is going on? -------------------------------------------------------------------- */
+
+CREATE FUNCTION challenge_jobs.progress(
+    OUT run_id bigint,
+    OUT job text,
+    OUT pid integer,
+    OUT phase text,
+    OUT done bigint,
+    OUT total bigint,
+    OUT started_at timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL SAFE ROWS 1
+AS 'MODULE_PATHNAME', 'cj_api_progress';
+
+CREATE VIEW challenge_jobs.job_progress AS
+SELECT p.run_id,
+       p.job,
+       p.pid,
+       p.phase,
+       p.done,
+       p.total,
+       pg_catalog.round(100.0 OPERATOR(pg_catalog.*) p.done OPERATOR(pg_catalog./) p.total, 1) AS percent,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.started_at AS elapsed
+  FROM challenge_jobs.progress() p;
+
 /* ---- rights: nobody but the owner --------------------------------------------------------- */
 
 /* Not only PUBLIC: ALTER DEFAULT PRIVILEGES may have granted to anybody while the script ran. */
@@ -387,6 +412,9 @@ COMMENT ON PROCEDURE challenge_jobs.deliver_alerts() IS
 COMMENT ON FUNCTION challenge_jobs.doctor() IS
     'checks bindings, indexes, privileges, preloading and schedules; says what was found and what to type to mend it';
 
+COMMENT ON FUNCTION challenge_jobs.progress() IS
+    'the runs that are at work in this database, as they stand in shared memory; empty if the library is not preloaded';
+
 COMMENT ON TABLE challenge_jobs.binding IS
     'the app''s tables as set by bind(); an entity without a row resolves to its default name in the schema of the verbs';
 COMMENT ON COLUMN challenge_jobs.binding.entity IS 'what the table stands for: challenges, challenge_members, challenge_member_stats, notifications or users';
@@ -448,6 +476,16 @@ COMMENT ON COLUMN challenge_jobs.alert.delivered_at IS 'when challenge_jobs.aler
 COMMENT ON COLUMN challenge_jobs.alert.attempts IS 'how often the command was started for it';
 COMMENT ON COLUMN challenge_jobs.alert.next_attempt_at IS 'not tried again before; NULL: delivered, or given up after 7 days';
 COMMENT ON COLUMN challenge_jobs.alert.last_error IS 'how the last attempt failed: exit status and first line of standard error';
+
+COMMENT ON VIEW challenge_jobs.job_progress IS 'how far the runs are that are at work in this database; empty if the library is not preloaded';
+COMMENT ON COLUMN challenge_jobs.job_progress.run_id IS 'number of the run; NULL: a verb, which has none before it is done';
+COMMENT ON COLUMN challenge_jobs.job_progress.job IS 'name of the job';
+COMMENT ON COLUMN challenge_jobs.job_progress.pid IS 'process id of the backend that runs';
+COMMENT ON COLUMN challenge_jobs.job_progress.phase IS 'what the job is doing; NULL: getting ready';
+COMMENT ON COLUMN challenge_jobs.job_progress.done IS 'items of the phase that are done';
+COMMENT ON COLUMN challenge_jobs.job_progress.total IS 'items that the phase has; NULL: not known';
+COMMENT ON COLUMN challenge_jobs.job_progress.percent IS 'share of the items that are done';
+COMMENT ON COLUMN challenge_jobs.job_progress.elapsed IS 'how long the run has been at work';
 
 COMMENT ON TABLE challenge_jobs.reminder IS 'the ledger of send_streak_reminders: who stands here for a local date is not reminded again on that date';
 COMMENT ON COLUMN challenge_jobs.reminder.user_key IS 'the key of the user, as text';

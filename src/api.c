@@ -27,7 +27,9 @@
 #include "pg_cron.h"
 #include "registry.h"
 #include "runner.h"
+#include "shared_state.h"
 #include "stats_view.h"
+#include "worker.h"
 
 #define MAX_NEXT_RUNS 1000
 
@@ -56,6 +58,8 @@ CJ_FUNCTION(cj_api_unschedule);
 CJ_FUNCTION(cj_api_next_runs);
 CJ_FUNCTION(cj_api_deliver_alerts);
 CJ_FUNCTION(cj_api_doctor);
+CJ_FUNCTION(cj_api_progress);
+CJ_FUNCTION(cj_api_start_run);
 
 /* ---- arguments and results ---- */
 
@@ -196,8 +200,10 @@ Datum
 cj_api_run(PG_FUNCTION_ARGS)
 {
 	const CjJob *job = find_job(fcinfo, 0);
+	CjRunTrigger trigger = {.attempt = 1};
 
 	require_arg(fcinfo, 1, "triggered_by", "Leave it out for 'manual'.");
+	trigger.triggered_by = get_text_arg(fcinfo, 1);
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
 		ereport(ERROR,
@@ -211,7 +217,7 @@ cj_api_run(PG_FUNCTION_ARGS)
 							 job->definition.name))));
 
 	connect_spi(SPI_OPT_NONATOMIC);
-	cj_runner_run_procedure(job, get_text_arg(fcinfo, 1));
+	cj_runner_run_procedure(job, &trigger);
 	finish_spi();
 	PG_RETURN_VOID();
 }
@@ -464,4 +470,51 @@ cj_api_doctor(PG_FUNCTION_ARGS)
 	cj_doctor_examine(result->setResult, result->setDesc);
 	finish_spi();
 	return (Datum) 0;
+}
+
+/* ---- what is going on? ---- */
+
+/* progress() */
+Datum
+cj_api_progress(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	CjProgress progress;
+	int index = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	while (cj_shared_state_read_progress(&index, &progress))
+	{
+		Datum values[] = {
+			Int64GetDatum(progress.run_id),
+			CStringGetTextDatum(progress.job),
+			Int32GetDatum(progress.pid),
+			CStringGetTextDatum(progress.phase),
+			Int64GetDatum(progress.done),
+			Int64GetDatum(progress.total),
+			TimestampTzGetDatum(progress.started_at),
+		};
+		bool nulls[lengthof(values)] = {
+			[0] = progress.run_id == 0,
+			[3] = progress.phase[0] == '\0',
+			[5] = progress.total == 0,
+		};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * start_run(job text, triggered_by text): not in the install script. The tests make a function of it, to
+ * have a run started in a worker whenever they want.
+ */
+Datum
+cj_api_start_run(PG_FUNCTION_ARGS)
+{
+	const CjJob *job = find_job(fcinfo, 0);
+	CjRunTrigger trigger = {get_text_arg(fcinfo, 1), 0, 1};
+
+	require_arg(fcinfo, 1, "triggered_by", "'manual'");
+	PG_RETURN_BOOL(cj_worker_start_run(job->definition.name, &trigger));
 }

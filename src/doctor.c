@@ -8,8 +8,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
@@ -18,16 +20,19 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
 #include "alert_command.h"
 #include "binding.h"
+#include "database_list.h"
 #include "doctor.h"
 #include "identity.h"
 #include "jobs/catalogue.h"
 #include "pg_cron.h"
 #include "settings.h"
+#include "shared_state.h"
 #include "sql.h"
 #include "template.h"
 
@@ -293,6 +298,70 @@ check_preload(const Report *report)
 			"add challenge_jobs to shared_preload_libraries in postgresql.conf and restart the server");
 }
 
+/* serve_remedy says what to type to have this database served. */
+static const char *
+serve_remedy(const char *database)
+{
+	StringInfoData names;
+	ListCell *cell;
+
+	initStringInfo(&names);
+	foreach(cell, cj_database_list_names())
+		appendStringInfo(&names, "%s, ", quote_identifier(lfirst(cell)));
+	appendStringInfoString(&names, quote_identifier(database));
+	return psprintf("ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
+					quote_literal_cstr(names.data));
+}
+
+/* check_worker tells whether this database is served by the background worker. */
+static void
+check_worker(const Report *report)
+{
+	const char *database = get_database_name(MyDatabaseId);
+
+	if (!cj_shared_state_is_there())
+		return;
+	if (!cj_database_list_has(database))
+		add_row(
+			report, "worker", "warning",
+			"challenge_jobs.databases does not name this database: verbs that fail or are rolled "
+			"back are not recorded, crashed runs are closed by the next run",
+			serve_remedy(database));
+	else if (RecoveryInProgress())
+		add_row(report, "worker", "ok", "the worker begins when this standby is promoted", NULL);
+	else if (cj_shared_state_launcher() == 0)
+		add_row(report, "worker", "error", "the launcher of the background workers is not running",
+				"if the server log says \"too many background workers\", increase "
+				"max_worker_processes; restart the server");
+	else if (!cj_shared_state_is_served())
+		add_row(report, "worker", "warning",
+				"the launcher has not taken notice of this database yet",
+				"SELECT pg_reload_conf();");
+	else
+		add_row(report, "worker", "ok", "this database is served by the background worker", NULL);
+}
+
+/* check_ring tells how many runs could not be recorded. */
+static void
+check_ring(const Report *report)
+{
+	uint64 lost;
+	int waiting = cj_shared_state_waiting(&lost);
+
+	if (!cj_shared_state_is_served())
+		return;
+	if (lost > 0)
+		add_row(report, "ring", "warning",
+				psprintf(UINT64_FORMAT " verbs that failed or were rolled back could not be "
+									   "recorded since the server was started",
+						 lost),
+				"the server log has those that failed; call verbs less often, or mend what makes "
+				"them fail");
+	else
+		add_row(report, "ring", "ok",
+				psprintf("%d runs are waiting to be recorded, none was lost", waiting), NULL);
+}
+
 /* check_execute tells who may run jobs. */
 static void
 check_execute(const Report *report)
@@ -344,8 +413,8 @@ check_orphans(const Report *report)
 	if (count > 0)
 		add_row(report, "runs", "warning",
 				psprintf(INT64_FORMAT
-						 " runs are \"running\" though their backend is gone; the next "
-						 "run of the job closes them as crashed",
+						 " runs are \"running\" though their backend is gone; the worker, or the "
+						 "next run of the job, closes them as crashed",
 						 count),
 				psprintf("CALL challenge_jobs.run('%s');", cj_sql_text(&rows, 0, 2)));
 	cj_sql_free(&rows);
@@ -669,6 +738,8 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 
 	check_version(&report);
 	check_preload(&report);
+	check_worker(&report);
+	check_ring(&report);
 	check_execute(&report);
 	check_writers(&report);
 	check_orphans(&report);

@@ -32,10 +32,12 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/portal.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 
 #include "compat.h"
@@ -96,6 +98,21 @@ cj_identity_extension(void)
 				 errmsg("extension \"challenge_jobs\" is not installed in this database"),
 				 errhint("CREATE EXTENSION challenge_jobs;")));
 	return extension;
+}
+
+/* cj_identity_hold_extension keeps the extension from being dropped. */
+void
+cj_identity_hold_extension(void)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, cj_identity_extension().oid, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("extension \"challenge_jobs\" is being dropped")));
+	AcceptInvalidationMessages();
+	(void) cj_identity_extension();
 }
 
 /* cj_identity_set sets a setting until the GUC nest level ends. */

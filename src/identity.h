@@ -32,7 +32,14 @@ typedef struct CjExtension
 extern CjExtension cj_identity_extension(void);
 
 /*
- * In a subtransaction of its own: becomes a role for statements over the app's tables: search_path as given, and then pg_temp,
+ * Keeps the extension from being dropped until the transaction ends. To be called before anything of it is
+ * locked: DROP EXTENSION locks the extension first, and then its tables in an order of its own. Does not
+ * wait: raises lock_not_available if the extension is just being dropped, undefined_object if it has been.
+ */
+extern void cj_identity_hold_extension(void);
+
+/*
+ * Becomes a role for statements over the app's tables: search_path as given, and then pg_temp,
  * row_security off, jit off,
  * the extension's lock_timeout, the session's TimeZone as given, and the settings by which values are
  * written as text the same as everywhere, until it is restored.

@@ -8,8 +8,11 @@
 #include "utils/guc.h"
 
 #include "alert_command.h"
+#include "database_list.h"
 #include "doctor.h"
 #include "identity.h"
+#include "launcher.h"
+#include "shared_state.h"
 
 PG_MODULE_MAGIC;
 
@@ -22,5 +25,8 @@ _PG_init(void)
 	cj_alert_command_init();
 	cj_doctor_init();
 	cj_identity_init();
+	cj_database_list_init();
+	cj_shared_state_init();
+	cj_launcher_init();
 	MarkGUCPrefixReserved("challenge_jobs");
 }

@@ -30,6 +30,19 @@ static const CjStatement find_lock_holder = {
 	"   AND l.pid IS NOT NULL",
 	SPI_OK_SELECT};
 
+static const CjStatement find_lock = {
+	"find whether anybody holds the lock of the job",
+	"SELECT 1"
+	"  FROM pg_catalog.pg_locks l"
+	" WHERE l.locktype = 'object'"
+	"   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
+	"                      WHERE d.datname = pg_catalog.current_database())"
+	"   AND l.classid = $1"
+	"   AND l.objid = $2"
+	"   AND l.objsubid = $3"
+	"   AND l.granted",
+	SPI_OK_SELECT};
+
 /* cj_job_lock_of returns the lock of a job. */
 CjJobLock
 cj_job_lock_of(uint16 job_number)
@@ -55,18 +68,36 @@ cj_job_lock_release(const CjJobLock *lock, bool session)
 	(void) LockRelease(&lock->tag, ExclusiveLock, session);
 }
 
-/* cj_job_lock_holder returns the process that holds the lock. */
-int
-cj_job_lock_holder(const CjJobLock *lock)
+/* look_for runs one of the statements above for a lock. */
+static CjRows
+look_for(const CjStatement *statement, const CjJobLock *lock)
 {
 	CjParams params = {0};
-	CjRows rows;
-	int pid;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field2), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field3), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(lock->tag.locktag_field4), false);
-	rows = cj_sql_run_own(&find_lock_holder, &params);
+	return cj_sql_run_own(statement, &params);
+}
+
+/* cj_job_lock_is_held tells whether anybody holds the lock. */
+bool
+cj_job_lock_is_held(const CjJobLock *lock)
+{
+	CjRows rows = look_for(&find_lock, lock);
+	bool is_held = rows.processed > 0;
+
+	cj_sql_free(&rows);
+	return is_held;
+}
+
+/* cj_job_lock_holder returns the process that holds the lock. */
+int
+cj_job_lock_holder(const CjJobLock *lock)
+{
+	CjRows rows = look_for(&find_lock_holder, lock);
+	int pid;
+
 	pid = rows.processed > 0 ? (int) cj_sql_int64(&rows, 0, 1) : 0;
 	cj_sql_free(&rows);
 	return pid;

@@ -24,6 +24,12 @@ extern bool cj_job_lock_try(const CjJobLock *lock, bool session);
 extern void cj_job_lock_release(const CjJobLock *lock, bool session);
 
 /*
+ * Tells whether anybody holds the lock, be it a prepared transaction, without taking it: who looks must not
+ * keep a run from starting. The caller is connected to SPI.
+ */
+extern bool cj_job_lock_is_held(const CjJobLock *lock);
+
+/*
  * Returns the process that holds the lock, or 0 if it has just let it go. The caller is connected to
  * SPI.
  */

@@ -2,7 +2,7 @@
  * run_log.c
  *		The execution log: table challenge_jobs.job_run.
  *
- * Called by runner. A run changes its state in one place only, cj_run_log_finish, and only from
+ * Called by runner and worker. A run changes its state in one place only, cj_run_log_finish, and only from
  * "running". Whoever writes how a run has ended raises the alert for it, in the same transaction.
  */
 #include "postgres.h"
@@ -16,14 +16,15 @@
 #include "run_log.h"
 #include "sql.h"
 
-static const char *const status_names[] = {"running", "succeeded", "failed",
-										   "skipped", "cancelled", "crashed"};
+static const char *const status_names[] = {"running",   "succeeded", "failed",     "skipped",
+										   "cancelled", "crashed",   "rolled_back"};
 
 static const CjStatement start_run = {
 	"start a run",
 	"INSERT INTO challenge_jobs.job_run"
-	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid, status)"
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, 'running')"
+	"       (job, triggered_by, scheduled_for, attempt, dry_run, as_of, started_at, role_name, pid,"
+	"        status)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'running')"
 	"RETURNING run_id",
 	SPI_OK_INSERT_RETURNING};
 
@@ -41,12 +42,28 @@ static const CjStatement finish_run = {
 static const CjStatement record_run = {
 	"record a run",
 	"INSERT INTO challenge_jobs.job_run"
-	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid,"
+	"       (job, triggered_by, scheduled_for, attempt, dry_run, as_of, started_at, role_name, pid,"
 	"        status, rows_affected, result, sqlstate, message, detail, hint, context, finished_at)"
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
 	"        pg_catalog.clock_timestamp())"
 	"RETURNING run_id",
 	SPI_OK_INSERT_RETURNING};
+
+static const CjStatement record_lost_run = {
+	"record a run that was lost",
+	"INSERT INTO challenge_jobs.job_run"
+	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid, status, rows_affected, result,"
+	"        sqlstate, message, detail, hint, context, finished_at)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::pg_catalog.jsonb, $11, $12, $13, $14, $15, $16)"
+	"RETURNING run_id",
+	SPI_OK_INSERT_RETURNING};
+
+static const CjStatement last_running = {"find runs that are running",
+										 "SELECT COALESCE(pg_catalog.max(r.run_id), 0)"
+										 "  FROM challenge_jobs.job_run r"
+										 " WHERE r.job = $1"
+										 "   AND r.status = 'running'",
+										 SPI_OK_SELECT};
 
 static const CjStatement close_crashed = {
 	"close crashed runs",
@@ -54,6 +71,7 @@ static const CjStatement close_crashed = {
 	"   SET status = 'crashed', finished_at = pg_catalog.clock_timestamp(),"
 	"       message = 'the backend ended without finishing the run'"
 	" WHERE job = $1"
+	"   AND run_id <= $2"
 	"   AND status = 'running'"
 	"RETURNING run_id",
 	SPI_OK_UPDATE_RETURNING};
@@ -63,7 +81,10 @@ static void
 add_start(CjParams *params, const CjRunStart *start)
 {
 	cj_sql_param_text(params, start->job);
-	cj_sql_param_text(params, start->triggered_by);
+	cj_sql_param_text(params, start->trigger.triggered_by);
+	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->trigger.scheduled_for),
+				 start->trigger.scheduled_for == 0);
+	cj_sql_param(params, INT4OID, Int32GetDatum(start->trigger.attempt), false);
 	cj_sql_param(params, BOOLOID, BoolGetDatum(start->dry_run), false);
 	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->as_of), false);
 	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->started_at), false);
@@ -160,14 +181,66 @@ cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
 	cj_sql_free(&rows);
 }
 
+/* add_filled adds a text; one that is empty is not there. */
+static void
+add_filled(CjParams *params, const char *text)
+{
+	cj_sql_param_text(params, text[0] != '\0' ? text : NULL);
+}
+
+/* cj_run_log_record_lost writes the row of a run that was lost with its transaction. */
+void
+cj_run_log_record_lost(const CjRunRecord *record)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, record->job);
+	cj_sql_param_text(&params, record->triggered_by);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(record->dry_run), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->as_of), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->started_at), false);
+	cj_sql_param_text(&params, record->role_name);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(record->pid), false);
+	cj_sql_param_text(&params, status_names[record->status]);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(record->rows_affected), false);
+	add_filled(&params, record->result);
+	add_filled(&params, record->sqlstate);
+	add_filled(&params, record->message);
+	add_filled(&params, record->detail);
+	add_filled(&params, record->hint);
+	add_filled(&params, record->context);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->finished_at), false);
+	rows = cj_sql_run_own(&record_lost_run, &params);
+	if (!record->dry_run)
+		raise_alert(record->job, cj_sql_int64(&rows, 0, 1), record->status);
+	cj_sql_free(&rows);
+}
+
+/* cj_run_log_last_running returns the run_id of the last run of a job that is "running". */
+int64
+cj_run_log_last_running(const char *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int64 run_id;
+
+	cj_sql_param_text(&params, job);
+	rows = cj_sql_run_own(&last_running, &params);
+	run_id = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return run_id;
+}
+
 /* cj_run_log_close_crashed closes rows whose run does not live any more. */
 uint64
-cj_run_log_close_crashed(const char *job)
+cj_run_log_close_crashed(const char *job, int64 last)
 {
 	CjParams params = {0};
 	CjRows rows;
 
 	cj_sql_param_text(&params, job);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(last), false);
 	rows = cj_sql_run_own(&close_crashed, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 		raise_alert(job, cj_sql_int64(&rows, row, 1), CJ_RUN_CRASHED);

@@ -11,6 +11,8 @@
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
+#include "shared_state.h"
+
 typedef enum CjRunStatus
 {
 	CJ_RUN_RUNNING,
@@ -18,14 +20,23 @@ typedef enum CjRunStatus
 	CJ_RUN_FAILED,
 	CJ_RUN_SKIPPED,
 	CJ_RUN_CANCELLED,
-	CJ_RUN_CRASHED
+	CJ_RUN_CRASHED,
+	CJ_RUN_ROLLED_BACK
 } CjRunStatus;
+
+/* Why a run is started. */
+typedef struct CjRunTrigger
+{
+	const char *triggered_by;
+	TimestampTz scheduled_for; /* the slot of the schedule that it is for; 0: not known */
+	int attempt;               /* from 1 on */
+} CjRunTrigger;
 
 /* What is known of a run when it starts. */
 typedef struct CjRunStart
 {
 	const char *job;
-	const char *triggered_by;
+	CjRunTrigger trigger;
 	bool dry_run;
 	TimestampTz as_of;
 	TimestampTz started_at;
@@ -52,10 +63,17 @@ extern void cj_run_log_finish(int64 run_id, const CjRunEnd *end);
 /* Writes the row of a run that has ended, all at once. */
 extern void cj_run_log_record(const CjRunStart *start, const CjRunEnd *end);
 
+/* Writes the row of a run that was lost with its transaction. */
+extern void cj_run_log_record_lost(const CjRunRecord *record);
+
 /*
- * Closes rows of a job that are left "running" as crashed; returns how many. The caller holds the
- * job's lock: whoever wrote them does not live any more.
+ * Closes rows of a job that are left "running" as crashed, up to a run_id; returns how many. Whoever wrote
+ * them does not live any more: the caller holds the job's lock, or nobody held it after the rows were
+ * seen.
  */
-extern uint64 cj_run_log_close_crashed(const char *job);
+extern uint64 cj_run_log_close_crashed(const char *job, int64 last);
+
+/* Returns the run_id of the last run of a job that is "running", or 0. */
+extern int64 cj_run_log_last_running(const char *job);
 
 #endif /* CJ_RUN_LOG_H */

@@ -35,8 +35,10 @@
 #include "alert.h"
 #include "identity.h"
 #include "job_lock.h"
+#include "lost_run.h"
 #include "runner.h"
 #include "run_log.h"
+#include "shared_state.h"
 
 /* A run in this backend, as the runner sees it. */
 typedef struct Execution
@@ -45,7 +47,9 @@ typedef struct Execution
 	CjRunStart start;
 	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
 	CjJobLock lock;
-	bool holds_lock; /* for the session; false after a failed commit until it is taken again */
+	CjLostRun *lost_run; /* what watches over a verb, or NULL */
+	bool is_refused;     /* the job could not be started now; that is no failure of it */
+	bool holds_lock;     /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
 	Tuplestorestate *rows; /* of a verb that returns a table, else NULL */
 	TupleDesc rows_desc;
@@ -215,11 +219,25 @@ put_row(CjRun *run, Datum *values, bool *nulls)
 		tuplestore_putvalues(execution->rows, execution->rows_desc, values, nulls);
 }
 
+/* begin_phase shows that a phase of the run begins. */
+static void
+begin_phase(CjRun *run, const char *phase, int64 total)
+{
+	cj_shared_state_set_phase(phase, total);
+}
+
+/* advance shows that items of the phase are done. */
+static void
+advance(CjRun *run, int64 done)
+{
+	cj_shared_state_advance(done);
+}
+
 /* ---- before and after ---- */
 
 /* create_execution makes what there is to know of a run before it starts. */
 static Execution *
-create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, bool dry_run,
+create_execution(const CjJob *job, const CjRunTrigger *trigger, TimestampTz as_of, bool dry_run,
 				 bool own_transactions)
 {
 	MemoryContext memory =
@@ -234,12 +252,15 @@ create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, 
 	execution->run.memory = memory;
 	execution->run.attempt = attempt;
 	execution->run.commit_batch = commit_batch;
+	execution->run.begin_phase = begin_phase;
+	execution->run.advance = advance;
 	execution->run.put_row = put_row;
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
 	execution->lock = cj_job_lock_of(job->definition.number);
 	execution->start.job = job->definition.name;
-	execution->start.triggered_by = pstrdup(triggered_by);
+	execution->start.trigger = *trigger;
+	execution->start.trigger.triggered_by = pstrdup(trigger->triggered_by);
 	execution->start.dry_run = dry_run;
 	execution->start.as_of = as_of;
 	execution->start.started_at = GetCurrentTimestamp();
@@ -266,10 +287,10 @@ add_run_context(void *arg)
 
 	if (execution->run_id > 0)
 		errcontext("challenge_jobs job \"%s\", run " INT64_FORMAT " (%s)", execution->start.job,
-				   execution->run_id, execution->start.triggered_by);
+				   execution->run_id, execution->start.trigger.triggered_by);
 	else
 		errcontext("challenge_jobs job \"%s\" (%s)", execution->start.job,
-				   execution->start.triggered_by);
+				   execution->start.trigger.triggered_by);
 }
 
 /* make_result puts the figures of a run into a jsonb object. */
@@ -369,11 +390,13 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 
 /* check_enabled refuses a run of a job that is disabled. */
 static void
-check_enabled(const CjRun *run)
+check_enabled(Execution *execution)
 {
+	const CjRun *run = &execution->run;
 	const char *name = run->job->definition.name;
 
-	if (!run->config->enabled && !run->dry_run)
+	execution->is_refused = !run->config->enabled && !run->dry_run;
+	if (execution->is_refused)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("job \"%s\" is disabled", name),
@@ -410,6 +433,7 @@ run_in_transaction(Execution *execution)
 		report_failed_items(run);
 	if (!XactReadOnly)
 		cj_run_log_record(&execution->start, &end);
+	cj_lost_run_end(execution->lost_run, &execution->start, &end);
 	notice_left_over(run);
 }
 
@@ -428,16 +452,30 @@ log_failure(const Execution *execution, ErrorData *error)
 			 error->context ? errcontext("%s", error->context) : 0));
 }
 
+/* keep_failure has the failure of a verb recorded, which its row will not survive. */
+static void
+keep_failure(const Execution *execution, ErrorData *error)
+{
+	CjRunEnd end = {.status = CJ_RUN_FAILED, .error = error};
+
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		end.status = CJ_RUN_CANCELLED;
+	else if (execution->is_refused)
+		end.status = CJ_RUN_SKIPPED;
+	cj_lost_run_fail(execution->lost_run, &execution->start, &end);
+}
+
 /* lock_for_verb takes the job's lock to the end of the caller's transaction. */
 static void
-lock_for_verb(const Execution *execution)
+lock_for_verb(Execution *execution)
 {
 	const char *name = execution->start.job;
 
 	/* on a standby a dry run is all there can be, and such locks cannot be taken */
 	if (RecoveryInProgress())
 		return;
-	if (!cj_job_lock_try(&execution->lock, false))
+	execution->is_refused = !cj_job_lock_try(&execution->lock, false);
+	if (execution->is_refused)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("job \"%s\" is running in another session", name),
@@ -460,13 +498,14 @@ run_verb(Execution *execution)
 	if (!run->dry_run)
 		PreventCommandIfReadOnly(job->definition.name);
 	load_config(run, NULL);
-	check_enabled(run);
+	check_enabled(execution);
 	lock_for_verb(execution);
 
 	running_job = job;
+	cj_shared_state_begin_progress(job->definition.name, 0, execution->start.started_at);
 	arm_max_runtime(run->config->max_runtime_ms);
 	if (!XactReadOnly && !run->dry_run)
-		(void) cj_run_log_close_crashed(job->definition.name);
+		(void) cj_run_log_close_crashed(job->definition.name, PG_INT64_MAX);
 	run_in_transaction(execution);
 }
 
@@ -476,7 +515,8 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	const CjJob *outer_job = running_job;
-	Execution *execution = create_execution(job, "verb", call->as_of, call->dry_run, false);
+	CjRunTrigger trigger = {.triggered_by = "verb", .attempt = 1};
+	Execution *execution = create_execution(job, &trigger, call->as_of, call->dry_run, false);
 	CjRun *run = &execution->run;
 	ErrorContextCallback context;
 
@@ -487,6 +527,7 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 	context.arg = execution;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
+	execution->lost_run = cj_lost_run_begin(&execution->start);
 	PG_TRY();
 	{
 		run_verb(execution);
@@ -502,13 +543,16 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 		{
 			explain_cancellation(run, error);
 			disarm_max_runtime();
+			cj_shared_state_end_progress();
 		}
 		running_job = outer_job;
 		error_context_stack = context.previous;
 		log_failure(execution, error);
+		keep_failure(execution, error);
 		ReThrowError(error);
 	}
 	PG_END_TRY();
+	cj_shared_state_end_progress();
 	running_job = outer_job;
 	error_context_stack = context.previous;
 
@@ -603,10 +647,12 @@ run_in_own_transactions(Execution *execution)
 	ErrorData *error;
 	CjRunEnd end;
 
-	(void) cj_run_log_close_crashed(execution->start.job);
+	(void) cj_run_log_close_crashed(execution->start.job, PG_INT64_MAX);
 	execution->run_id = cj_run_log_start(&execution->start);
 	next_transaction();
 
+	cj_shared_state_begin_progress(execution->start.job, execution->run_id,
+								   execution->start.started_at);
 	arm_max_runtime(run->config->max_runtime_ms);
 	error = do_work(execution);
 	disarm_max_runtime();
@@ -634,9 +680,11 @@ run_locked(Execution *execution)
 		/* the abort of the transaction releases locks of the session, too */
 		running_job = NULL;
 		disarm_max_runtime();
+		cj_shared_state_end_progress();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	cj_shared_state_end_progress();
 	running_job = NULL;
 	if (execution->holds_lock)
 		cj_job_lock_release(&execution->lock, true);
@@ -685,12 +733,16 @@ announce_alerts(Execution *execution)
 				(errcode(error->sqlerrcode),
 				 errmsg("challenge_jobs: alerts could not be announced: %s", error->message)));
 	else
+	{
 		cj_alert_log(announced);
+		/* delivery need not wait for the next tick */
+		cj_shared_state_wake();
+	}
 }
 
 /* cj_runner_run_procedure runs a job as of now, committing batch by batch. */
 void
-cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
+cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 {
 	Execution *execution;
 	CjRun *run;
@@ -700,7 +752,7 @@ cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
 	check_not_nested(job);
 	PreventCommandIfReadOnly("CALL challenge_jobs.run()");
 
-	execution = create_execution(job, triggered_by, GetCurrentTimestamp(), false, true);
+	execution = create_execution(job, trigger, GetCurrentTimestamp(), false, true);
 	run = &execution->run;
 	context.callback = add_run_context;
 	context.arg = execution;

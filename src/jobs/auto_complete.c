@@ -451,7 +451,7 @@ prepare(CjRun *run, void *arg)
 	if (is_dear(state, &scope, &params))
 	{
 		cj_key_list_clear(state->due);
-		(void) fill_list(state->judged, &scope, &find_due_and_judge, &params);
+		state->due_count = fill_list(state->judged, &scope, &find_due_and_judge, &params);
 	}
 	cj_identity_restore(&scope.identity);
 }
@@ -704,7 +704,9 @@ run_job(CjRun *run)
 			error = run->commit_batch(run);
 		if (error)
 			ReThrowError(error);
+		run->begin_phase(run, "judging", state->due_count);
 		process(run, state->due, CHUNK_SIZE, &chunk);
+		run->begin_phase(run, "deciding", state->due_count);
 		process(run, state->judged, state->batch_size, &batch);
 	}
 	PG_FINALLY();

@@ -123,6 +123,7 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 		if (batch->done)
 			batch->done(run, from, to, batch->arg);
 		run->lock_timeouts = 0;
+		run->advance(run, batch->is_step ? 0 : to - from);
 		return;
 	}
 
@@ -140,6 +141,7 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 		}
 		else
 			note_failure(run, batch, from, error);
+		run->advance(run, batch->is_step ? 0 : 1);
 		return;
 	}
 

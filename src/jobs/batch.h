@@ -24,6 +24,7 @@ typedef struct CjBatch
 	void (*done)(CjRun *run, int from, int to, void *arg);
 	char *(*describe)(CjRun *run, int item, void *arg);
 	void *arg;
+	bool is_step; /* its items are not counted in the progress of the run */
 } CjBatch;
 
 /*

@@ -216,7 +216,7 @@ step_worked(CjRun *run, int from, int to, void *arg)
 static bool
 do_step(CjRun *run, State *state, void (*work)(CjRun *, int, int, bool *, void *))
 {
-	CjBatch step = {1, work, step_worked, describe_table, state};
+	CjBatch step = {1, work, step_worked, describe_table, state, true};
 
 	state->worked = false;
 	cj_batch_process(run, &step);
@@ -433,7 +433,9 @@ run_job(CjRun *run)
 		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);
 
+	run->begin_phase(run, "cleaning own history", 0);
 	clean_history(run, state);
+	run->begin_phase(run, "deleting notifications", 0);
 	if (!run->dry_run)
 	{
 		clean_notifications(run, state);

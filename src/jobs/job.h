@@ -60,6 +60,10 @@ struct CjRun
 	ErrorData *(*attempt)(CjRun *run, CjWork work, void *arg); /* NULL: it worked */
 	ErrorData *(*commit_batch)(CjRun *run);                    /* NULL: it worked */
 
+	/* shows how far the run is: a phase begins, of so many items (0: not known); so many more are done */
+	void (*begin_phase)(CjRun *run, const char *phase, int64 total);
+	void (*advance)(CjRun *run, int64 done);
+
 	/* adds a row to what the verb returns, where that is a table; nobody sees it under CALL run */
 	void (*put_row)(CjRun *run, Datum *values, bool *nulls);
 };

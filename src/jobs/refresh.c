@@ -321,6 +321,7 @@ run_job(CjRun *run)
 		error = run->commit_batch(run);
 	if (error)
 		ReThrowError(error);
+	run->begin_phase(run, "refreshing", list_length(state->entries));
 	foreach(cell, state->entries)
 		process_item(run, state, lfirst(cell));
 }

@@ -184,6 +184,7 @@ typedef struct State
 	char *title;
 	char *body;
 	int batch_size;
+	int64 user_count; /* of the morning at hand */
 
 	List *mornings;
 	Oid zone_type;      /* of the zones of mornings */
@@ -387,12 +388,14 @@ list_morning(CjRun *run, void *arg)
 	if (count > 0)
 	{
 		cj_sql_param_array(&params, state->zone_type, cj_sql_array(zones, count, state->zone_type));
-		(void) cj_key_list_fill(state->users, &list_users,
-								cj_app_sql_expand(&list_users, binding, NULL), &params);
+		state->user_count +=
+			cj_key_list_fill(state->users, &list_users,
+							 cj_app_sql_expand(&list_users, binding, NULL), &params);
 	}
 	if (count < morning->count)
-		(void) cj_key_list_fill(state->users, &list_users_without_zone,
-								cj_app_sql_expand(&list_users_without_zone, binding, NULL), NULL);
+		state->user_count +=
+			cj_key_list_fill(state->users, &list_users_without_zone,
+							 cj_app_sql_expand(&list_users_without_zone, binding, NULL), NULL);
 	cj_identity_restore(&scope.identity);
 }
 
@@ -651,8 +654,11 @@ serve_morning(CjRun *run, State *state)
 	CjMorning *morning = state->morning;
 	int64 undone = run->left_over + run->failures;
 
+	run->begin_phase(run, "listing", 0);
 	cj_key_list_clear(state->users);
+	state->user_count = 0;
 	do_or_raise(run, list_morning, state);
+	run->begin_phase(run, "reminding", state->user_count);
 	while (cj_key_list_read(state->users, state->batch_size))
 	{
 		batch.count = state->users->count;

@@ -1,0 +1,24 @@
+/*
+ * lost_run.h
+ *		Runs whose row does not outlive the caller's transaction: verbs that fail or are rolled back.
+ */
+#ifndef CJ_LOST_RUN_H
+#define CJ_LOST_RUN_H
+
+#include "run_log.h"
+
+typedef struct CjLostRun CjLostRun;
+
+/*
+ * Begins to watch over a verb, if its database is one that the worker serves; NULL: it is not. From now on
+ * the run is recorded also if the session is ended.
+ */
+extern CjLostRun *cj_lost_run_begin(const CjRunStart *start);
+
+/* The verb has written its row: the run is recorded here if the caller rolls that back. */
+extern void cj_lost_run_end(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end);
+
+/* The verb has failed: the run is recorded now. Raises nothing, allocates nothing. */
+extern void cj_lost_run_fail(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end);
+
+#endif /* CJ_LOST_RUN_H */

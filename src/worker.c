@@ -1,0 +1,494 @@
+/*
+ * worker.c
+ *		Background workers that live for a moment: to look after a database, or for one run.
+ *
+ * Started by launcher and, for runs, by the tasks of the first kind. Neither stays connected: a connected
+ * worker would keep its database from being dropped. The first kind does what stands in the table of
+ * tasks, each in transactions of its own; an error of one is logged when it is new, and keeps none of the
+ * others from being done. The second kind calls the runner as CALL challenge_jobs.run() would, and ends.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+#include "alert_delivery.h"
+#include "identity.h"
+#include "job_lock.h"
+#include "jobs/catalogue.h"
+#include "runner.h"
+#include "shared_state.h"
+#include "sql.h"
+#include "worker.h"
+
+static const CjStatement installed_version = {
+	"read the version of the extension",
+	"SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'challenge_jobs'",
+	SPI_OK_SELECT};
+
+/* What the worker of a run is told. */
+typedef struct RunOrder
+{
+	char job[NAMEDATALEN];
+	char triggered_by[NAMEDATALEN / 2];
+	TimestampTz scheduled_for;
+	int attempt;
+} RunOrder;
+
+StaticAssertDecl(sizeof(RunOrder) <= BGW_EXTRALEN, "RunOrder must fit into bgw_extra");
+
+/* Memory of the task at hand. */
+static MemoryContext task_memory;
+
+/* Something to be done for a database; begins and ends its own transactions. */
+typedef struct Task
+{
+	const char *name;
+	void (*work)(void);
+} Task;
+
+/* ---- starting workers ---- */
+
+/* describe_worker fills in what is the same for all workers. */
+static void
+describe_worker(BackgroundWorker *worker, const char *type, const char *what, const char *function,
+				Oid database)
+{
+	memset(worker, 0, sizeof(*worker));
+	snprintf(worker->bgw_name, BGW_MAXLEN, "%s: %s", type, what);
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "challenge_jobs", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	worker->bgw_main_arg = ObjectIdGetDatum(database);
+}
+
+/* cj_worker_start_tick starts a worker that looks after a database once. */
+BackgroundWorkerHandle *
+cj_worker_start_tick(Oid database, const char *name)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+
+	describe_worker(&worker, "challenge_jobs worker", name, "cj_worker_tick_main", database);
+	strlcpy(worker.bgw_extra, name, NAMEDATALEN);
+	worker.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+/* cj_worker_start_run starts a run in a worker of its own. */
+bool
+cj_worker_start_run(const char *job, const CjRunTrigger *trigger)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	RunOrder order = {.scheduled_for = trigger->scheduled_for, .attempt = trigger->attempt};
+
+	strlcpy(order.job, job, sizeof(order.job));
+	strlcpy(order.triggered_by, trigger->triggered_by, sizeof(order.triggered_by));
+	describe_worker(&worker, "challenge_jobs run", job, "cj_worker_run_main", MyDatabaseId);
+	memcpy(worker.bgw_extra, &order, sizeof(order));
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return false;
+	pfree(handle);
+	return true;
+}
+
+/* ---- sessions ---- */
+
+/*
+ * start_session connects to the database, as the superuser that initdb made, since the owner of the
+ * extension need not be allowed to log in. What ALTER DATABASE … SET says is for the sessions of users.
+ */
+static void
+start_session(Oid database)
+{
+	static const char *const settings[][2] = {
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"transaction_timeout", "0"}, /* from 17 on */
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"role", "none"},
+	};
+
+	pqsignal(SIGHUP, SIG_IGN);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		if (GetConfigOption(settings[i][0], true, false))
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
+
+/* begin begins a transaction in which statements can be run. */
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+/* begin_work begins one in which the extension stays where it is. */
+static void
+begin_work(void)
+{
+	begin();
+	cj_identity_hold_extension();
+}
+
+/* commit ends it. */
+static void
+commit(void)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* ---- tasks ---- */
+
+/* log_losses says when records begin to be lost. */
+static void
+log_losses(void)
+{
+	uint64 lost;
+	bool is_losing;
+	bool was_losing;
+
+	(void) cj_shared_state_waiting(&lost);
+	is_losing = cj_shared_state_note(CJ_NOTE_LOST, (uint32) lost) != (uint32) lost;
+	was_losing = cj_shared_state_note(CJ_NOTE_LOSING, is_losing) != 0;
+	if (is_losing && !was_losing)
+		ereport(LOG,
+				(errmsg("challenge_jobs: more verbs fail or are rolled back in database \"%s\" than can be "
+						"recorded",
+						MyBgworkerEntry->bgw_extra),
+				 errdetail("Those that are lost are counted by challenge_jobs.doctor().")));
+}
+
+/*
+ * write_lost_runs writes what is in the ring, each record in a transaction of its own: one that cannot be
+ * written is put off, and does not take the others with it.
+ */
+static void
+write_lost_runs(void)
+{
+	CjRunRecord record;
+	uint64 ticket;
+
+	log_losses();
+	while (cj_shared_state_next(&record, &ticket))
+	{
+		CHECK_FOR_INTERRUPTS();
+		PG_TRY();
+		{
+			begin_work();
+			cj_run_log_record_lost(&record);
+			/* nothing may come between: a record must not be written twice */
+			HOLD_INTERRUPTS();
+			commit();
+			cj_shared_state_done(ticket);
+			RESUME_INTERRUPTS();
+		}
+		PG_CATCH();
+		{
+			cj_shared_state_put_off(ticket);
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+	}
+}
+
+/*
+ * close_crashed_runs closes the rows of runs that do not live any more. Whoever writes such a row holds the
+ * job's lock from before it is there until it is finished. So a row that is seen, without the lock being
+ * held afterwards, was left behind (or has been finished meanwhile, and then is not touched).
+ */
+static void
+close_crashed_runs(void)
+{
+	const CjJob *const *jobs = cj_catalogue_jobs();
+
+	begin_work();
+	for (int i = 0; jobs[i]; i++)
+	{
+		const CjJobDefinition *job = &jobs[i]->definition;
+		int64 last = cj_run_log_last_running(job->name);
+		CjJobLock lock;
+
+		if (last == 0)
+			continue;
+		lock = cj_job_lock_of(job->number);
+		if (!cj_job_lock_is_held(&lock))
+			(void) cj_run_log_close_crashed(job->name, last);
+	}
+	commit();
+}
+
+/* What is done for a database, in this order. */
+static const Task tasks[] = {
+	{"write lost runs", write_lost_runs},
+	{"close crashed runs", close_crashed_runs},
+	/* last, since it can take as long as the command may */
+	{"deliver alerts", cj_alert_deliver},
+};
+
+StaticAssertDecl(CJ_NOTE_TASKS + lengthof(tasks) < CJ_MAX_NOTES, "too many tasks for CJ_MAX_NOTES");
+
+/* ---- doing tasks ---- */
+
+/* log_error logs the error of a task. */
+static void
+log_error(const Task *task, const ErrorData *error)
+{
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("challenge_jobs: the worker cannot %s in database \"%s\": %s", task->name,
+					MyBgworkerEntry->bgw_extra, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0,
+			 error->context ? errcontext("%s", error->context) : 0));
+}
+
+/* where_from tells errors apart: where they come from, as their texts may differ each time. */
+static uint32
+where_from(const ErrorData *error)
+{
+	const char *file = error->filename ? error->filename : "";
+	uint32 hash = hash_bytes((const unsigned char *) file, (int) strlen(file));
+
+	hash ^= hash_bytes_uint32((uint32) error->sqlerrcode) ^ (uint32) error->lineno;
+	return Max(hash, 1);
+}
+
+/* do_task does a task; its error, if it is another one than the last time, is logged. */
+static void
+do_task(const Task *task, int note)
+{
+	/* what a commit leaves us in is another one */
+	MemoryContextSwitchTo(task_memory);
+	pgstat_report_activity(STATE_RUNNING, psprintf("challenge_jobs: %s", task->name));
+	PG_TRY();
+	{
+		task->work();
+		if (cj_shared_state_note(note, 0) != 0)
+			ereport(LOG,
+					(errmsg("challenge_jobs: the worker can %s in database \"%s\" again", task->name,
+							MyBgworkerEntry->bgw_extra)));
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+		uint32 origin;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(task_memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(task_memory);
+		origin = where_from(error);
+		if (cj_shared_state_note(note, origin) != origin)
+			log_error(task, error);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextReset(task_memory);
+}
+
+/* How the extension can be found in a database; 0 stands for "not looked at yet". */
+typedef enum Finding
+{
+	FINDING_USABLE = 1,
+	FINDING_MISSING,
+	FINDING_OTHER_VERSION
+} Finding;
+
+/* log_finding says what was found, if that is new. */
+static void
+log_finding(Finding finding, const char *version)
+{
+	const char *database = MyBgworkerEntry->bgw_extra;
+
+	if (cj_shared_state_note(CJ_NOTE_EXTENSION, finding) == finding)
+		return;
+	if (finding == FINDING_USABLE)
+		ereport(LOG, (errmsg("challenge_jobs: database \"%s\" is being served", database)));
+	else if (finding == FINDING_MISSING)
+		ereport(LOG,
+				(errmsg("challenge_jobs: database \"%s\" does not have the extension", database),
+				 errhint("CREATE EXTENSION challenge_jobs; or take the database out of "
+						 "challenge_jobs.databases.")));
+	else
+		ereport(LOG,
+				(errmsg("challenge_jobs: in database \"%s\" the extension is %s, the library %s",
+						database, version, CJ_VERSION),
+				 errdetail("The database is not served until they are the same."),
+				 errhint("ALTER EXTENSION challenge_jobs UPDATE;")));
+}
+
+/* What examine_extension found out. */
+static bool is_usable;
+
+/* examine_extension finds out whether the extension is there, in the version of this library. */
+static void
+examine_extension(void)
+{
+	Finding finding = FINDING_MISSING;
+	char *version = NULL;
+
+	is_usable = false;
+	begin();
+	if (OidIsValid(get_extension_oid("challenge_jobs", true)))
+	{
+		CjRows rows = cj_sql_run_own(&installed_version, NULL);
+
+		version = cj_sql_text(&rows, 0, 1);
+		finding = strcmp(version, CJ_VERSION) == 0 ? FINDING_USABLE : FINDING_OTHER_VERSION;
+	}
+	log_finding(finding, version);
+	commit();
+	is_usable = finding == FINDING_USABLE;
+}
+
+/* cj_worker_tick_main looks after a database once. */
+void
+cj_worker_tick_main(Datum database)
+{
+	static const Task examine = {"look at the extension", examine_extension};
+
+	start_session(DatumGetObjectId(database));
+	/* as autovacuum does: a standby that does not answer must not hold up DROP DATABASE */
+	if (synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+	if (!cj_shared_state_claim())
+		proc_exit(0);
+	task_memory =
+		AllocSetContextCreate(TopMemoryContext, "challenge_jobs task", ALLOCSET_DEFAULT_SIZES);
+
+	do_task(&examine, CJ_NOTE_TASKS + lengthof(tasks));
+	for (int i = 0; is_usable && i < lengthof(tasks); i++)
+		do_task(&tasks[i], CJ_NOTE_TASKS + i);
+	proc_exit(0);
+}
+
+/* ---- runs ---- */
+
+/* become_owner makes the owner of the extension the user of the session. */
+static void
+become_owner(void)
+{
+	begin();
+	SetConfigOption("session_authorization",
+					GetUserNameFromId(cj_identity_extension().owner, false), PGC_SUSET,
+					PGC_S_OVERRIDE);
+	commit();
+}
+
+/*
+ * run calls the runner inside of a portal, as a procedure is called: a procedure that commits finds its
+ * snapshot there again.
+ */
+static void
+run(const RunOrder *order, const char *text)
+{
+	CjRunTrigger trigger = {order->triggered_by, order->scheduled_for, order->attempt};
+	Portal portal;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	portal = CreatePortal("challenge_jobs run", true, true);
+	portal->visible = false;
+	PortalDefineQuery(portal, NULL, text, CMDTAG_CALL, NIL, NULL);
+	PortalStart(portal, NULL, 0, InvalidSnapshot);
+	MarkPortalActive(portal);
+	ActivePortal = portal;
+	CurrentResourceOwner = portal->resowner;
+	PortalContext = portal->portalContext;
+	MemoryContextSwitchTo(PortalContext);
+	EnsurePortalSnapshotExists();
+
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	PG_TRY();
+	{
+		cj_runner_run_procedure(cj_catalogue_find(order->job), &trigger);
+	}
+	PG_CATCH();
+	{
+		MarkPortalFailed(portal);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+
+	if (portal->portalSnapshot && ActiveSnapshotSet())
+		PopActiveSnapshot();
+	portal->portalSnapshot = NULL;
+	MarkPortalDone(portal);
+	ActivePortal = NULL;
+	PortalContext = NULL;
+	MemoryContextSwitchTo(TopTransactionContext);
+	PortalDrop(portal, false);
+	CommitTransactionCommand();
+}
+
+/* cj_worker_run_main does one run. */
+void
+cj_worker_run_main(Datum database)
+{
+	MemoryContext memory;
+	RunOrder order;
+	char *text;
+
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+	start_session(DatumGetObjectId(database));
+	memory = AllocSetContextCreate(TopMemoryContext, "challenge_jobs run", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(memory);
+	text = psprintf("CALL challenge_jobs.run('%s', '%s')", order.job, order.triggered_by);
+	debug_query_string = text;
+	pgstat_report_activity(STATE_RUNNING, text);
+	PG_TRY();
+	{
+		become_owner();
+		run(&order, text);
+	}
+	PG_CATCH();
+	{
+		/* the run has been recorded; the log has it as for any session */
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	proc_exit(0);
+}
