@@ -194,8 +194,10 @@ Datum
 cj_api_run(PG_FUNCTION_ARGS)
 {
 	const CjJob *job = find_job(fcinfo, 0);
+	CjRunTrigger trigger = {.attempt = 1};
 
 	require_arg(fcinfo, 1, "triggered_by", "Leave it out for 'manual'.");
+	trigger.triggered_by = get_text_arg(fcinfo, 1);
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
 		ereport(ERROR,
@@ -209,7 +211,7 @@ cj_api_run(PG_FUNCTION_ARGS)
 							 job->definition.name))));
 
 	connect_spi(SPI_OPT_NONATOMIC);
-	cj_runner_run_procedure(job, get_text_arg(fcinfo, 1));
+	cj_runner_run_procedure(job, &trigger);
 	finish_spi();
 	PG_RETURN_VOID();
 }

@@ -21,8 +21,9 @@ static const char *const status_names[] = {"running", "succeeded", "failed",
 static const CjStatement start_run = {
 	"start a run",
 	"INSERT INTO challenge_jobs.job_run"
-	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid, status)"
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, 'running')"
+	"       (job, triggered_by, scheduled_for, attempt, dry_run, as_of, started_at, role_name, pid,"
+	"        status)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'running')"
 	"RETURNING run_id",
 	SPI_OK_INSERT_RETURNING};
 
@@ -39,9 +40,9 @@ static const CjStatement finish_run = {
 static const CjStatement record_run = {
 	"record a run",
 	"INSERT INTO challenge_jobs.job_run"
-	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid,"
+	"       (job, triggered_by, scheduled_for, attempt, dry_run, as_of, started_at, role_name, pid,"
 	"        status, rows_affected, result, sqlstate, message, detail, hint, context, finished_at)"
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
 	"        pg_catalog.clock_timestamp())",
 	SPI_OK_INSERT};
 
@@ -59,7 +60,10 @@ static void
 add_start(CjParams *params, const CjRunStart *start)
 {
 	cj_sql_param_text(params, start->job);
-	cj_sql_param_text(params, start->triggered_by);
+	cj_sql_param_text(params, start->trigger.triggered_by);
+	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->trigger.scheduled_for),
+				 start->trigger.scheduled_for == 0);
+	cj_sql_param(params, INT4OID, Int32GetDatum(start->trigger.attempt), false);
 	cj_sql_param(params, BOOLOID, BoolGetDatum(start->dry_run), false);
 	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->as_of), false);
 	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->started_at), false);

@@ -21,11 +21,19 @@ typedef enum CjRunStatus
 	CJ_RUN_CRASHED
 } CjRunStatus;
 
+/* Why a run is started. */
+typedef struct CjRunTrigger
+{
+	const char *triggered_by;
+	TimestampTz scheduled_for; /* the slot of the schedule that it is for; 0: not known */
+	int attempt;               /* from 1 on */
+} CjRunTrigger;
+
 /* What is known of a run when it starts. */
 typedef struct CjRunStart
 {
 	const char *job;
-	const char *triggered_by;
+	CjRunTrigger trigger;
 	bool dry_run;
 	TimestampTz as_of;
 	TimestampTz started_at;

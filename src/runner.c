@@ -218,7 +218,7 @@ put_row(CjRun *run, Datum *values, bool *nulls)
 
 /* create_execution makes what there is to know of a run before it starts. */
 static Execution *
-create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, bool dry_run,
+create_execution(const CjJob *job, const CjRunTrigger *trigger, TimestampTz as_of, bool dry_run,
 				 bool own_transactions)
 {
 	MemoryContext memory =
@@ -238,7 +238,8 @@ create_execution(const CjJob *job, const char *triggered_by, TimestampTz as_of, 
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
 	execution->lock = cj_job_lock_of(job->definition.number);
 	execution->start.job = job->definition.name;
-	execution->start.triggered_by = pstrdup(triggered_by);
+	execution->start.trigger = *trigger;
+	execution->start.trigger.triggered_by = pstrdup(trigger->triggered_by);
 	execution->start.dry_run = dry_run;
 	execution->start.as_of = as_of;
 	execution->start.started_at = GetCurrentTimestamp();
@@ -265,10 +266,10 @@ add_run_context(void *arg)
 
 	if (execution->run_id > 0)
 		errcontext("challenge_jobs job \"%s\", run " INT64_FORMAT " (%s)", execution->start.job,
-				   execution->run_id, execution->start.triggered_by);
+				   execution->run_id, execution->start.trigger.triggered_by);
 	else
 		errcontext("challenge_jobs job \"%s\" (%s)", execution->start.job,
-				   execution->start.triggered_by);
+				   execution->start.trigger.triggered_by);
 }
 
 /* make_result puts the figures of a run into a jsonb object. */
@@ -475,7 +476,8 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	const CjJob *outer_job = running_job;
-	Execution *execution = create_execution(job, "verb", call->as_of, call->dry_run, false);
+	CjRunTrigger trigger = {.triggered_by = "verb", .attempt = 1};
+	Execution *execution = create_execution(job, &trigger, call->as_of, call->dry_run, false);
 	CjRun *run = &execution->run;
 	ErrorContextCallback context;
 
@@ -644,7 +646,7 @@ run_locked(Execution *execution)
 
 /* cj_runner_run_procedure runs a job as of now, committing batch by batch. */
 void
-cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
+cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 {
 	Execution *execution;
 	CjRun *run;
@@ -654,7 +656,7 @@ cj_runner_run_procedure(const CjJob *job, const char *triggered_by)
 	check_not_nested(job);
 	PreventCommandIfReadOnly("CALL challenge_jobs.run()");
 
-	execution = create_execution(job, triggered_by, GetCurrentTimestamp(), false, true);
+	execution = create_execution(job, trigger, GetCurrentTimestamp(), false, true);
 	run = &execution->run;
 	context.callback = add_run_context;
 	context.arg = execution;

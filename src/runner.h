@@ -10,6 +10,7 @@
 #include "utils/tuplestore.h"
 
 #include "jobs/job.h"
+#include "run_log.h"
 
 /* What a verb was called with. */
 typedef struct CjVerbCall
@@ -34,11 +35,11 @@ extern void cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *
 
 /*
  * Runs a job as of now, committing batch by batch (CALL challenge_jobs.run). The caller is connected
- * to SPI with SPI_OPT_NONATOMIC, outside of any transaction block.
+ * to SPI with SPI_OPT_NONATOMIC, outside of any transaction block. What started the run stands in its row.
  *
  * If the job is running elsewhere or disabled, the run is recorded as skipped, with a notice. Raises
  * the first error at the end, when everything has been recorded.
  */
-extern void cj_runner_run_procedure(const CjJob *job, const char *triggered_by);
+extern void cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger);
 
 #endif /* CJ_RUNNER_H */
