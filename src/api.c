@@ -27,6 +27,7 @@
 #include "registry.h"
 #include "runner.h"
 #include "stats_view.h"
+#include "watchdog.h"
 
 #define MAX_NEXT_RUNS 1000
 
@@ -53,6 +54,7 @@ CJ_FUNCTION(cj_api_reset_job);
 CJ_FUNCTION(cj_api_schedule);
 CJ_FUNCTION(cj_api_unschedule);
 CJ_FUNCTION(cj_api_next_runs);
+CJ_FUNCTION(cj_api_watchdog);
 CJ_FUNCTION(cj_api_doctor);
 
 /* ---- arguments and results ---- */
@@ -353,6 +355,7 @@ cj_api_schedule(PG_FUNCTION_ARGS)
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
 	const char *engine = get_text_arg(fcinfo, 1);
 	const CjJob *const *jobs = cj_catalogue_jobs();
+	bool by_worker = false;
 
 	InitMaterializedSRF(fcinfo, 0);
 	connect_spi(0);
@@ -365,8 +368,11 @@ cj_api_schedule(PG_FUNCTION_ARGS)
 								 schedule.command};
 
 			put_row(result, row, lengthof(row));
+			by_worker |= strcmp(schedule.engine, "worker") == 0;
 		}
 	}
+	if (by_worker)
+		cj_pg_cron_warn_of_worker();
 	finish_spi();
 	return (Datum) 0;
 }
@@ -428,6 +434,27 @@ cj_api_next_runs(PG_FUNCTION_ARGS)
 
 		tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
 	}
+	return (Datum) 0;
+}
+
+/* ---- is it running as it should? ---- */
+
+/* watchdog(at timestamptz) */
+Datum
+cj_api_watchdog(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	require_arg(fcinfo, 0, "at", "Leave it out for now.");
+	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(0)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("at must be finite"),
+				 errhint("Leave it out for now.")));
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	cj_watchdog_report(PG_GETARG_TIMESTAMPTZ(0), result->setResult, result->setDesc);
+	finish_spi();
 	return (Datum) 0;
 }
 
