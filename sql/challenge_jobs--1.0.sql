@@ -77,7 +77,7 @@ CREATE TABLE challenge_jobs.job_override (
     catch_up        text CHECK (catch_up IN ('once', 'skip')),
     grace           interval,
     settings        jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(settings) = 'object'),
-    engine          text CHECK (engine IN ('pg_cron', 'external')),
+    engine          text CHECK (engine IN ('pg_cron', 'worker', 'external')),
     scheduled_at    timestamptz,
     CHECK ((engine IS NULL) = (scheduled_at IS NULL))
 );
@@ -110,6 +110,14 @@ CREATE TABLE challenge_jobs.job_run (
 );
 CREATE INDEX job_run_job_started_at_idx ON challenge_jobs.job_run (job, started_at);
 CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 'running';
+/*
+ * What the watchdog and job_status look for: the last runs, what was served, what was started for a slot. The
+ * last runs come by their negative number, as the planner would find the last ones of a job by the primary key, reading
+ * past all runs of other jobs; not by their time, as clocks are set back.
+ */
+CREATE INDEX job_run_last_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE NOT dry_run;
+CREATE INDEX job_run_served_idx ON challenge_jobs.job_run (job, as_of) WHERE status = 'succeeded' AND NOT dry_run;
+CREATE INDEX job_run_scheduled_for_idx ON challenge_jobs.job_run (job, scheduled_for) WHERE scheduled_for IS NOT NULL;
 
 /* Names are stored in full, app.my_view, so that they mean the same for everybody. */
 CREATE TABLE challenge_jobs.stats_view (
@@ -291,6 +299,112 @@ CREATE PROCEDURE challenge_jobs.deliver_alerts()
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'cj_api_deliver_alerts';
 
+/* ---- is it running as it should? ----------------------------------------------------------- */
+
+CREATE FUNCTION challenge_jobs.watchdog(at timestamptz DEFAULT pg_catalog.clock_timestamp())
+RETURNS TABLE (job text, next_slot timestamptz, last_slot timestamptz, served_until timestamptz,
+               overdue boolean, missed_slot timestamptz, action text, action_at timestamptz, scheduled_for timestamptz,
+               attempt integer, reason text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
+AS 'MODULE_PATHNAME', 'cj_api_watchdog';
+
+/*
+ * Each part looks at a bounded number of rows, found by an index: the last 100 runs that ended by
+ * themselves, among the last 1000.
+ */
+CREATE VIEW challenge_jobs.job_status AS
+SELECT j.job,
+       CASE WHEN NOT j.enabled THEN 'disabled'
+            WHEN f.last_status <> 'succeeded' THEN 'failing'
+            WHEN w.overdue THEN 'overdue'
+            WHEN r.is_running THEN 'running'
+            WHEN f.last_status IS NULL AND w.served_until IS NULL THEN 'never_run'
+            ELSE 'ok'
+       END AS state,
+       j.engine,
+       j.schedule,
+       l.started_at AS last_run,
+       l.status AS last_status,
+       s.finished_at AS last_success,
+       w.next_slot AS next_due,
+       f.consecutive_failures,
+       f.avg_duration,
+       f.p95_duration,
+       l.message AS last_message
+  FROM challenge_jobs.job j
+  JOIN challenge_jobs.watchdog() w ON w.job = j.job
+ CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM challenge_jobs.job_run r WHERE r.job = j.job AND r.status = 'running') AS is_running
+       ) r
+  LEFT JOIN LATERAL (
+        SELECT r.started_at, r.status, r.message
+          FROM challenge_jobs.job_run r
+         WHERE r.job = j.job AND NOT r.dry_run
+         ORDER BY - r.run_id
+         LIMIT 1
+       ) l ON true
+  LEFT JOIN LATERAL (
+        SELECT r.finished_at
+          FROM challenge_jobs.job_run r
+         WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run AND r.as_of IS NOT NULL
+         ORDER BY r.as_of DESC
+         LIMIT 1
+       ) s ON true
+ CROSS JOIN LATERAL (
+        SELECT pg_catalog.max(e.status) FILTER (WHERE e.n = 1) AS last_status,
+               pg_catalog.count(*) FILTER (WHERE e.successes = 0) AS consecutive_failures,
+               pg_catalog.avg(e.duration) FILTER (WHERE e.status = 'succeeded') AS avg_duration,
+               pg_catalog.percentile_cont(0.95) WITHIN GROUP (ORDER BY e.duration)
+                   FILTER (WHERE e.status = 'succeeded') AS p95_duration
+          FROM (SELECT r.status, r.duration, pg_catalog.row_number() OVER newer AS n,
+                       pg_catalog.count(*) FILTER (WHERE r.status = 'succeeded') OVER newer AS successes
+                  FROM (SELECT r.age, r.status, r.duration
+                          FROM (SELECT - r.run_id AS age, r.status, r.duration
+                                  FROM challenge_jobs.job_run r
+                                 WHERE r.job = j.job AND NOT r.dry_run
+                                 ORDER BY - r.run_id
+                                 LIMIT 1000) r
+                         WHERE r.status IN ('succeeded', 'failed', 'cancelled', 'crashed')
+                         ORDER BY r.age
+                         LIMIT 100) r
+                WINDOW newer AS (ORDER BY r.age)) e
+       ) f;
+
+/* A row for each sample: all of it is gauges, since the log does not grow for ever. */
+CREATE VIEW challenge_jobs.metrics AS
+SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::double precision AS value
+  FROM challenge_jobs.job_status s
+  JOIN challenge_jobs.watchdog() w ON w.job = s.job
+  LEFT JOIN LATERAL (
+        SELECT r.duration, r.rows_affected
+          FROM challenge_jobs.job_run r
+         WHERE r.job = s.job AND r.status = 'succeeded' AND NOT r.dry_run AND r.as_of IS NOT NULL
+         ORDER BY r.as_of DESC
+         LIMIT 1
+       ) r ON true
+ CROSS JOIN LATERAL (
+        VALUES ('challenge_jobs_failing', (s.state = 'failing')::int::numeric),
+               ('challenge_jobs_overdue', w.overdue::int),
+               ('challenge_jobs_running', (SELECT pg_catalog.count(*) FROM challenge_jobs.job_run a
+                                            WHERE a.job = s.job AND a.status = 'running')),
+               ('challenge_jobs_consecutive_failures', s.consecutive_failures),
+               ('challenge_jobs_seconds_since_last_success',
+                EXTRACT(epoch FROM pg_catalog.clock_timestamp() - s.last_success)),
+               ('challenge_jobs_last_duration_seconds', EXTRACT(epoch FROM r.duration)),
+               ('challenge_jobs_last_rows_affected', r.rows_affected)
+       ) m(name, value)
+ WHERE m.value IS NOT NULL
+UNION ALL
+SELECT 'challenge_jobs_runs', pg_catalog.jsonb_build_object('job', j.job, 'status', t.status),
+       COALESCE(r.runs, 0)
+  FROM challenge_jobs.job_default() j
+ CROSS JOIN (VALUES ('running'), ('succeeded'), ('failed'), ('skipped'), ('cancelled'), ('crashed'),
+                    ('rolled_back')) t(status)
+  LEFT JOIN (SELECT r.job, r.status, pg_catalog.count(*) AS runs
+               FROM challenge_jobs.job_run r
+              WHERE NOT r.dry_run
+              GROUP BY r.job, r.status) r ON r.job = j.job AND r.status = t.status;
+
 /* ---- what is wrong? ----------------------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.doctor()
@@ -402,15 +516,17 @@ COMMENT ON FUNCTION challenge_jobs.alter_job(text, text, boolean, interval, inte
 COMMENT ON FUNCTION challenge_jobs.reset_job(text) IS
     'takes the configuration of a job back to its defaults; whether and by which engine it is scheduled stays';
 COMMENT ON FUNCTION challenge_jobs.schedule(text, text) IS
-    'starts a job (all jobs without argument) with an engine: pg_cron (default where it is installed in this database) or external; idempotent';
+    'starts a job (all jobs without argument) with an engine: pg_cron (default where it is installed in this database), worker or external; idempotent';
 COMMENT ON FUNCTION challenge_jobs.unschedule(text) IS
     'stops what schedule() started';
 COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
     'the next n (1 to 1000) slots of a job''s schedule after now, whether or not the job is scheduled and enabled; none where the schedule names a day that does not exist';
 COMMENT ON PROCEDURE challenge_jobs.deliver_alerts() IS
     'announces new alerts, and gives every alert that waits to challenge_jobs.alert_command now; for superusers';
+COMMENT ON FUNCTION challenge_jobs.watchdog(timestamptz) IS
+    'what the background worker would do about each job at a moment, as far as the log goes, and why: last and next slot that count, whether a slot was missed, and the run that it would start';
 COMMENT ON FUNCTION challenge_jobs.doctor() IS
-    'checks bindings, indexes, privileges, preloading and schedules; says what was found and what to type to mend it';
+    'checks bindings, indexes, privileges, preloading, schedules and the state of the jobs; says what was found and what to type to mend it';
 
 COMMENT ON FUNCTION challenge_jobs.progress() IS
     'the runs that are at work in this database, as they stand in shared memory; empty if the library is not preloaded';
@@ -433,8 +549,8 @@ COMMENT ON COLUMN challenge_jobs.job_override.retry_delay IS 'wait before the fi
 COMMENT ON COLUMN challenge_jobs.job_override.catch_up IS 'once: one run for missed slots, skip: none; NULL: default';
 COMMENT ON COLUMN challenge_jobs.job_override.grace IS 'a slot not served this long after it is overdue; NULL: default';
 COMMENT ON COLUMN challenge_jobs.job_override.settings IS 'settings of the job that differ from the default';
-COMMENT ON COLUMN challenge_jobs.job_override.engine IS 'what fires the job: pg_cron or external; NULL: not scheduled';
-COMMENT ON COLUMN challenge_jobs.job_override.scheduled_at IS 'when schedule() was called: slots before it are never overdue';
+COMMENT ON COLUMN challenge_jobs.job_override.engine IS 'what fires the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job_override.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled: slots before it are never overdue';
 
 COMMENT ON TABLE challenge_jobs.stats_view IS
     'the materialized views registered by add_stats_view()';
@@ -443,10 +559,10 @@ COMMENT ON COLUMN challenge_jobs.stats_view.view_name IS 'the view, schema-quali
 COMMENT ON TABLE challenge_jobs.job_run IS 'the execution log: a row for every run';
 COMMENT ON COLUMN challenge_jobs.job_run.run_id IS 'number of the run';
 COMMENT ON COLUMN challenge_jobs.job_run.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.job_run.triggered_by IS 'who called, as given to run(); verb: the SQL function was called';
+COMMENT ON COLUMN challenge_jobs.job_run.triggered_by IS 'who called, as given to run(); verb: the SQL function was called; worker, retry, catch_up: the background worker started it';
 COMMENT ON COLUMN challenge_jobs.job_run.dry_run IS 'the run computed its figures and changed nothing';
-COMMENT ON COLUMN challenge_jobs.job_run.attempt IS '1, or which repetition of a failed run this is';
-COMMENT ON COLUMN challenge_jobs.job_run.scheduled_for IS 'the slot of the schedule that the run is for, where that is known';
+COMMENT ON COLUMN challenge_jobs.job_run.attempt IS '1; 2 and more: a repetition of a run that failed, crashed, was skipped or left rows over';
+COMMENT ON COLUMN challenge_jobs.job_run.scheduled_for IS 'the slot of the schedule that the run is for, where the background worker started it';
 COMMENT ON COLUMN challenge_jobs.job_run.as_of IS 'the moment as of which the run worked';
 COMMENT ON COLUMN challenge_jobs.job_run.started_at IS 'when the run began (clock time)';
 COMMENT ON COLUMN challenge_jobs.job_run.finished_at IS 'when the run ended (clock time); NULL while it is running';
@@ -503,11 +619,30 @@ COMMENT ON COLUMN challenge_jobs.job.job IS 'name of the job, and of its verb';
 COMMENT ON COLUMN challenge_jobs.job.description IS 'what the job does';
 COMMENT ON COLUMN challenge_jobs.job.enabled IS 'false: runs of the job are refused or skipped';
 COMMENT ON COLUMN challenge_jobs.job.schedule IS 'cron expression, five fields, UTC';
-COMMENT ON COLUMN challenge_jobs.job.engine IS 'what fires the job: pg_cron or external; NULL: not scheduled';
-COMMENT ON COLUMN challenge_jobs.job.scheduled_at IS 'when schedule() was called';
+COMMENT ON COLUMN challenge_jobs.job.engine IS 'what fires the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled: slots before it are never overdue';
 COMMENT ON COLUMN challenge_jobs.job.max_runtime IS 'a run is cancelled after this time, 0: never';
 COMMENT ON COLUMN challenge_jobs.job.max_retries IS 'how often a failed run is repeated';
 COMMENT ON COLUMN challenge_jobs.job.retry_delay IS 'wait before the first repetition';
 COMMENT ON COLUMN challenge_jobs.job.catch_up IS 'once: one run for missed slots, skip: none';
 COMMENT ON COLUMN challenge_jobs.job.grace IS 'a slot not served this long after it is overdue';
 COMMENT ON COLUMN challenge_jobs.job.settings IS 'settings of the job in force';
+
+COMMENT ON VIEW challenge_jobs.job_status IS 'how the jobs are doing: a row for each; dry runs do not count. It looks at the last 1000 runs of a job at most';
+COMMENT ON COLUMN challenge_jobs.job_status.job IS 'name of the job';
+COMMENT ON COLUMN challenge_jobs.job_status.state IS 'the first that applies of disabled, failing (the last run that ended by itself failed, crashed or was cancelled), overdue (a slot was not served by grace after it), running, never_run, ok';
+COMMENT ON COLUMN challenge_jobs.job_status.engine IS 'what fires the job: pg_cron, worker or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job_status.schedule IS 'cron expression, five fields, UTC';
+COMMENT ON COLUMN challenge_jobs.job_status.last_run IS 'when the last run began, whatever came of it';
+COMMENT ON COLUMN challenge_jobs.job_status.last_status IS 'what came of it';
+COMMENT ON COLUMN challenge_jobs.job_status.last_success IS 'when the run ended that brought the job furthest: of those that succeeded, the one with the latest as_of';
+COMMENT ON COLUMN challenge_jobs.job_status.next_due IS 'the next slot of the schedule; NULL if the job is disabled or not scheduled';
+COMMENT ON COLUMN challenge_jobs.job_status.consecutive_failures IS 'runs that failed, crashed or were cancelled since the last one that succeeded, at most 100';
+COMMENT ON COLUMN challenge_jobs.job_status.avg_duration IS 'average duration of those that succeeded of the last 100 runs';
+COMMENT ON COLUMN challenge_jobs.job_status.p95_duration IS 'the duration that 95 of 100 of them did not exceed';
+COMMENT ON COLUMN challenge_jobs.job_status.last_message IS 'message of the last run: of its first error, or why it was skipped';
+
+COMMENT ON VIEW challenge_jobs.metrics IS 'figures for a monitoring system, in the manner of Prometheus: a row for each sample, all of them gauges';
+COMMENT ON COLUMN challenge_jobs.metrics.name IS 'name of the metric, with its unit where it has one';
+COMMENT ON COLUMN challenge_jobs.metrics.labels IS 'labels of the sample: job, and for challenge_jobs_runs status';
+COMMENT ON COLUMN challenge_jobs.metrics.value IS 'the value';

@@ -133,10 +133,12 @@ SELECT triggered_by, role_name, dry_run, status, result FROM challenge_jobs.job_
 
 /* ---- the viewer ---- */
 GRANT USAGE ON SCHEMA challenge_jobs TO regress_cj_viewer;
-GRANT SELECT ON challenge_jobs.job, challenge_jobs.job_run TO regress_cj_viewer;
-GRANT EXECUTE ON FUNCTION challenge_jobs.job_default(), challenge_jobs.next_runs(text, integer) TO regress_cj_viewer;
+GRANT SELECT ON challenge_jobs.job, challenge_jobs.job_run, challenge_jobs.job_status, challenge_jobs.metrics TO regress_cj_viewer;
+GRANT EXECUTE ON FUNCTION challenge_jobs.job_default(), challenge_jobs.next_runs(text, integer), challenge_jobs.watchdog(timestamptz) TO regress_cj_viewer;
 SET ROLE regress_cj_viewer;
 SELECT count(*) FROM challenge_jobs.next_runs('auto_complete_challenges');
+SELECT job, state FROM challenge_jobs.job_status ORDER BY job;
+SELECT count(*) > 0 AS has_metrics FROM challenge_jobs.metrics;
 SELECT job, schedule, enabled FROM challenge_jobs.job ORDER BY job;
 SELECT count(*) FROM challenge_jobs.job_run;
 DELETE FROM challenge_jobs.job_run;

@@ -17,7 +17,7 @@ CREATE FUNCTION expected(OUT state text, OUT message text, OUT detail text, OUT 
                 ELSE format('pg_cron lives in database "%s", not in this one', home) END,
            CASE WHEN home IS NULL THEN format('To load it, add pg_cron to shared_preload_libraries, set cron.database_name = %L, restart, and CREATE EXTENSION pg_cron.', here)
                 WHEN home <> here THEN format('Run the statement of the hint in database "%s", and SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''external''); in this one.', home) END,
-           CASE WHEN home IS NULL THEN 'To have the job fired by something else: SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''external'');'
+           CASE WHEN home IS NULL THEN 'To have the job fired without it: SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''worker'');'
                 WHEN home = here THEN 'CREATE EXTENSION pg_cron;'
                 ELSE format('SELECT cron.schedule_in_database(%L, %L, %L, %L);', 'challenge_jobs:auto_complete_challenges@' || here, '0 0 * * *',
                             'CALL challenge_jobs.run(''auto_complete_challenges'', ''pg_cron'')', here) END
@@ -47,7 +47,6 @@ TABLE stored;
 \a \x
 SELECT * FROM try('SELECT * FROM challenge_jobs.schedule(''auto_complete'')');
 SELECT * FROM error_of('SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''cron'')');
-SELECT * FROM error_of('SELECT * FROM challenge_jobs.schedule(engine => ''worker'')');
 SELECT * FROM error_of('SELECT * FROM challenge_jobs.schedule(engine => '''')');
 SELECT * FROM try('SELECT * FROM challenge_jobs.unschedule(''auto_complete'')');
 \a \x
@@ -73,6 +72,14 @@ SELECT * FROM challenge_jobs.unschedule('auto_complete_challenges');
 SELECT * FROM challenge_jobs.unschedule('auto_complete_challenges');
 TABLE stored;
 SELECT status, found, remedy FROM challenge_jobs.doctor() WHERE "check" LIKE 'schedule:%';
+
+/* ---- worker: whether there is one is another matter, of which a warning tells ---- */
+SET client_min_messages = error;
+SELECT * FROM challenge_jobs.schedule('auto_complete_challenges', 'worker');
+SELECT * FROM challenge_jobs.schedule('auto_complete_challenges');
+SET client_min_messages = warning;
+TABLE stored;
+SELECT * FROM challenge_jobs.unschedule('auto_complete_challenges');
 
 /* ---- a dump of a database with pg_cron, restored here ---- */
 UPDATE challenge_jobs.job_override SET engine = 'pg_cron', scheduled_at = now();

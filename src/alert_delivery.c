@@ -25,6 +25,7 @@
 #include "alert_command.h"
 #include "alert_delivery.h"
 #include "job_lock.h"
+#include "own_transaction.h"
 
 /* The number of the lock, beyond those of the jobs. */
 #define DELIVERY_LOCK 0xFFFF
@@ -44,27 +45,6 @@ typedef struct Delivery
 } Delivery;
 
 /* ---- transactions ---- */
-
-/* begin_in_worker begins a transaction. */
-static void
-begin_in_worker(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-/* commit_in_worker commits it. */
-static void
-commit_in_worker(void)
-{
-	PopActiveSnapshot();
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
-	CommitTransactionCommand();
-}
 
 /* begin_in_call takes a snapshot: CALL is in a transaction at any time, of which nothing is to be seen. */
 static void
@@ -206,7 +186,7 @@ deliver(Delivery *delivery)
 void
 cj_alert_deliver(void)
 {
-	Delivery delivery = {.begin = begin_in_worker, .commit = commit_in_worker};
+	Delivery delivery = {.begin = cj_own_transaction_begin, .commit = cj_own_transaction_commit};
 
 	deliver(&delivery);
 }

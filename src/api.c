@@ -29,6 +29,7 @@
 #include "runner.h"
 #include "shared_state.h"
 #include "stats_view.h"
+#include "watchdog.h"
 #include "worker.h"
 
 #define MAX_NEXT_RUNS 1000
@@ -57,6 +58,7 @@ CJ_FUNCTION(cj_api_schedule);
 CJ_FUNCTION(cj_api_unschedule);
 CJ_FUNCTION(cj_api_next_runs);
 CJ_FUNCTION(cj_api_deliver_alerts);
+CJ_FUNCTION(cj_api_watchdog);
 CJ_FUNCTION(cj_api_doctor);
 CJ_FUNCTION(cj_api_progress);
 CJ_FUNCTION(cj_api_start_run);
@@ -359,6 +361,7 @@ cj_api_schedule(PG_FUNCTION_ARGS)
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
 	const char *engine = get_text_arg(fcinfo, 1);
 	const CjJob *const *jobs = cj_catalogue_jobs();
+	bool by_worker = false;
 
 	InitMaterializedSRF(fcinfo, 0);
 	connect_spi(0);
@@ -371,8 +374,11 @@ cj_api_schedule(PG_FUNCTION_ARGS)
 								 schedule.command};
 
 			put_row(result, row, lengthof(row));
+			by_worker |= strcmp(schedule.engine, "worker") == 0;
 		}
 	}
+	if (by_worker)
+		cj_pg_cron_warn_of_worker();
 	finish_spi();
 	return (Datum) 0;
 }
@@ -455,6 +461,27 @@ cj_api_deliver_alerts(PG_FUNCTION_ARGS)
 	cj_alert_deliver_by_hand();
 	finish_spi();
 	PG_RETURN_VOID();
+}
+
+/* ---- is it running as it should? ---- */
+
+/* watchdog(at timestamptz) */
+Datum
+cj_api_watchdog(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	require_arg(fcinfo, 0, "at", "Leave it out for now.");
+	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(0)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("at must be finite"),
+				 errhint("Leave it out for now.")));
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	cj_watchdog_report(PG_GETARG_TIMESTAMPTZ(0), result->setResult, result->setDesc);
+	finish_spi();
+	return (Datum) 0;
 }
 
 /* ---- what is wrong? ---- */

@@ -139,6 +139,16 @@ static const CjStatement find_namesakes = {
 	" ORDER BY 1",
 	SPI_OK_SELECT};
 
+static const CjStatement find_state = {
+	"find the state of a job",
+	"SELECT s.state = 'failing', s.consecutive_failures, COALESCE(s.last_message, 'nothing'), w.overdue,"
+	"       COALESCE(w.missed_slot::pg_catalog.text, 'its schedule'),"
+	"       w.served_until > pg_catalog.clock_timestamp() + '1 minute', w.served_until"
+	"  FROM challenge_jobs.job_status s"
+	"  JOIN challenge_jobs.watchdog() w ON w.job = s.job"
+	" WHERE s.job = $1",
+	SPI_OK_SELECT};
+
 static const CjStatement count_orphans = {
 	"count runs without a backend",
 	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
@@ -665,6 +675,16 @@ check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config
 				psprintf("SELECT * FROM challenge_jobs.schedule('%s');", name));
 		return;
 	}
+	if (strcmp(config->engine, "worker") == 0)
+	{
+		problem = cj_pg_cron_worker_problem(&remedy);
+		if (problem)
+			add_row(report, check, "warning", problem, remedy);
+		else
+			add_row(report, check, "ok", psprintf("\"%s\", fired by the worker", config->schedule),
+					NULL);
+		return;
+	}
 	if (strcmp(config->engine, "pg_cron") != 0)
 	{
 		add_row(report, check, "ok",
@@ -681,6 +701,43 @@ check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config
 				"ALTER SYSTEM SET cron.timezone = 'GMT'; and restart the server");
 	else
 		add_row(report, check, "ok", psprintf("\"%s\", fired by pg_cron", config->schedule), NULL);
+}
+
+/* check_state tells of a job that fails, or does not run when it should. */
+static void
+check_state(const Report *report, const CjJob *job)
+{
+	const char *name = job->definition.name;
+	const char *check = psprintf("state:%s", name);
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, name);
+	rows = cj_sql_run_own(&find_state, &params);
+	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 1))
+		add_row(
+			report, check, "error",
+			psprintf("failing: %s runs in a row did not succeed, the last one says: %s",
+					 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 3)),
+			psprintf(
+				"SELECT * FROM challenge_jobs.job_run WHERE job = '%s' ORDER BY run_id DESC LIMIT 5;",
+				name));
+	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 4))
+		add_row(report, check, "error",
+				psprintf("overdue: no run has succeeded as of the slot of %s or later",
+						 cj_sql_text(&rows, 0, 5)),
+				psprintf("CALL challenge_jobs.run('%s');", name));
+	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 6))
+		add_row(
+			report, check, "warning",
+			psprintf(
+				"the last run that succeeded is of %s, in the future: the clock was set back, and "
+				"until then nothing is overdue",
+				cj_sql_text(&rows, 0, 7)),
+			psprintf(
+				"UPDATE challenge_jobs.job_run SET as_of = now() WHERE job = '%s' AND as_of > now();",
+				name));
+	cj_sql_free(&rows);
 }
 
 /* check_namesakes looks for functions that make calls of the verb ambiguous, or come before it. */
@@ -724,6 +781,7 @@ check_job(const Report *report, const CjJob *job)
 	}
 	check_bindings(report, job, trial.config);
 	check_schedule(report, job, trial.config);
+	check_state(report, job);
 }
 
 /* cj_doctor_examine makes all checks. */

@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <libgen.h>
+
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -17,12 +19,14 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
+#include "utils/varlena.h"
 
 #include "cron_expression.h"
 #include "pg_cron.h"
 #include "sql.h"
 
 #define ENGINE_PG_CRON  "pg_cron"
+#define ENGINE_WORKER   "worker"
 #define ENGINE_EXTERNAL "external"
 
 /* schedule() of pg_cron replaces a job of the same name of the same user. */
@@ -94,10 +98,12 @@ cron_job_name(const CjJobDefinition *job)
 	return psprintf("challenge_jobs:%s", job->name);
 }
 
-/* run_call returns the command that fires a job. */
+/* run_call returns the command that fires a job, or NULL where none is needed. */
 static char *
 run_call(const CjJobDefinition *job, const char *engine)
 {
+	if (strcmp(engine, ENGINE_WORKER) == 0)
+		return NULL;
 	if (strcmp(engine, ENGINE_PG_CRON) == 0)
 		return psprintf("CALL challenge_jobs.run('%s', 'pg_cron')", job->name);
 	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->name);
@@ -126,8 +132,8 @@ require_pg_cron(const CjJobDefinition *job, const CjJobConfig *config)
 				 errmsg("pg_cron is not loaded in this server"),
 				 errdetail("To load it, add pg_cron to shared_preload_libraries, set "
 						   "cron.database_name = '%s', restart, and CREATE EXTENSION pg_cron.", here),
-				 errhint("To have the job fired by something else: "
-						 "SELECT * FROM challenge_jobs.schedule('%s', 'external');", name)));
+				 errhint("To have the job fired without it: "
+						 "SELECT * FROM challenge_jobs.schedule('%s', 'worker');", name)));
 	if (strcmp(home, here) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -189,6 +195,70 @@ remove_job(const CjJobDefinition *job)
 	cj_sql_free(&rows);
 }
 
+/* is_preloaded tells whether the server loads this library when it starts. */
+static bool
+is_preloaded(void)
+{
+	const char *setting = GetConfigOption("shared_preload_libraries", true, false);
+	List *libraries = NIL;
+	ListCell *cell;
+
+	if (setting == NULL || !SplitDirectoriesString(pstrdup(setting), ',', &libraries))
+		return false;
+	foreach(cell, libraries)
+	{
+		char *name = basename(lfirst(cell));
+
+		if (strcmp(name, "challenge_jobs") == 0 || strcmp(name, "challenge_jobs.so") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* cj_pg_cron_worker_problem says why the worker does not look after this database. */
+const char *
+cj_pg_cron_worker_problem(const char **remedy)
+{
+	const char *here = get_database_name(MyDatabaseId);
+	const char *setting = GetConfigOption("challenge_jobs.databases", true, false);
+	List *databases = NIL;
+	ListCell *cell;
+
+	if (!is_preloaded())
+	{
+		*remedy =
+			psprintf("add challenge_jobs to shared_preload_libraries and set "
+					 "challenge_jobs.databases = %s in postgresql.conf, and restart the server",
+					 quote_literal_cstr(quote_identifier(here)));
+		return "the library is not in shared_preload_libraries: there is no worker";
+	}
+	if (setting && !SplitGUCList(pstrdup(setting), ',', &databases))
+		databases = NIL;
+	foreach(cell, databases)
+	{
+		if (strcmp(lfirst(cell), here) == 0)
+			return NULL;
+	}
+	*remedy = psprintf("ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
+					   quote_literal_cstr(psprintf("%s%s%s", setting ? setting : "",
+												   setting && *setting ? ", " : "",
+												   quote_identifier(here))));
+	return "this database is not in challenge_jobs.databases: the worker does not look after it";
+}
+
+/* cj_pg_cron_warn_of_worker warns if the worker does not look after this database. */
+void
+cj_pg_cron_warn_of_worker(void)
+{
+	const char *remedy;
+	const char *problem = cj_pg_cron_worker_problem(&remedy);
+
+	if (problem)
+		ereport(WARNING,
+				(errmsg("the jobs will not be fired yet"), errdetail_internal("%c%s.", pg_toupper(problem[0]), problem + 1),
+				 errhint("%s", remedy)));
+}
+
 /* choose_engine checks the engine asked for, or chooses one. */
 static const char *
 choose_engine(const CjJobDefinition *job, const CjJobConfig *config, const char *engine,
@@ -196,12 +266,13 @@ choose_engine(const CjJobDefinition *job, const CjJobConfig *config, const char 
 {
 	if (engine == NULL)
 		return config->engine ? config->engine : ENGINE_PG_CRON;
-	if (strcmp(engine, ENGINE_PG_CRON) == 0 || strcmp(engine, ENGINE_EXTERNAL) == 0)
+	if (strcmp(engine, ENGINE_PG_CRON) == 0 || strcmp(engine, ENGINE_WORKER) == 0 ||
+		strcmp(engine, ENGINE_EXTERNAL) == 0)
 		return engine;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no engine \"%s\"", engine),
-			 errdetail("The engines are: pg_cron, external."),
+			 errdetail("The engines are: pg_cron, worker, external."),
 			 of_all ?
 			 errhint("SELECT * FROM challenge_jobs.schedule(engine => 'pg_cron');") :
 			 errhint("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name)));

@@ -14,7 +14,7 @@ typedef struct CjSchedule
 {
 	const char *engine;
 	const char *schedule;
-	const char *command;
+	const char *command; /* NULL: none is needed */
 } CjSchedule;
 
 /*
@@ -52,6 +52,14 @@ extern const char *cj_pg_cron_prune_problem(const char **remedy);
  * *last, which becomes the last one; returns how many.
  */
 extern int cj_pg_cron_prune(TimestampTz before, int limit, int64 *last);
+
+/*
+ * Says why the worker does not look after this database, or NULL if it does; how to mend it in `remedy`.
+ */
+extern const char *cj_pg_cron_worker_problem(const char **remedy);
+
+/* Warns of it. */
+extern void cj_pg_cron_warn_of_worker(void);
 
 /* Returns the zone that pg_cron reads schedules in if that is not UTC, else NULL. */
 extern const char *cj_pg_cron_foreign_time_zone(void);

@@ -36,6 +36,10 @@ static const CjStatement load_day_time_zone = {
 	" WHERE j.job = 'auto_complete_challenges'",
 	SPI_OK_SELECT};
 
+/*
+ * $10: the default schedule. Slots of a schedule that was not in force, or of a job that was disabled, are
+ * not overdue: scheduled_at says from when on they count.
+ */
 static const CjStatement alter_job = {
 	"alter a job",
 	"INSERT INTO challenge_jobs.job_override AS o"
@@ -49,7 +53,12 @@ static const CjStatement alter_job = {
 	"       retry_delay = COALESCE(excluded.retry_delay, o.retry_delay),"
 	"       catch_up = COALESCE(excluded.catch_up, o.catch_up),"
 	"       grace = COALESCE(excluded.grace, o.grace),"
-	"       settings = o.settings || excluded.settings",
+	"       settings = o.settings || excluded.settings,"
+	"       scheduled_at = CASE WHEN o.engine IS NOT NULL"
+	"                            AND (excluded.schedule <> COALESCE(o.schedule, $10)"
+	"                                 OR excluded.enabled AND NOT o.enabled)"
+	"                           THEN pg_catalog.clock_timestamp()"
+	"                           ELSE o.scheduled_at END",
 	SPI_OK_INSERT};
 
 /* Values that equal the default are not stored, a setting that is null stands for the default. */
@@ -76,7 +85,10 @@ static const CjStatement reset_job = {
 	"reset a job",
 	"UPDATE challenge_jobs.job_override"
 	"   SET enabled = NULL, schedule = NULL, max_runtime = NULL, max_retries = NULL,"
-	"       retry_delay = NULL, catch_up = NULL, grace = NULL, settings = '{}'"
+	"       retry_delay = NULL, catch_up = NULL, grace = NULL, settings = '{}',"
+	"       scheduled_at = CASE WHEN engine IS NOT NULL AND (schedule IS NOT NULL OR NOT enabled)"
+	"                           THEN pg_catalog.clock_timestamp()"
+	"                           ELSE scheduled_at END"
 	" WHERE job = $1",
 	SPI_OK_UPDATE};
 
@@ -270,6 +282,7 @@ cj_registry_alter(const CjJobDefinition *job, const CjJobChange *change)
 	cj_sql_param_text(&params, change->catch_up);
 	cj_sql_param(&params, INTERVALOID, PointerGetDatum(change->grace), change->grace == NULL);
 	cj_sql_param(&params, JSONBOID, PointerGetDatum(change->settings), change->settings == NULL);
+	cj_sql_param_text(&params, job->schedule);
 
 	rows = cj_sql_run_own(&alter_job, &params);
 	cj_sql_free(&rows);

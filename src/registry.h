@@ -64,7 +64,10 @@ extern CjJobConfig *cj_registry_load(const CjJobDefinition *job);
  */
 extern char *cj_registry_day_time_zone(void);
 
-/* Checks and stores a change. Raises invalid_parameter_value, datetime_field_overflow. */
+/*
+ * Checks and stores a change. A new schedule, and enabling, set scheduled_at anew: slots from before do not
+ * count. Raises invalid_parameter_value, datetime_field_overflow.
+ */
 extern void cj_registry_alter(const CjJobDefinition *job, const CjJobChange *change);
 
 /* Takes a job back to its defaults; engine and scheduled_at stay. */

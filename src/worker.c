@@ -31,9 +31,11 @@
 #include "identity.h"
 #include "job_lock.h"
 #include "jobs/catalogue.h"
+#include "own_transaction.h"
 #include "runner.h"
 #include "shared_state.h"
 #include "sql.h"
+#include "watchdog.h"
 #include "worker.h"
 
 static const CjStatement installed_version = {
@@ -142,35 +144,6 @@ start_session(Oid database)
 	}
 }
 
-/* begin begins a transaction in which statements can be run. */
-static void
-begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
-/* begin_work begins one in which the extension stays where it is. */
-static void
-begin_work(void)
-{
-	begin();
-	cj_identity_hold_extension();
-}
-
-/* commit ends it. */
-static void
-commit(void)
-{
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
 /* ---- tasks ---- */
 
 /* log_losses says when records begin to be lost. */
@@ -208,11 +181,11 @@ write_lost_runs(void)
 		CHECK_FOR_INTERRUPTS();
 		PG_TRY();
 		{
-			begin_work();
+			cj_own_transaction_begin();
 			cj_run_log_record_lost(&record);
 			/* nothing may come between: a record must not be written twice */
 			HOLD_INTERRUPTS();
-			commit();
+			cj_own_transaction_commit();
 			cj_shared_state_done(ticket);
 			RESUME_INTERRUPTS();
 		}
@@ -235,7 +208,7 @@ close_crashed_runs(void)
 {
 	const CjJob *const *jobs = cj_catalogue_jobs();
 
-	begin_work();
+	cj_own_transaction_begin();
 	for (int i = 0; jobs[i]; i++)
 	{
 		const CjJobDefinition *job = &jobs[i]->definition;
@@ -248,13 +221,21 @@ close_crashed_runs(void)
 		if (!cj_job_lock_is_held(&lock))
 			(void) cj_run_log_close_crashed(job->name, last);
 	}
-	commit();
+	cj_own_transaction_commit();
+}
+
+/* look_after_schedules starts the runs that are due. */
+static void
+look_after_schedules(void)
+{
+	cj_watchdog_check(cj_worker_start_run);
 }
 
 /* What is done for a database, in this order. */
 static const Task tasks[] = {
 	{"write lost runs", write_lost_runs},
 	{"close crashed runs", close_crashed_runs},
+	{"look after the schedules", look_after_schedules},
 	/* last, since it can take as long as the command may */
 	{"deliver alerts", cj_alert_deliver},
 };
@@ -364,7 +345,7 @@ examine_extension(void)
 	char *version = NULL;
 
 	is_usable = false;
-	begin();
+	cj_own_transaction_begin_without_extension();
 	if (OidIsValid(get_extension_oid("challenge_jobs", true)))
 	{
 		CjRows rows = cj_sql_run_own(&installed_version, NULL);
@@ -373,7 +354,7 @@ examine_extension(void)
 		finding = strcmp(version, CJ_VERSION) == 0 ? FINDING_USABLE : FINDING_OTHER_VERSION;
 	}
 	log_finding(finding, version);
-	commit();
+	cj_own_transaction_commit();
 	is_usable = finding == FINDING_USABLE;
 }
 
@@ -404,11 +385,11 @@ cj_worker_tick_main(Datum database)
 static void
 become_owner(void)
 {
-	begin();
+	cj_own_transaction_begin_without_extension();
 	SetConfigOption("session_authorization",
 					GetUserNameFromId(cj_identity_extension().owner, false), PGC_SUSET,
 					PGC_S_OVERRIDE);
-	commit();
+	cj_own_transaction_commit();
 }
 
 /*
