@@ -138,9 +138,13 @@ is_taken(const CjSource *source, const char *name, const char *for_column)
 	return false;
 }
 
-/* suggest_column returns the only free column of the right kind, or a place to fill in. */
+/*
+ * suggest_column returns the only free column of the right kind, or a place to fill in; NULL where there is
+ * none and the job can do without.
+ */
 static const char *
-suggest_column(const CjSource *source, Relation rel, const CjColumnDefinition *definition)
+suggest_column(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
+			   bool required)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	const char *found = NULL;
@@ -157,7 +161,9 @@ suggest_column(const CjSource *source, Relation rel, const CjColumnDefinition *d
 			return "<column>";
 		found = NameStr(attr->attname);
 	}
-	return found ? pstrdup(found) : "<column>";
+	if (found)
+		return pstrdup(found);
+	return required ? "<column>" : NULL;
 }
 
 /* list_columns lists the columns of a relation with their types, for an errdetail. */
@@ -212,7 +218,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 					 errdetail("This job cannot do without it."),
 					 errhint("%s", cj_bound_entity_bind_call(source,
 					 		cj_bound_entity_qualified_name(rel), definition->name,
-											 suggest_column(source, rel, definition), NULL, NULL))));
+											 suggest_column(source, rel, definition, required), NULL, NULL))));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
@@ -220,7 +226,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				 errdetail("It has the columns: %s.", list_columns(rel)),
 				 errhint("%s", cj_bound_entity_bind_call(source,
 				 		cj_bound_entity_qualified_name(rel), definition->name,
-										 suggest_column(source, rel, definition), NULL, NULL))));
+										 suggest_column(source, rel, definition, required), NULL, NULL))));
 	}
 
 	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
@@ -256,7 +262,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
 				 errhint("%s", cj_bound_entity_bind_call(source,
 				 		cj_bound_entity_qualified_name(rel), definition->name,
-										 suggest_column(source, rel, definition), NULL, NULL))));
+										 suggest_column(source, rel, definition, required), NULL, NULL))));
 }
 
 /* resolve_label fills in one label of an entity and checks that its column can hold it. */

@@ -141,6 +141,15 @@ SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_strea
 SELECT t.setr('{"title": "{streak}!"}'), t.mend('^columns:challenge_members') \g /dev/null
 SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded', 'the texts are mended');
 
+/* ---- optional columns of the wrong type ---- */
+CREATE TABLE app.few (challenge_id integer, user_id integer, current_streak text);
+ALTER TABLE app.few OWNER TO cj_app;
+SELECT is(t.hint($$SELECT challenge_jobs.bind('challenge_members', 'app.few', '{"current_streak": "current_streak"}')$$),
+          $$SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": null}');$$, 'where nothing else will do, the hint is to do without');
+ALTER TABLE app.few ADD days integer;
+SELECT is(t.hint($$SELECT challenge_jobs.bind('challenge_members', 'app.few', '{"current_streak": "current_streak"}')$$),
+          $$SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": "days"}');$$, 'and else what will');
+
 /* ---- keys that cannot be compared ---- */
 ALTER TABLE app.challenge_members ADD name text;
 SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members', columns => '{"user_id": "name", "status": null}', labels => '{"active": "in"}') \g /dev/null
