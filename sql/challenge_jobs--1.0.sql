@@ -403,7 +403,12 @@ SELECT 'challenge_jobs_runs', pg_catalog.jsonb_build_object('job', j.job, 'statu
   LEFT JOIN (SELECT r.job, r.status, pg_catalog.count(*) AS runs
                FROM challenge_jobs.job_run r
               WHERE NOT r.dry_run
-              GROUP BY r.job, r.status) r ON r.job = j.job AND r.status = t.status;
+              GROUP BY r.job, r.status) r ON r.job = j.job AND r.status = t.status
+UNION ALL
+SELECT 'challenge_jobs_alerts_undelivered', pg_catalog.jsonb_build_object('job', j.job), pg_catalog.count(a.job)
+  FROM challenge_jobs.job_default() j
+  LEFT JOIN challenge_jobs.alert a ON a.job = j.job AND a.next_attempt_at IS NOT NULL
+ GROUP BY j.job;
 
 /* ---- what is wrong? ----------------------------------------------------------------------- */
 

@@ -231,7 +231,7 @@ SELECT is(t.alike(), 'by_index 1, 666, 0, 1, failed, this one is needed, Not don
 /* a rule */
 SAVEPOINT before;
 CREATE RULE soft AS ON DELETE TO app.notifications DO INSTEAD UPDATE app.notifications SET title = 'gone' WHERE id = OLD.id;
-SELECT is(t.error('SELECT t.clean()'), '0A000: a rule does something else instead of what the job is to do', 'a rule with INSTEAD is an error that says so');
+SELECT is(t.error('SELECT t.clean()'), '42809: rule soft of app.notifications does something else instead of DELETE', 'a rule with INSTEAD is an error that says so');
 ROLLBACK TO before;
 /* pages that end in the middle of rows of the same age */
 SAVEPOINT before;
