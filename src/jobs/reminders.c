@@ -152,7 +152,9 @@ static const CjStatement tell = {"tell users of their streaks",
  * $1: tables, $2: the database. The counters begin anew after a crash of the server, or when somebody resets
  * them: then they could come to the same number again, so the times at which they did begin belong to them.
  * So do the tables with all their parts and the files they are in: what comes with a part that is attached,
- * or is changed as a table is rewritten, is not counted. Null where rows are written elsewhere.
+ * or is changed as a table is rewritten, is not counted. Null where rows are written elsewhere, or where
+ * a session may have committed rows that are not counted yet: it hands in its counters when it is idle, a
+ * second after at most, but never while a statement or a transaction goes on.
  */
 static const CjStatement count_written = {
 	"count the rows ever written to some tables",
@@ -170,7 +172,16 @@ static const CjStatement count_written = {
 	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time($2)),"
 	"           pg_catalog.string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid))"
 	"  FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid"
-	" HAVING pg_catalog.bool_and(c.relkind IN ('r', 'p'))",
+	" HAVING pg_catalog.bool_and(c.relkind IN ('r', 'p'))"
+	"   AND NOT EXISTS (SELECT 1"
+	"                     FROM pg_catalog.pg_stat_activity a"
+	"                    WHERE a.datid = $2"
+	"                      AND a.pid <> pg_catalog.pg_backend_pid()"
+	"                      AND (a.state = 'disabled' OR COALESCE(a.state, a.backend_type) IS NULL"
+	"                           OR a.state <> 'idle'"
+	"                              AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker', 'walsender')"
+	"                              AND LEAST(a.xact_start, a.state_change)"
+	"                                  < pg_catalog.clock_timestamp() - interval '10 seconds'))",
 	SPI_OK_SELECT};
 
 /* ---- the state of a run ---- */

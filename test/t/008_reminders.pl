@@ -136,6 +136,23 @@ $node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
 is(wrong_reminders($db), '', 'a streak that came before a crash of the server is seen after it');
 $node->safe_psql($db, "UPDATE user_profiles SET timezone = 'UTC'");
 
+# A session hands in its counters when it is idle: what a procedure has committed is not counted while it goes on.
+reset_reminders();
+$node->safe_psql($db, 'UPDATE challenge_members SET current_streak = 0 WHERE user_id = 29');
+$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
+age_notes();
+my $waiter = $node->background_psql($db, on_error_stop => 0);
+$waiter->query_safe('SELECT pg_advisory_lock(4712)');
+my $procedure = start_sql($node, $db,
+	'DO $$ BEGIN UPDATE challenge_members SET current_streak = 29 WHERE user_id = 29; COMMIT; PERFORM pg_advisory_xact_lock(4712); END $$');
+$node->poll_query_until($db,
+	"SELECT clock_timestamp() - state_change > interval '10 seconds' FROM pg_stat_activity WHERE query LIKE 'DO %' AND wait_event = 'advisory'")
+  or die 'the procedure does not wait';
+$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
+is(wrong_reminders($db), '', 'a streak that a procedure has committed is seen while the procedure goes on');
+$waiter->quit;
+finish_sql($procedure);
+
 # ---- a table that is changed in the middle of a run ----
 
 reset_reminders();
