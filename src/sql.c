@@ -200,7 +200,7 @@ cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
 	Plan *plan = planned.top;
 	CjAccess access = CJ_ACCESS_OTHER;
 
-	if (IsA(plan, Limit))
+	if (IsA(plan, Limit) || IsA(plan, ModifyTable))
 		plan = outerPlan(plan);
 	if (IsA(plan, Sort) && IsA(outerPlan(plan), Result))
 		plan = outerPlan(plan); /* nothing, in order */
@@ -208,6 +208,8 @@ cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
 		access = CJ_ACCESS_NONE;
 	else if (IsA(plan, IndexScan) || IsA(plan, IndexOnlyScan) || IsA(plan, BitmapHeapScan))
 		access = CJ_ACCESS_INDEX;
+	else if (IsA(plan, TidRangeScan))
+		access = CJ_ACCESS_RANGE;
 	release_plan(&planned);
 	return access;
 }

@@ -65,11 +65,12 @@ extern CjRows cj_sql_run_own(const CjStatement *statement, CjParams *params);
 /* Returns the planner's cost estimate for a statement with these values of the parameters. */
 extern double cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params);
 
-/* How the planner would read the table of a statement. */
+/* How the planner would read the table of a statement, be it to delete from it. */
 typedef enum CjAccess
 {
 	CJ_ACCESS_NONE,  /* not at all: by the table's constraints no row qualifies */
 	CJ_ACCESS_INDEX, /* by indexes, below a LIMIT at most: without sorting */
+	CJ_ACCESS_RANGE, /* by a range of addresses */
 	CJ_ACCESS_OTHER
 } CjAccess;
 

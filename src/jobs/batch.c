@@ -106,32 +106,46 @@ note_failure(CjRun *run, const CjBatch *batch, int item, ErrorData *error)
 		FreeErrorData(error);
 }
 
-/* process_range does a range of items, dividing it where it fails. */
-static void
-process_range(CjRun *run, const CjBatch *batch, int from, int to)
+/*
+ * try_range does a range of items as a whole. Returns the error that it failed with, or NULL; raises it
+ * if it is not one that smaller ranges would help against.
+ */
+static ErrorData *
+try_range(CjRun *run, Range *range)
 {
-	Range range = {batch, from, to, false};
+	const CjBatch *batch = range->batch;
 	ErrorData *error;
-	int part = (to - from + PARTS - 1) / PARTS;
 
 	CHECK_FOR_INTERRUPTS();
-	error = run->attempt(run, work_on_range, &range);
+	error = run->attempt(run, work_on_range, range);
 	if (error == NULL)
 		error = run->commit_batch(run);
 	if (error == NULL)
 	{
 		if (batch->done)
-			batch->done(run, from, to, batch->arg);
+			batch->done(run, range->from, range->to, batch->arg);
 		run->lock_timeouts = 0;
-		run->advance(run, batch->is_step ? 0 : to - from);
-		return;
+		run->advance(run, batch->is_step ? 0 : range->to - range->from);
+		return NULL;
 	}
 
-	if (!range.opened || ends_run(run, error))
+	if (!range->opened || ends_run(run, error))
 		ReThrowError(error);
 	if (is_lock_conflict(error) && ++run->lock_timeouts >= MAX_LOCK_TIMEOUTS)
 		ReThrowError(error);
+	return error;
+}
 
+/* process_range does a range of items, dividing it where it fails. */
+static void
+process_range(CjRun *run, const CjBatch *batch, int from, int to)
+{
+	Range range = {batch, from, to, false};
+	ErrorData *error = try_range(run, &range);
+	int part = (to - from + PARTS - 1) / PARTS;
+
+	if (error == NULL)
+		return;
 	if (to - from == 1)
 	{
 		if (is_lock_conflict(error))
@@ -148,6 +162,18 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 	FreeErrorData(error);
 	for (int start = from; start < to; start += part)
 		process_range(run, batch, start, Min(start + part, to));
+}
+
+/* cj_batch_try tries all items of a batch as a whole. */
+bool
+cj_batch_try(CjRun *run, const CjBatch *batch)
+{
+	Range range = {batch, 0, batch->count, false};
+	ErrorData *error = try_range(run, &range);
+
+	if (error)
+		FreeErrorData(error);
+	return error == NULL;
 }
 
 /* cj_batch_process does all items of a batch. */

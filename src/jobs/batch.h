@@ -34,4 +34,10 @@ typedef struct CjBatch
  */
 extern void cj_batch_process(CjRun *run, const CjBatch *batch);
 
+/*
+ * Does all items of a batch if that works as a whole; else nothing of it remains, nothing is noted, and
+ * false is returned: the caller has another way to do them. Raises what cj_batch_process does.
+ */
+extern bool cj_batch_try(CjRun *run, const CjBatch *batch);
+
 #endif /* CJ_BATCH_H */

@@ -9,6 +9,10 @@
  *	read	on in the table, until a batch of addresses has been found
  *	delete	what they name, if it is still expired and nobody has it locked
  *
+ * or, where much is expired,
+ *
+ *	delete	what is expired in a range of blocks
+ *
  * each in a transaction of its own under run(). A table that cannot be read keeps none of the others
  * waiting, and neither does a row that cannot be deleted.
  */
@@ -24,6 +28,7 @@
 
 #include "app_sql.h"
 #include "jobs/batch.h"
+#include "jobs/expired_range.h"
 #include "jobs/expired_rows.h"
 #include "jobs/history.h"
 #include "jobs/job.h"
@@ -122,10 +127,11 @@ typedef struct State
 	CjExpiry expiry;
 	List *tables;
 	int ways[CJ_WAY_COUNT]; /* how many tables were read in which way */
-	CjAddresses found;
+	CjAddressList found;
 
 	/* the table at hand */
 	CjExpiredTable *table;
+	CjExpiredRange range;
 	bool worked; /* the last step on the table as a whole */
 
 	/* the batch at hand, in `batch_memory` */
@@ -182,6 +188,9 @@ choose(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	*opened = true;
 	cj_expired_rows_choose(run, &state->expiry, state->table);
+	if (state->table->way == CJ_WAY_HEAP)
+		cj_expired_range_prepare(run, &state->expiry, state->table->relid, state->table->blocks,
+								 state->batch_size, &state->range);
 }
 
 /* read_on is the step that reads on in the table. */
@@ -288,6 +297,46 @@ delete_batch(CjRun *run, State *state)
 	MemoryContextSwitchTo(caller);
 	state->count = batch.count;
 	cj_batch_process(run, &batch);
+	cj_expired_range_batch_deleted(&state->range);
+}
+
+/* ---- ranges of blocks ---- */
+
+/* delete_in_range is the step that deletes what is expired in the next range of blocks. */
+static void
+delete_in_range(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	State *state = arg;
+
+	*opened = true;
+	state->left_over = 0;
+	cj_expired_range_delete(run, &state->expiry, &state->table->position, &state->found,
+							&state->range);
+	state->deleted = state->range.deleted;
+}
+
+/* in_range_deleted adds up what it has done. */
+static void
+in_range_deleted(CjRun *run, int from, int to, void *arg)
+{
+	State *state = arg;
+
+	range_deleted(run, from, to, arg);
+	cj_expired_rows_passed(state->table, state->range.end);
+}
+
+/* clean_range cleans the next range of blocks, if that is to be tried now; false if nothing was done. */
+static bool
+clean_range(CjRun *run, State *state)
+{
+	CjBatch step = {1, delete_in_range, in_range_deleted, describe_table, state};
+	bool worked;
+
+	if (!cj_expired_range_is_due(&state->range))
+		return false;
+	worked = cj_batch_try(run, &step);
+	cj_expired_range_tried(&state->range, worked);
+	return worked;
 }
 
 /* ---- the run ---- */
@@ -299,7 +348,7 @@ clean_by_address(CjRun *run, State *state)
 	while (!state->table->at_end)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!do_step(run, state, read_on))
+		if (!clean_range(run, state) && !do_step(run, state, read_on))
 			return;
 		/* what is less than a batch waits for more, to the end of the table or the page of an index */
 		while (
@@ -313,6 +362,8 @@ clean_by_address(CjRun *run, State *state)
 static void
 clean_table(CjRun *run, State *state)
 {
+	cj_address_list_clear(&state->found);
+	state->range = (CjExpiredRange){0};
 	if (!do_step(run, state, choose))
 		return;
 	state->ways[state->table->way]++;
@@ -400,7 +451,7 @@ clean_notifications(CjRun *run, State *state)
 	ListCell *cell;
 
 	must_work(run, list_tables, state);
-	cj_expired_rows_create(run, &state->found);
+	cj_address_list_create(&state->found, run->memory);
 	PG_TRY();
 	{
 		foreach(cell, state->tables)
@@ -412,7 +463,7 @@ clean_notifications(CjRun *run, State *state)
 	PG_FINALLY();
 	{
 		/* its files would outlive the transaction */
-		cj_expired_rows_end(&state->found);
+		cj_address_list_end(&state->found);
 	}
 	PG_END_TRY();
 	note_ways(run, state);

@@ -24,8 +24,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "executor/executor.h"
-#include "executor/tstoreReceiver.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/array.h"
@@ -43,7 +41,7 @@
 #define MIN_WIDTH     64
 #define INITIAL_WIDTH 512
 #define MAX_WIDTH     16384
-#define TARGET_TIME   5000
+#define TARGET_TIME   2500
 
 /* ---- statements; $1 and $2 are the bounds of created_at and expires_at ---- */
 
@@ -52,9 +50,6 @@
  * rows are fetched by it.
  */
 #define IS_LISTED(n) "n.ctid OPERATOR(pg_catalog.=) ANY ((SELECT $" n ")::pg_catalog.tid[])"
-
-/* Nobody has locked or changed the row, as of the moment at which it is looked at. */
-#define IS_UNTOUCHED "n.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid"
 
 static const CjStatement find_all = {"find expired notifications",
 									 "SELECT n.ctid\n"
@@ -65,7 +60,7 @@ static const CjStatement find_all = {"find expired notifications",
 /* $3, $4: addresses between which to read; $5: how many rows at most */
 static const CjStatement read_heap = {
 	"find expired notifications in a range of blocks",
-	"SELECT n.ctid, n.{notifications.created_at}, NOT " IS_UNTOUCHED "\n"
+	"SELECT n.ctid, n.{notifications.created_at}, NOT " CJ_IS_UNTOUCHED "\n"
 	"  FROM {notifications} n\n"
 	" WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
 	"   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
@@ -77,7 +72,7 @@ static const CjStatement read_heap = {
 #define READ_INDEX(column, bound, operator, more)                                    \
 	{                                                                                \
 		"find expired notifications in the order of " column,                        \
-			"SELECT n.ctid, n.{notifications." column "}, NOT " IS_UNTOUCHED "\n"    \
+			"SELECT n.ctid, n.{notifications." column "}, NOT " CJ_IS_UNTOUCHED "\n" \
 			"  FROM {notifications} n\n"                                             \
 			" WHERE n.{notifications." column "} OPERATOR(pg_catalog.<) " bound "\n" \
 			"   AND n.{notifications." column "} OPERATOR(pg_catalog."               \
@@ -115,7 +110,7 @@ static const CjStatement delete_listed = {"delete expired notifications",
 										  " WHERE " IS_LISTED(
 											  "3") "\n"
 												   "   AND " CJ_IS_EXPIRED "\n"
-												   "   AND (" IS_UNTOUCHED
+												   "   AND (" CJ_IS_UNTOUCHED
 												   " OR n.ctid OPERATOR(pg_catalog.=) ANY ($4))",
 										  SPI_OK_DELETE};
 
@@ -141,26 +136,6 @@ static const CjStatement count_all = {"count expired notifications",
 									  "  FROM {notifications} n\n"
 									  " WHERE " CJ_IS_EXPIRED,
 									  SPI_OK_SELECT};
-
-/*
- * leave_no_choice has the planner use addresses (ranges of them), or an index without sorting. For
- * statements that call no code of the app: its plans must not be made like this.
- */
-static void
-leave_no_choice(CjWay way)
-{
-	cj_identity_set("enable_seqscan", "off");
-	cj_identity_set("enable_bitmapscan", "off");
-	cj_identity_set("enable_sort", "off");
-	cj_identity_set("max_parallel_workers_per_gather", "0");
-	if (way == CJ_WAY_HEAP)
-	{
-		cj_identity_set("enable_indexscan", "off");
-		cj_identity_set("enable_indexonlyscan", "off");
-	}
-	else
-		cj_identity_set("enable_tidscan", "off");
-}
 
 /* ---- the tables ---- */
 
@@ -256,7 +231,7 @@ choose_way(const CjExpiredScope *scope)
 		case CJ_ACCESS_NONE:
 			return CJ_WAY_NONE;
 		case CJ_ACCESS_INDEX:
-			leave_no_choice(CJ_WAY_INDEX);
+			cj_expired_scope_leave_no_choice(true);
 			return can_page(scope) ? CJ_WAY_INDEX : CJ_WAY_HEAP;
 		default:
 			return CJ_WAY_HEAP;
@@ -299,51 +274,17 @@ cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 
 /* ---- reading ---- */
 
-/* cj_expired_rows_create makes an empty list. */
+/* cj_expired_rows_passed notes that everything before a block has been done. */
 void
-cj_expired_rows_create(CjRun *run, CjAddresses *found)
+cj_expired_rows_passed(CjExpiredTable *table, BlockNumber block)
 {
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	TupleDesc desc = CreateTemplateTupleDesc(3);
-
-	TupleDescInitEntry(desc, 1, "ctid", TIDOID, -1, 0);
-	TupleDescInitEntry(desc, 2, "key", TIMESTAMPTZOID, -1, 0); /* or timestamp: alike */
-	TupleDescInitEntry(desc, 3, "suspect", BOOLOID, -1, 0);
-	found->store = tuplestore_begin_heap(false, true, work_mem);
-	found->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	found->count = 0;
-	MemoryContextSwitchTo(caller);
-}
-
-/* cj_expired_rows_end removes a list with its files. */
-void
-cj_expired_rows_end(CjAddresses *found)
-{
-	if (found->store)
-		tuplestore_end(found->store);
-	found->store = NULL;
-}
-
-/* fill appends the rows of a statement to the list; returns their number. */
-static int64
-fill(CjRun *run, const CjExpiredScope *scope, const CjStatement *statement, CjParams *params,
-	 CjAddresses *found)
-{
-	DestReceiver *dest = CreateTuplestoreDestReceiver();
-	int64 count;
-
-	SetTuplestoreDestReceiverParams(dest, found->store, run->memory, false, NULL, NULL);
-	count = cj_sql_run_into(statement, cj_app_sql_expand(statement, scope->binding, NULL), params,
-							dest);
-	dest->rDestroy(dest);
-	found->count += count;
-	return count;
+	ItemPointerSet(&table->position, block, 0);
+	table->at_end = block >= table->blocks;
 }
 
 /* read_range reads the next range of blocks, and makes it wider or narrower by the time it took. */
 static void
-read_range(CjRun *run, const CjExpiredScope *scope, CjExpiredTable *table, int wanted,
-		   CjAddresses *found)
+read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
 {
 	CjParams params = cj_expired_scope_params(scope);
 	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(&table->position);
@@ -355,11 +296,10 @@ read_range(CjRun *run, const CjExpiredScope *scope, CjExpiredTable *table, int w
 	cj_sql_param(&params, TIDOID, PointerGetDatum(&table->position), false);
 	cj_sql_param(&params, TIDOID, PointerGetDatum(&end), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
-	if (fill(run, scope, &read_heap, &params, found) >= wanted)
+	if (cj_address_list_fill(found, &read_heap, scope->binding, &params) >= wanted)
 		return; /* the position is that of the last row, when they have been taken out */
 
-	table->position = end;
-	table->at_end = ItemPointerGetBlockNumberNoCheck(&end) >= table->blocks;
+	cj_expired_rows_passed(table, ItemPointerGetBlockNumberNoCheck(&end));
 	took = GetCurrentTimestamp() - started;
 	if (took < TARGET_TIME / 2)
 		table->width = Min(table->width * 2, MAX_WIDTH);
@@ -381,15 +321,15 @@ next_pass(const CjExpiredScope *scope, CjExpiredTable *table)
 
 /* read_page reads the next page of the column at hand. */
 static void
-read_page(CjRun *run, const CjExpiredScope *scope, CjExpiredTable *table, int wanted,
-		  CjAddresses *found)
+read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
 {
 	CjParams params = cj_expired_scope_params(scope);
 	TimestampTz from = table->in_pass ? table->key : DT_NOBEGIN;
 
 	cj_sql_param(&params, scope->bound_types[table->pass], TimestampTzGetDatum(from), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
-	if (fill(run, scope, &read_index[table->pass][table->in_pass], &params, found) < wanted)
+	if (cj_address_list_fill(found, &read_index[table->pass][table->in_pass], scope->binding,
+							 &params) < wanted)
 		next_pass(scope, table);
 	else
 		table->in_pass = true;
@@ -398,7 +338,7 @@ read_page(CjRun *run, const CjExpiredScope *scope, CjExpiredTable *table, int wa
 /* cj_expired_rows_read reads on in a table. */
 void
 cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, int wanted,
-					 CjAddresses *found)
+					 CjAddressList *found)
 {
 	CjExpiredScope scope;
 
@@ -407,35 +347,20 @@ cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, 
 		table->at_end = true;
 		return;
 	}
-	leave_no_choice(table->way);
+	cj_expired_scope_leave_no_choice(table->way == CJ_WAY_INDEX);
 	if (table->way == CJ_WAY_INDEX)
-		read_page(run, &scope, table, wanted, found);
+		read_page(&scope, table, wanted, found);
 	else
-		read_range(run, &scope, table, wanted - found->count, found);
+		read_range(&scope, table, wanted - found->count, found);
 	cj_identity_restore(&scope.identity);
 }
 
 /* cj_expired_rows_take takes addresses out of the list. */
 int
-cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, CjAddress *addresses, int size)
+cj_expired_rows_take(CjExpiredTable *table, CjAddressList *found, CjAddress *addresses, int size)
 {
-	bool isnull;
-	int count;
+	int count = cj_address_list_take(found, addresses, size, &table->key);
 
-	for (count = 0; count < size && found->count > 0; count++)
-	{
-		if (!tuplestore_gettupleslot(found->store, true, false, found->slot))
-			elog(ERROR, "the list of addresses is shorter than it should be");
-		addresses[count].tid =
-			*(ItemPointer) DatumGetPointer(slot_getattr(found->slot, 1, &isnull));
-		/* by index: never null, since it was compared */
-		table->key = DatumGetTimestampTz(slot_getattr(found->slot, 2, &isnull));
-		addresses[count].suspect = DatumGetBool(slot_getattr(found->slot, 3, &isnull));
-		found->count--;
-	}
-	ExecClearTuple(found->slot);
-	if (found->count == 0)
-		tuplestore_clear(found->store);
 	if (count > 0 && table->way == CJ_WAY_HEAP &&
 		ItemPointerCompare(&addresses[count - 1].tid, &table->position) > 0)
 		table->position = addresses[count - 1].tid;

@@ -9,12 +9,11 @@
 #ifndef CJ_EXPIRED_ROWS_H
 #define CJ_EXPIRED_ROWS_H
 
-#include "executor/tuptable.h"
 #include "nodes/pg_list.h"
 #include "storage/block.h"
 #include "storage/itemptr.h"
-#include "utils/tuplestore.h"
 
+#include "jobs/address_list.h"
 #include "jobs/expired_scope.h"
 
 /* How the expired rows of a table are come by. */
@@ -45,25 +44,6 @@ typedef struct CjExpiredTable
 	ItemPointerData position; /* by heap: everything up to here has been read */
 } CjExpiredTable;
 
-/* The address of a row, and whether the row may be locked by somebody (or was, once). */
-typedef struct CjAddress
-{
-	ItemPointerData tid;
-	bool suspect;
-} CjAddress;
-
-/* Addresses of rows that have been found; outlives transactions, goes to disk when it is large. */
-typedef struct CjAddresses
-{
-	Tuplestorestate *store;
-	TupleTableSlot *slot;
-	int64 count; /* that have not been taken out */
-} CjAddresses;
-
-/* Makes an empty list in the run's memory; it has to be ended, since its files outlive transactions. */
-extern void cj_expired_rows_create(CjRun *run, CjAddresses *found);
-extern void cj_expired_rows_end(CjAddresses *found);
-
 /* Lists the tables, in the run's memory. */
 extern List *cj_expired_rows_tables(CjRun *run);
 
@@ -76,10 +56,13 @@ extern void cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpired
  * list before it is called again; by heap, what is less than `wanted` may stay.
  */
 extern void cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
-								 int wanted, CjAddresses *found);
+								 int wanted, CjAddressList *found);
+
+/* By heap: notes that everything before a block has been done in another way. */
+extern void cj_expired_rows_passed(CjExpiredTable *table, BlockNumber block);
 
 /* Takes up to `size` addresses out of the list; returns how many. */
-extern int cj_expired_rows_take(CjExpiredTable *table, CjAddresses *found, CjAddress *addresses,
+extern int cj_expired_rows_take(CjExpiredTable *table, CjAddressList *found, CjAddress *addresses,
 								int size);
 
 /*

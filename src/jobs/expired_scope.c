@@ -168,3 +168,20 @@ cj_expired_scope_uses(const CjExpiredScope *scope, int i)
 {
 	return scope->binding->entities[CJ_NOTIFICATIONS].columns[columns[i]].present;
 }
+
+/* cj_expired_scope_leave_no_choice has the planner use addresses, or an index. */
+void
+cj_expired_scope_leave_no_choice(bool by_index)
+{
+	cj_identity_set("enable_seqscan", "off");
+	cj_identity_set("enable_bitmapscan", "off");
+	cj_identity_set("enable_sort", "off");
+	cj_identity_set("max_parallel_workers_per_gather", "0");
+	if (by_index)
+		cj_identity_set("enable_tidscan", "off");
+	else
+	{
+		cj_identity_set("enable_indexscan", "off");
+		cj_identity_set("enable_indexonlyscan", "off");
+	}
+}

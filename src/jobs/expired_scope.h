@@ -34,6 +34,9 @@ typedef struct CjExpiredScope
 	"{?notifications.expires_at}"                             \
 	" OR n.{notifications.expires_at} OPERATOR(pg_catalog.<) $2{/})"
 
+/* Nobody has locked or changed the row, as of the moment at which it is looked at. */
+#define CJ_IS_UNTOUCHED "n.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid"
+
 /*
  * Resolves and locks the bound table, or a part of it, in this transaction, and becomes its owner, until
  * cj_identity_restore(&scope->identity); `part` is invalid for the whole. Returns false, as nobody else, if
@@ -45,6 +48,12 @@ extern bool cj_expired_scope_open(CjRun *run, const CjExpiry *expiry, Oid part, 
 
 /* Makes parameters: the bounds, in the types of the columns. */
 extern CjParams cj_expired_scope_params(const CjExpiredScope *scope);
+
+/*
+ * Has the planner use addresses (ranges of them), or an index without sorting, until the scope is left. For
+ * statements that call no code of the app: its plans must not be made like this.
+ */
+extern void cj_expired_scope_leave_no_choice(bool by_index);
 
 /* Tells whether a column of the two is there and to be used. */
 extern bool cj_expired_scope_uses(const CjExpiredScope *scope, int i);

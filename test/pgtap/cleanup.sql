@@ -272,8 +272,117 @@ SELECT t.clean() \g /dev/null
 SELECT is(t.left(), NULL, 'a trigger that deletes its neighbours: nothing is left in the end');
 DROP TRIGGER keep ON app.notifications;
 
-/* ---- rows that refer to notifications ---- */
+/* ---- range of blocks by range, where much is expired ---- */
+/* Which statements have deleted, and how many rows at most: the trigger finds its statement in its context. */
+CREATE TABLE app.how (statement text, gone bigint);
+ALTER TABLE app.how OWNER TO cj_app;
+CREATE FUNCTION app.note_how() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    INSERT INTO app.how SELECT substring(context FROM 'statement "delete expired notifications ?([^"]*)"'), count(*) FROM gone;
+    RETURN NULL;
+END
+$$;
+CREATE FUNCTION t.how() RETURNS TABLE (ranges bigint, in_ranges bigint, listed bigint, most bigint) LANGUAGE sql AS $$
+    SELECT count(*) FILTER (WHERE statement <> ''), coalesce(sum(gone) FILTER (WHERE statement = 'in a range of blocks'), 0),
+           coalesce(sum(gone) FILTER (WHERE statement = ''), 0), max(gone)
+      FROM app.how
+$$;
 DROP INDEX app.created, app.expires;
+CREATE TRIGGER how AFTER DELETE ON app.notifications REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION app.note_how();
+/* t.try deletes as well, which is not to be counted */
+CREATE FUNCTION t.try_ranges(n integer, batch_size integer) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    result text;
+    how    record;
+BEGIN
+    DELETE FROM app.how;
+    result := t.try(n, batch_size);
+    DELETE FROM app.how WHERE statement IS NULL;
+    SELECT * INTO how FROM t.how();
+    RETURN result || CASE WHEN how.in_ranges = 0 THEN ', none in ranges' WHEN how.listed > how.in_ranges THEN ', few in ranges' ELSE '' END
+                  || CASE WHEN how.most > batch_size THEN format(', %s at once', how.most) ELSE '' END;
+END
+$$;
+TRUNCATE app.notifications;
+SELECT is(t.try_ranges(20000, size), 'by_heap 1', format('most is deleted range by range, and never more than a batch of %s at once', size)) FROM unnest(ARRAY[291, 500, 2000]) size;
+SELECT is(t.try_ranges(5000, 290), 'by_heap 1, none in ranges', 'but not where a block could have more rows than a batch');
+TRUNCATE app.notifications;
+SET enable_tidscan = off;
+SELECT is(t.try_ranges(5000, 500), 'by_heap 1, none in ranges', 'nor where the planner would read the whole table for it');
+RESET enable_tidscan;
+/* as if there were as many indexes as anybody might have */
+CREATE INDEX created ON app.notifications (created_at);
+CREATE INDEX past ON app.notifications (user_id) WHERE created_at < '2024-05-31 12:00+00' OR expires_at < '2024-06-30 12:00+00';
+CREATE INDEX whether ON app.notifications ((created_at < '2024-05-31 12:00+00'));
+SELECT is(t.try_ranges(20000, 500), 'by_heap 1', 'no index is used instead');
+DROP INDEX app.created, app.past, app.whether;
+TRUNCATE app.notifications;
+
+CREATE FUNCTION t.fill_many(n integer) RETURNS void LANGUAGE sql AS $$
+    TRUNCATE app.notifications, app.archive, app.how;
+    INSERT INTO app.notifications (id, user_id, type, title, body, created_at)
+    SELECT i, i, '', CASE WHEN i % 3 = 0 THEN 'keep' WHEN i IN (4000, 4001, 7000) THEN 'odd' ELSE 'go' END, '', '2024-01-01' FROM generate_series(1, n) i
+$$;
+CREATE FUNCTION t.many() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    r challenge_jobs.job_run;
+BEGIN
+    PERFORM t.fill_many(9000), t.clean_set('{"batch_size": 500}');
+    PERFORM t.clean();
+    r := t.last_run();
+    RETURN concat_ws(', ', r.rows_affected, r.result->'left_over', r.result->'errors', r.message,
+                     (SELECT CASE WHEN in_ranges > 3000 THEN 'in ranges' END FROM t.how()),
+                     (SELECT string_agg(title || ' ' || n, ', ' ORDER BY title) FROM (SELECT title, count(*) n FROM app.notifications GROUP BY 1) c));
+END
+$$;
+CREATE OR REPLACE FUNCTION app.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.title = 'odd' THEN RAISE EXCEPTION 'this one is needed'; END IF;
+    INSERT INTO app.archive VALUES (OLD.id, current_user);
+    IF OLD.title = 'keep' THEN RETURN NULL; END IF;
+    RETURN OLD;
+END
+$$;
+CREATE TRIGGER keep BEFORE DELETE ON app.notifications FOR EACH ROW EXECUTE FUNCTION app.keep();
+SELECT is(t.many(), '5997, 0, 3, this one is needed, in ranges, keep 3000, odd 3', 'rows that cannot be deleted keep none of the others of their ranges');
+SELECT is((SELECT count(*) || ' ' || count(DISTINCT id) || ' ' || min(who) || ' ' || max(who) FROM app.archive), '8997 8997 cj_app cj_app',
+          'and a trigger that keeps rows is asked once for each, as the owner of the table');
+/* instead of deleting, a trigger marks; what it has marked is not marked again in the same batch */
+CREATE OR REPLACE FUNCTION app.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE app.notifications SET title = 'gone', created_at = '2024-06-30' WHERE id = OLD.id;
+    INSERT INTO app.archive VALUES (OLD.id, current_user);
+    RETURN NULL;
+END
+$$;
+SELECT is(t.many(), '0, 0, 0, gone 9000', 'a trigger that updates instead of deleting');
+SELECT is((SELECT count(*) || ' ' || count(DISTINCT id) FROM app.archive), '9000 9000', 'is asked once for each row');
+DROP TRIGGER keep ON app.notifications;
+CREATE TABLE app.stars (notification_id integer NOT NULL);
+ALTER TABLE app.stars OWNER TO cj_app;
+ALTER TABLE app.notifications ADD PRIMARY KEY (id);
+ALTER TABLE app.stars ADD FOREIGN KEY (notification_id) REFERENCES app.notifications DEFERRABLE INITIALLY DEFERRED;
+CREATE OR REPLACE FUNCTION t.fill_many(n integer) RETURNS void LANGUAGE sql AS $$
+    TRUNCATE app.notifications, app.stars, app.how;
+    INSERT INTO app.notifications (id, user_id, type, title, body, created_at) SELECT i, i, '', 'go', '', '2024-01-01' FROM generate_series(1, n) i;
+    INSERT INTO app.stars VALUES (4000), (4500)
+$$;
+SELECT matches(t.many(), '^8998, 0, 2, update or delete on table "notifications" violates .*, in ranges, go 2$', 'rows that are referred to keep none of the others of their ranges');
+DROP TABLE app.stars;
+/* rows with a mark: here it is the caller's own */
+CREATE OR REPLACE FUNCTION t.fill_many(n integer) RETURNS void LANGUAGE sql AS $$
+    TRUNCATE app.notifications, app.how;
+    INSERT INTO app.notifications (id, user_id, type, title, body, created_at) SELECT i, i, '', 'go', '', '2024-01-01' FROM generate_series(1, n) i;
+    SELECT id FROM app.notifications WHERE id % 100 = 7 FOR UPDATE
+$$;
+SELECT is(t.many(), '9000, 0, 0, in ranges', 'rows that bear a mark go as well');
+SELECT cmp_ok((SELECT listed FROM t.how()), '>=', 580::bigint, 'after having been locked');
+ALTER TABLE app.notifications DROP CONSTRAINT notifications_pkey;
+DROP TRIGGER how ON app.notifications;
+
+/* ---- rows that refer to notifications ---- */
 ALTER TABLE app.notifications ADD PRIMARY KEY (id);
 CREATE TABLE app.reads (notification_id integer REFERENCES app.notifications ON DELETE CASCADE, note text);
 CREATE TABLE app.pins (notification_id integer REFERENCES app.notifications ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED, note text);

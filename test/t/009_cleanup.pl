@@ -14,7 +14,8 @@ my $node = create_node('cleanup');
 my $db = 'postgres';
 
 # 3000 notifications, those with an id that is not divisible by three expired; each with a row that
-# refers to it. The one whose id stands in stall is waited at, in the middle of its batch.
+# refers to it. The one whose id stands in stall is waited at, in the middle of its batch; if that is a
+# range of blocks, the sequence says so, at once.
 $node->safe_psql($db, <<'SQL');
 CREATE ROLE app_owner;
 GRANT ALL ON SCHEMA public TO app_owner;
@@ -24,9 +25,16 @@ CREATE TABLE notifications (id int PRIMARY KEY, created_at timestamptz NOT NULL,
 CREATE TABLE reads (notification_id int REFERENCES notifications ON DELETE CASCADE);
 CREATE INDEX ON reads (notification_id);
 CREATE TABLE stall (id int);
+CREATE SEQUENCE stalled_in_range;
 CREATE FUNCTION wait_in_stall() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    context text;
 BEGIN
     IF EXISTS (SELECT FROM stall s WHERE s.id = OLD.id) THEN
+        GET DIAGNOSTICS context = PG_CONTEXT;
+        IF context LIKE '%"delete expired notifications in a range of blocks"%' THEN
+            PERFORM nextval('stalled_in_range');
+        END IF;
         PERFORM pg_advisory_xact_lock_shared(4711);
     END IF;
     RETURN OLD;
@@ -45,18 +53,18 @@ my %kill = (
 # The expired notifications are 2000; in batches of 100, one whose id is i is in batch i * 2 / 3 / 100.
 my %moments = ('the first batch' => 2, 'a batch in the middle' => 1501, 'the last batch' => 2999);
 
-$node->safe_psql($db,
-	qq(SELECT challenge_jobs.alter_job('$clean', settings => '{"batch_size": 100}')));
 foreach my $way ('heap', 'index')
 {
 	foreach my $kill (sort keys %kill)
 	{
 		foreach my $moment (sort { $moments{$a} <=> $moments{$b} } keys %moments)
 		{
-			test_kill($way, $kill, $moment);
+			test_kill($way, $kill, $moment, 100);
 		}
 	}
 }
+# batches that are large enough to be deleted range of blocks by range
+test_kill('heap', $_, 'a batch in the middle', 300) foreach sort keys %kill;
 
 # Killed as soon as so many have gone, wherever it then is.
 foreach my $gone (1, 500, 1300, 1999)
@@ -107,20 +115,28 @@ done_testing();
 
 # ---- parts ----
 
-# Puts the app back to where it was, with a stall at a row, read in one way.
+# Puts the app back to where it was, with a stall at a row, read in one way. An INSERT that refers to a
+# notification marks it, and what is marked is not deleted in ranges; so the rows can be put in without.
 sub reset_app
 {
-	my ($way, $stall) = @_;
+	my ($way, $stall, $unmarked) = @_;
+	my $fkey = 'reads_notification_id_fkey';
+	my $reads = 'INSERT INTO reads SELECT id FROM notifications';
 	my $index = $way eq 'index' ? 'CREATE INDEX made ON notifications (created_at)' : 'SELECT 1';
 	my $seqscan = $way eq 'index' ? 'off' : 'on';
 
+	$reads =
+	  "ALTER TABLE reads DROP CONSTRAINT $fkey; $reads; ALTER TABLE reads ADD CONSTRAINT $fkey FOREIGN KEY (notification_id) REFERENCES notifications ON DELETE CASCADE"
+	  if $unmarked;
+
 	$node->safe_psql($db, <<"SQL");
 TRUNCATE notifications, reads, stall;
+SELECT setval('stalled_in_range', 1, false);
 DROP INDEX IF EXISTS made;
 INSERT INTO notifications
 SELECT i, now() - CASE WHEN i % 3 = 0 THEN 1 ELSE 100 END * interval '1 day' + i * interval '1 second', repeat('x', 100)
   FROM generate_series(1, 3000) i;
-INSERT INTO reads SELECT id FROM notifications;
+$reads;
 DELETE FROM challenge_jobs.job_run;
 $index;
 ANALYZE notifications;
@@ -154,11 +170,13 @@ sub expired
 # Ends a run in one way at one moment and looks at what is left.
 sub test_kill
 {
-	my ($way, $kill, $moment) = @_;
+	my ($way, $kill, $moment, $batch_size) = @_;
 	my $stall = $moments{$moment};
-	my $name = "by $way, $kill in $moment";
+	my $name = "by $way, $kill in $moment of $batch_size";
 
-	reset_app($way, $stall);
+	$node->safe_psql($db,
+		qq(SELECT challenge_jobs.alter_job('$clean', settings => '{"batch_size": $batch_size}')));
+	reset_app($way, $stall, $batch_size >= 291);
 	my $holder = $node->background_psql($db, on_error_stop => 0);
 	$holder->query_safe('SELECT pg_advisory_lock(4711)');
 	my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'",
@@ -167,7 +185,19 @@ sub test_kill
 	my $gone = 2000 - expired();
 	my $pid = $node->safe_psql($db,
 		"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
-	is($gone, int(($stall * 2 / 3) / 100) * 100, "$name: the batches before have been committed");
+	my $before = int($stall * 2 / 3);
+	if ($batch_size < 291)
+	{
+		is( $gone,
+			$before - $before % $batch_size,
+			"$name: the batches before have been committed");
+	}
+	else
+	{
+		cmp_ok($gone, '>', $before - $batch_size, "$name: the ranges before have been committed");
+		is($node->safe_psql($db, 'SELECT is_called FROM stalled_in_range'),
+			't', "$name: it is in one");
+	}
 
 	$kill{$kill}->($pid);
 	finish_sql($run);
