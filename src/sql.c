@@ -156,7 +156,7 @@ static Planned
 make_plan(const CjStatement *statement, const char *text, CjParams *params, int options)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Planned planned;
+	Planned planned = {0};
 
 	planned.plan =
 		SPI_prepare_cursor(text, params->count, params->types, options | CURSOR_OPT_CUSTOM_PLAN);
@@ -165,7 +165,9 @@ make_plan(const CjStatement *statement, const char *text, CjParams *params, int 
 			 SPI_result_code_string(SPI_result));
 	planned.cached = GetCachedPlan(linitial(SPI_plan_get_plan_sources(planned.plan)),
 								   make_param_list(params), NULL, NULL);
-	planned.top = linitial_node(PlannedStmt, planned.cached->stmt_list)->planTree;
+	/* a rule may have made a utility statement of it, or nothing at all */
+	if (planned.cached->stmt_list != NIL)
+		planned.top = linitial_node(PlannedStmt, planned.cached->stmt_list)->planTree;
 	MemoryContextSwitchTo(caller);
 	return planned;
 }
@@ -186,7 +188,7 @@ double
 cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params)
 {
 	Planned planned = make_plan(statement, text, params, CURSOR_OPT_PARALLEL_OK);
-	double cost = planned.top->total_cost;
+	double cost = planned.top ? planned.top->total_cost : 0;
 
 	release_plan(&planned);
 	return cost;
@@ -200,11 +202,13 @@ cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
 	Plan *plan = planned.top;
 	CjAccess access = CJ_ACCESS_OTHER;
 
-	if (IsA(plan, Limit) || IsA(plan, ModifyTable))
+	if (plan && (IsA(plan, Limit) || IsA(plan, ModifyTable)))
 		plan = outerPlan(plan);
-	if (IsA(plan, Sort) && IsA(outerPlan(plan), Result))
+	if (plan && IsA(plan, Sort) && IsA(outerPlan(plan), Result))
 		plan = outerPlan(plan); /* nothing, in order */
-	if (IsA(plan, Result) && outerPlan(plan) == NULL)
+	if (plan == NULL)
+		access = CJ_ACCESS_OTHER;
+	else if (IsA(plan, Result) && outerPlan(plan) == NULL)
 		access = CJ_ACCESS_NONE;
 	else if (IsA(plan, IndexScan) || IsA(plan, IndexOnlyScan) || IsA(plan, BitmapHeapScan))
 		access = CJ_ACCESS_INDEX;

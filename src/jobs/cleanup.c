@@ -48,7 +48,7 @@ static const CjSetting settings[] = {
 	{"failed_run_retention", CJ_SETTING_INTERVAL, "\"1 year\"", 0, MAX_RETENTION, NULL},
 	{"max_runs_per_job", CJ_SETTING_INTEGER, "10000", 0, 10000000, NULL},
 	{"prune_cron_history", CJ_SETTING_BOOLEAN, "false", 0, 0, NULL},
-	{"batch_size", CJ_SETTING_INTEGER, "5000", 1, 50000, NULL},
+	{"batch_size", CJ_SETTING_INTEGER, "2500", 1, 50000, NULL},
 	{NULL}};
 
 enum
