@@ -53,7 +53,8 @@ prepare_machine() {
 	cj_heading "Installing what is missing, building, starting a throwaway server"
 	cj_install_packages build server
 	cj_build_and_install
-	cj_start_server "$DATABASE"
+	cj_start_server "$DATABASE" "challenge_jobs.databases=$DATABASE" challenge_jobs.worker_naptime=1s \
+		"challenge_jobs.alert_command=cat >> $CJ_TMP/alerts"
 	CJ_KEEP=$KEEP
 	say "$(ask "SELECT format('PostgreSQL %s with %s', current_setting('server_version'),
 	                           current_setting('shared_preload_libraries'))")" \
@@ -408,6 +409,64 @@ check_claims() {
 	[ "$(ask 'SELECT bool_and(holds IS TRUE) FROM demo.claim')" = t ] || fail 'a claim does not hold'
 }
 
+# Waits until the command has been given an alert of a kind.
+wait_for_alert() {
+	cj_wait_until 60 "SELECT EXISTS (SELECT
+	                                   FROM challenge_jobs.alert
+	                                  WHERE kind = '$1'
+	                                    AND delivered_at IS NOT NULL)" ||
+		fail "no alert \"$1\" has been delivered"
+}
+
+show_status() {
+	show <<-'SQL'
+		SELECT job, state, last_status, next_due, consecutive_failures, last_message
+		  FROM challenge_jobs.job_status;
+	SQL
+}
+
+# Lets a trigger of the app fail: what a verb has failed with is recorded and told, though it is rolled back.
+fail_and_recover() {
+	cj_heading "A failure: nothing is silent"
+	cj_psql -q <<-'SQL'
+		CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+		    RAISE EXCEPTION 'the outbox is full' USING HINT = 'Empty it.';
+		END
+		$$;
+		CREATE TRIGGER refuse BEFORE INSERT ON notifications FOR EACH ROW EXECUTE FUNCTION public.refuse();
+		UPDATE challenges
+		   SET end_date = (now() AT TIME ZONE 'UTC')::date - 1
+		 WHERE id = (SELECT id FROM challenges
+		              WHERE status = 'active' AND start_date < (now() AT TIME ZONE 'UTC')::date
+		              LIMIT 1);
+	SQL
+	say 'A trigger of the app goes wrong, and the verb is called:'
+	show <<<'SELECT * FROM auto_complete_challenges();' 2>&1 || true
+	wait_for_alert failed
+	say 'The transaction is gone, the record of it is not:'
+	show <<-'SQL'
+		SELECT run_id, triggered_by, status, sqlstate, message, hint
+		  FROM challenge_jobs.job_run
+		 ORDER BY run_id DESC
+		 LIMIT 1;
+	SQL
+	show_status
+	cj_psql -q -c 'DROP FUNCTION public.refuse() CASCADE' 2>/dev/null
+	say 'The trigger is mended, and the job is run:'
+	show <<<"CALL challenge_jobs.run('auto_complete_challenges');"
+	wait_for_alert recovered
+	show_status
+	say 'What challenge_jobs.alert_command was given:' ''
+	cut -c 1-300 "$CJ_TMP/alerts" | sed 's/^/    /'
+	show <<-'SQL'
+		SELECT *
+		  FROM challenge_jobs.metrics
+		 WHERE labels ->> 'job' = 'auto_complete_challenges'
+		   AND value > 0;
+	SQL
+}
+
 # Says how to get into the server that stays, and how to get rid of it.
 say_how_to_go_on() {
 	local as_user=''
@@ -431,5 +490,6 @@ clean_up
 run_by_pg_cron
 show_changes
 check_claims
+fail_and_recover
 if [ "$KEEP" = 1 ]; then say_how_to_go_on; fi
 cj_heading "The demo has worked"
