@@ -688,7 +688,6 @@ run_job(CjRun *run)
 	CjBatch chunk = {0, judge_range, NULL, describe_due, state};
 	CjBatch batch = {0, carry_out, carried_out, describe_judged, state};
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	ErrorData *error;
 
 	state->live = strcmp(cj_settings_text(values, "completion_source"), "live") == 0;
 	state->notify = cj_settings_bool(values, "notify");
@@ -699,11 +698,7 @@ run_job(CjRun *run)
 
 	PG_TRY();
 	{
-		error = run->attempt(run, prepare, state);
-		if (error == NULL)
-			error = run->commit_batch(run);
-		if (error)
-			ReThrowError(error);
+		cj_batch_step(run, prepare, state);
 		run->begin_phase(run, "judging", state->due_count);
 		process(run, state->due, CHUNK_SIZE, &chunk);
 		run->begin_phase(run, "deciding", state->due_count);

@@ -183,3 +183,15 @@ cj_batch_process(CjRun *run, const CjBatch *batch)
 	if (batch->count > 0)
 		process_range(run, batch, 0, batch->count);
 }
+
+/* cj_batch_step does a piece of work without which the run cannot go on. */
+void
+cj_batch_step(CjRun *run, CjWork work, void *arg)
+{
+	ErrorData *error = run->attempt(run, work, arg);
+
+	if (error == NULL)
+		error = run->commit_batch(run);
+	if (error)
+		ReThrowError(error);
+}

@@ -40,4 +40,7 @@ extern void cj_batch_process(CjRun *run, const CjBatch *batch);
  */
 extern bool cj_batch_try(CjRun *run, const CjBatch *batch);
 
+/* Does a piece of work that is not about items, and commits it; raises its error. */
+extern void cj_batch_step(CjRun *run, CjWork work, void *arg);
+
 #endif /* CJ_BATCH_H */

@@ -400,18 +400,6 @@ count_only(CjRun *run, void *arg)
 	state->deleted = cj_expired_rows_count(run, &state->expiry);
 }
 
-/* must_work does a piece of work without which the run cannot go on. */
-static void
-must_work(CjRun *run, CjWork work, State *state)
-{
-	ErrorData *error = run->attempt(run, work, state);
-
-	if (error == NULL)
-		error = run->commit_batch(run);
-	if (error)
-		ReThrowError(error);
-}
-
 /* note_ways adds to the result how the tables were read, and how many rows were passed over. */
 static void
 note_ways(CjRun *run, const State *state)
@@ -450,7 +438,7 @@ clean_notifications(CjRun *run, State *state)
 {
 	ListCell *cell;
 
-	must_work(run, list_tables, state);
+	cj_batch_step(run, list_tables, state);
 	cj_address_list_create(&state->found, run->memory);
 	PG_TRY();
 	{
@@ -492,7 +480,7 @@ run_job(CjRun *run)
 		clean_notifications(run, state);
 		return;
 	}
-	must_work(run, count_only, state);
+	cj_batch_step(run, count_only, state);
 	run->figures[NOTIFICATIONS] = run->rows_affected = state->deleted;
 }
 

@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "alert.h"
+#include "jobs/batch.h"
 #include "jobs/history.h"
 #include "pg_cron.h"
 #include "sql.h"
@@ -130,12 +131,7 @@ do_pages(CjRun *run, CjWork work, Progress *progress)
 {
 	do
 	{
-		ErrorData *error = run->attempt(run, work, progress);
-
-		if (error == NULL)
-			error = run->commit_batch(run);
-		if (error)
-			ReThrowError(error);
+		cj_batch_step(run, work, progress);
 	} while (progress->found == progress->limits->batch_size);
 }
 

@@ -314,13 +314,9 @@ static void
 run_job(CjRun *run)
 {
 	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
-	ErrorData *error = run->attempt(run, prepare, state);
 	ListCell *cell;
 
-	if (error == NULL)
-		error = run->commit_batch(run);
-	if (error)
-		ReThrowError(error);
+	cj_batch_step(run, prepare, state);
 	run->begin_phase(run, "refreshing", list_length(state->entries));
 	foreach(cell, state->entries)
 		process_item(run, state, lfirst(cell));

@@ -645,18 +645,6 @@ describe(CjRun *run, int item, void *arg)
 
 /* ---- the run ---- */
 
-/* do_or_raise does a piece of work and commits it; raises its error. */
-static void
-do_or_raise(CjRun *run, CjWork work, void *arg)
-{
-	ErrorData *error = run->attempt(run, work, arg);
-
-	if (error == NULL)
-		error = run->commit_batch(run);
-	if (error)
-		ReThrowError(error);
-}
-
 /* serve_morning reminds the users of the morning at hand. */
 static void
 serve_morning(CjRun *run, State *state)
@@ -668,7 +656,7 @@ serve_morning(CjRun *run, State *state)
 	run->begin_phase(run, "listing", 0);
 	cj_key_list_clear(state->users);
 	state->user_count = 0;
-	do_or_raise(run, list_morning, state);
+	cj_batch_step(run, list_morning, state);
 	run->begin_phase(run, "reminding", state->user_count);
 	while (cj_key_list_read(state->users, state->batch_size))
 	{
@@ -682,7 +670,7 @@ serve_morning(CjRun *run, State *state)
 	for (int i = 0; i < morning->count; i++)
 		run->figures[TIME_ZONES] += !morning->notes[i].is_noted;
 	if (!run->dry_run)
-		do_or_raise(run, note_morning, state);
+		cj_batch_step(run, note_morning, state);
 }
 
 /* read_window returns the length of the window in microseconds. */
@@ -725,7 +713,7 @@ run_job(CjRun *run)
 
 	PG_TRY();
 	{
-		do_or_raise(run, find_mornings, state);
+		cj_batch_step(run, find_mornings, state);
 		foreach(cell, state->mornings)
 		{
 			state->morning = lfirst(cell);

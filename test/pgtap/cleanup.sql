@@ -381,7 +381,7 @@ SELECT is(t.many(), '9000, 0, 0, in ranges', 'rows that bear a mark go as well')
 SELECT cmp_ok((SELECT listed FROM t.how()), '>=', 580::bigint, 'after having been locked');
 /* rules make something else of a DELETE, or nothing */
 CREATE RULE nothing AS ON DELETE TO app.notifications DO INSTEAD NOTHING;
-SELECT alike(t.error('SELECT t.many()'), 'XX000: statement returned %', 'a rule that makes nothing of it is an error, and no more');
+SELECT alike(t.error('SELECT t.many()'), '42809: rule nothing of app.notifications does something else instead of DELETE', 'a rule that makes nothing of it is an error, and no more');
 DROP RULE nothing ON app.notifications;
 CREATE RULE tell AS ON DELETE TO app.notifications DO INSTEAD NOTIFY gone;
 SELECT isnt(t.error('SELECT t.many()'), 'no error', 'and so is one that makes a message of it');
