@@ -6,7 +6,6 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 use ChallengeJobsClock;
 use ChallengeJobsTest;
@@ -37,7 +36,7 @@ wait_for("status = 'succeeded' AND scheduled_for = '2030-01-03 00:00'");
 is(runs(), "worker succeeded 2030-01-02 00:00 #1\nworker succeeded 2030-01-03 00:00 #1", 'once for each slot');
 # The clock goes back over both slots, and to the next one: what was fired is not fired again.
 set_clock($node, '2030-01-01 23:59:59');
-wait_for_ticks(3);
+wait_for_checks($node, 3);
 set_clock($node, '2030-01-04 00:00:01');
 wait_for("status = 'succeeded' AND scheduled_for = '2030-01-04 00:00'");
 is(server("count(*) FROM challenge_jobs.job_run"), '3', 'nothing is fired twice by a clock that is set back');
@@ -50,7 +49,7 @@ $node->stop;
 set_clock(undef, '2030-01-08 12:00:00');
 $node->start;
 wait_for("status = 'succeeded' AND triggered_by = 'catch_up'");
-wait_for_ticks(3);
+wait_for_checks($node, 3);
 is(runs(), "catch_up succeeded 2030-01-08 00:00 #1", 'after four midnights: one run');
 is(alerts(), "overdue 2030-01-08 00:00\nrecovered", 'one alert, and the news that it is over');
 is(undone_work($node, $db), '', 'once');
@@ -60,7 +59,7 @@ is(undone_work($node, $db), '', 'once');
 $node->safe_psql($db, "SELECT challenge_jobs.schedule('$JOB', 'external')");
 forget();
 set_clock($node, '2030-01-09 00:10:00');
-wait_for_ticks(2);
+wait_for_checks($node, 2);
 is(runs(), '', 'within the grace, nothing is started for others');
 set_clock($node, '2030-01-09 00:15:01');
 wait_for("status = 'succeeded'");
@@ -71,11 +70,11 @@ $node->safe_psql($db, "SELECT challenge_jobs.alter_job('$JOB', catch_up => 'skip
 forget();
 set_clock($node, '2030-01-12 12:00:00');
 $node->poll_query_until($db, 'SELECT count(*) = 1 FROM challenge_jobs.alert');
-wait_for_ticks(3);
+wait_for_checks($node, 3);
 is(runs(), '', 'catch_up "skip": nothing is started');
 is(alerts(), 'overdue 2030-01-12 00:00', 'but told, once');
 $node->restart;
-wait_for_ticks(2);
+wait_for_checks($node, 2);
 is(alerts(), 'overdue 2030-01-12 00:00', 'also after a restart');
 
 # ---- retries ----
@@ -96,7 +95,7 @@ foreach my $attempt (2 .. 4)
 	wait_for("attempt = $attempt AND status = 'failed'");
 }
 set_clock($node, '2030-01-12 23:00:00');
-wait_for_ticks(3);
+wait_for_checks($node, 3);
 is(runs(), "nightly failed #1\nretry failed #2\nretry failed #3\nretry failed #4", 'a run that fails is repeated max_retries times');
 is(alerts(), 'failed', 'and told of once');
 $node->safe_psql($db, 'DROP TRIGGER refuse ON notifications');
@@ -109,7 +108,7 @@ forget();
 $node->safe_psql($db, 'ALTER TABLE notifications RENAME TO messages');
 $node->psql($db, "CALL challenge_jobs.run('$JOB', 'nightly')");
 set_clock($node, '2030-01-12 23:10:00');
-wait_for_ticks(3);
+wait_for_checks($node, 3);
 is(runs(), 'nightly failed #1', 'a table that is not there does not come by waiting');
 $node->safe_psql($db, 'ALTER TABLE messages RENAME TO notifications');
 
@@ -177,23 +176,5 @@ sub wait_for
 
 	$node->poll_query_until($db, "SELECT count(*) > 0 FROM challenge_jobs.job_run WHERE triggered_by <> 'earlier' AND $condition")
 	  or die "there was no run with $condition:\n" . runs();
-	return;
-}
-
-# Waits until the worker has looked at everything so many times, from beginning to end: the postmaster logs
-# that it has ended, and the first one may have begun before.
-sub wait_for_ticks
-{
-	my ($count) = @_;
-	my $offset = -s $node->logfile;
-	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
-	my $ticks = 0;
-
-	until ($ticks > $count)
-	{
-		die 'the worker does not come' if time > $end;
-		usleep(100_000);
-		$ticks = () = slurp_file($node->logfile, $offset) =~ /background worker "challenge_jobs worker[^"]*" \(PID \d+\) exited/g;
-	}
 	return;
 }

@@ -15,7 +15,8 @@ use Time::Local ();
 
 our @EXPORT = qw(start_clock set_clock);
 
-my $folder = PostgreSQL::Test::Utils::tempdir();
+# (absolute, as programs that a server starts are in another folder)
+my $folder = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir());
 my $file = "$folder/clock";
 
 # Builds the clock, sets it ("YYYY-MM-DD HH:MI:SS", UTC), and has every server that is started from now on go by it.

@@ -10,9 +10,10 @@ use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw($JOB create_node create_app start_sql finish_sql wait_for_stall
-  set_batch_size undone_work last_run check_log);
+  wait_for_checks set_batch_size undone_work last_run check_log);
 
 our $JOB = 'auto_complete_challenges';
 
@@ -154,6 +155,24 @@ sub wait_for_stall
 	return $node->poll_query_until($db,
 		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
 	);
+}
+
+# Waits until the worker has looked at everything so many times, from beginning to end: the postmaster logs
+# that it has ended (with log_min_messages = debug1), and the first one may have begun before.
+sub wait_for_checks
+{
+	my ($node, $count) = @_;
+	my $offset = -s $node->logfile;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $ticks = 0;
+
+	until ($ticks > $count)
+	{
+		die 'the worker does not come' if time > $end;
+		usleep(100_000);
+		$ticks = () = slurp_file($node->logfile, $offset) =~ /background worker "challenge_jobs worker[^"]*" \(PID \d+\) exited/g;
+	}
+	return;
 }
 
 # Returns in words everything that is not as it must be when all has been done: '' is right.
