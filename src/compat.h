@@ -9,6 +9,7 @@
 
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/regproc.h"
 
@@ -39,6 +40,13 @@
 
 /* Whether REFRESH MATERIALIZED VIEW looks names up by a search_path of its own, whatever ours is. */
 #define CJ_COMPAT_REFRESH_HAS_OWN_PATH (PG_VERSION_NUM >= 170000)
+
+/* Has a background worker connect as a role that may not log in; 0 where there is no such flag. */
+#if PG_VERSION_NUM >= 170000
+#define CJ_COMPAT_BYPASS_LOGIN_CHECK BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define CJ_COMPAT_BYPASS_LOGIN_CHECK 0
+#endif
 
 /* Takes a qualified name apart; raises invalid_name. */
 #if PG_VERSION_NUM >= 160000

@@ -9,8 +9,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -22,12 +25,15 @@
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "alert_delivery.h"
+#include "compat.h"
 #include "identity.h"
 #include "job_lock.h"
 #include "jobs/catalogue.h"
@@ -50,6 +56,7 @@ typedef struct RunOrder
 	char triggered_by[NAMEDATALEN / 2];
 	TimestampTz scheduled_for;
 	int attempt;
+	Oid user; /* as whom to connect; InvalidOid: the superuser that initdb made */
 } RunOrder;
 
 StaticAssertDecl(sizeof(RunOrder) <= BGW_EXTRALEN, "RunOrder must fit into bgw_extra");
@@ -95,13 +102,64 @@ cj_worker_start_tick(Oid database, const char *name)
 	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
 }
 
+/* check_may_connect refuses what the worker of a run would end with, each time anew and without a row. */
+static void
+check_may_connect(Oid owner)
+{
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	bool may_log_in = HeapTupleIsValid(tuple) && ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	const char *name = quote_identifier(GetUserNameFromId(owner, false));
+	const char *database = quote_identifier(get_database_name(MyDatabaseId));
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!may_log_in && CJ_COMPAT_BYPASS_LOGIN_CHECK == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of the extension, %s, is not permitted to log in", name),
+				 errdetail("Runs that the worker starts are sessions of that role."),
+				 errhint("ALTER ROLE %s LOGIN;", name)));
+	if (!DatumGetBool(DirectFunctionCall3(has_database_privilege_id_id, ObjectIdGetDatum(owner),
+										  ObjectIdGetDatum(MyDatabaseId),
+										  CStringGetTextDatum("CONNECT"))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of the extension, %s, may not connect to the database", name),
+				 errdetail("Runs that the worker starts are sessions of that role."),
+				 errhint("GRANT CONNECT ON DATABASE %s TO %s;", database, name)));
+}
+
+/*
+ * choose_user returns as whom the worker of a run is to connect. Code of the app may come to run there as the
+ * owner of the extension, at a commit, outside of the restrictions of a statement (deferred triggers). So the
+ * session must not have been begun by a superuser unless the owner is one: SET SESSION AUTHORIZATION would
+ * lead back.
+ */
+static Oid
+choose_user(void)
+{
+	Oid owner;
+
+	cj_own_transaction_begin();
+	owner = cj_identity_extension().owner;
+	/* need not be allowed to log in */
+	if (superuser_arg(owner))
+		owner = InvalidOid;
+	else
+		check_may_connect(owner);
+	cj_own_transaction_commit();
+	return owner;
+}
+
 /* cj_worker_start_run starts a run in a worker of its own. */
 bool
 cj_worker_start_run(const char *job, const CjRunTrigger *trigger)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
-	RunOrder order = {.scheduled_for = trigger->scheduled_for, .attempt = trigger->attempt};
+	RunOrder order = {.scheduled_for = trigger->scheduled_for,
+					  .attempt = trigger->attempt,
+					  .user = choose_user()};
 
 	strlcpy(order.job, job, sizeof(order.job));
 	strlcpy(order.triggered_by, trigger->triggered_by, sizeof(order.triggered_by));
@@ -116,11 +174,11 @@ cj_worker_start_run(const char *job, const CjRunTrigger *trigger)
 /* ---- sessions ---- */
 
 /*
- * start_session connects to the database, as the superuser that initdb made, since the owner of the
- * extension need not be allowed to log in. What ALTER DATABASE … SET says is for the sessions of users.
+ * start_session connects to the database, with InvalidOid as the superuser that initdb made. What ALTER
+ * DATABASE … SET and ALTER ROLE … SET say is for the sessions of users.
  */
 static void
-start_session(Oid database)
+start_session(Oid database, Oid user)
 {
 	static const char *const settings[][2] = {
 		{"statement_timeout", "0"},
@@ -136,7 +194,7 @@ start_session(Oid database)
 	pqsignal(SIGHUP, SIG_IGN);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	BackgroundWorkerInitializeConnectionByOid(database, user, CJ_COMPAT_BYPASS_LOGIN_CHECK);
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i][0], true, false))
@@ -364,7 +422,7 @@ cj_worker_tick_main(Datum database)
 {
 	static const Task examine = {"look at the extension", examine_extension};
 
-	start_session(DatumGetObjectId(database));
+	start_session(DatumGetObjectId(database), InvalidOid);
 	/* as autovacuum does: a standby that does not answer must not hold up DROP DATABASE */
 	if (synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
 		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
@@ -381,14 +439,21 @@ cj_worker_tick_main(Datum database)
 
 /* ---- runs ---- */
 
-/* become_owner makes the owner of the extension the user of the session. */
+/* become_owner makes the owner of the extension the user of the session, if that is not so yet. */
 static void
 become_owner(void)
 {
+	Oid owner;
+
 	cj_own_transaction_begin_without_extension();
-	SetConfigOption("session_authorization",
-					GetUserNameFromId(cj_identity_extension().owner, false), PGC_SUSET,
-					PGC_S_OVERRIDE);
+	owner = cj_identity_extension().owner;
+	if (owner != GetUserId() && !(superuser() && superuser_arg(owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the owner of the extension was changed when a run had just been started")));
+	if (owner != GetUserId())
+		SetConfigOption("session_authorization", GetUserNameFromId(owner, false), PGC_SUSET,
+						PGC_S_OVERRIDE);
 	cj_own_transaction_commit();
 }
 
@@ -450,7 +515,7 @@ cj_worker_run_main(Datum database)
 	char *text;
 
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
-	start_session(DatumGetObjectId(database));
+	start_session(DatumGetObjectId(database), order.user);
 	memory = AllocSetContextCreate(TopMemoryContext, "challenge_jobs run", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(memory);
 	text = psprintf("CALL challenge_jobs.run('%s', '%s')", order.job, order.triggered_by);
