@@ -46,7 +46,8 @@ SELECT is(t.doctor('^reference'),
 INSERT INTO app.notifications (user_id, type, title, body, created_at) SELECT n, 'x', 'x', 'x', '2000-01-01' FROM generate_series(1, 2) n;
 INSERT INTO app.reads SELECT min(id) FROM app.notifications;
 INSERT INTO app.receipts SELECT max(id) FROM app.notifications;
-SELECT alike(t.error('SELECT cleanup_expired_notifications()'), '23503: %', 'they do fail the run');
+/* from 18 on, RESTRICT has a code of its own */
+SELECT matches(t.error('SELECT cleanup_expired_notifications()'), '^(23001|23503): ', 'they do fail the run');
 SELECT t.mend('^reference', 'CASCADE') \g /dev/null
 SELECT is(t.doctor('^reference'), NULL, 'what the doctor says to type mends it');
 SELECT is(cleanup_expired_notifications()::text, '(2,0)', 'so that all goes');
