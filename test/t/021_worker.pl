@@ -128,7 +128,9 @@ serves('after that');
 foreach my $signal ('TERM', 'KILL')
 {
 	my $launcher = launcher();
+	$offset = -s $node->logfile;
 	kill($signal, $launcher);
+	wait_for_recovery() if $signal eq 'KILL';
 	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'challenge_jobs launcher' AND pid <> $launcher")
 	  or die "the launcher does not come back after SIG$signal";
 	serves("after SIG$signal of the launcher");
@@ -138,8 +140,9 @@ foreach my $signal ('TERM', 'KILL')
 	wait_for_busy_worker();
 	# what is terminated is tried again, by the next worker
 	$node->safe_psql($db, 'CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$');
+	$offset = -s $node->logfile;
 	kill($signal, busy_worker());
-	$node->poll_query_until($db, 'SELECT 1', '1') or die 'the server does not come back';
+	wait_for_recovery() if $signal eq 'KILL';
 	$node->poll_query_until($db, 'SELECT count(*) = 1 FROM challenge_jobs.job_run') or die 'the record is gone'
 	  if $signal eq 'TERM';
 	$node->safe_psql($db, 'DROP TRIGGER slow ON challenge_jobs.job_run; DROP FUNCTION slow');
@@ -170,8 +173,9 @@ foreach my $way ('KILL', 'TERM')
 	is($node->safe_psql($db, "SELECT status FROM challenge_jobs.job_run"), 'running', 'its row is there');
 	wait_for_ticks(2);
 	is($node->safe_psql($db, "SELECT status FROM challenge_jobs.job_run"), 'running', 'and is left alone by the worker while it lives');
+	$offset = -s $node->logfile;
 	kill($way, $node->safe_psql($db, "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"));
-	$node->poll_query_until($db, 'SELECT 1', '1') or die 'the server does not come back';
+	wait_for_recovery() if $way eq 'KILL';
 	eval { $holder->quit };
 	poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'crashed' AND finished_at IS NOT NULL",
 		"SIG$way of a run: its row is not closed");
@@ -272,6 +276,14 @@ sub poll
 	my ($in, $query, $problem) = @_;
 
 	$node->poll_query_until($in, $query) or die $problem;
+	return;
+}
+
+# Waits until the server is back after one of its processes was killed; connecting while it goes down may fail in
+# ways that end the test.
+sub wait_for_recovery
+{
+	$node->wait_for_log(qr/database system is ready to accept connections/, $offset);
 	return;
 }
 

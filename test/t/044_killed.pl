@@ -1,5 +1,5 @@
-# The whole server is killed in the middle of runs that the worker has started, of each job and of all four at
-# once: after the restart their rows are closed, what was committed is kept, the retries do the rest, all of it
+# The postmaster, or the process of a run, is killed in the middle of runs that the worker has started, of each job
+# and of all four at once: after the restart their rows are closed, what was committed is kept, the retries do the rest, all of it
 # once, and there are alerts of the crash and of the recovery. The wall clock is set while the server runs.
 use strict;
 use warnings;
@@ -83,8 +83,11 @@ my %done = (
 	$REMIND => [ "count(DISTINCT user_id) FROM notifications WHERE type = 'streak_reminder'", 10 ]);
 my $day = 1;
 
-test_kill($_) foreach sort keys %done;
-test_kill(sort keys %done);
+foreach my $victim ('postmaster', 'run')
+{
+	test_kill($victim, $_) foreach sort keys %done;
+	test_kill($victim, sort keys %done);
+}
 
 $node->stop;
 check_log($node);
@@ -134,12 +137,12 @@ sub wrong
 	return join("\n", grep { $_ ne '' } @wrong);
 }
 
-# Kills the server while these jobs are at work.
+# Kills the postmaster or the process of a run while these jobs are at work.
 sub test_kill
 {
-	my @jobs = @_;
+	my ($victim, @jobs) = @_;
 	my $count = @jobs;
-	my $name = $count == 1 ? $jobs[0] : 'all jobs at once';
+	my $name = "$victim, " . ($count == 1 ? $jobs[0] : 'all jobs at once');
 	my $midnight = sprintf('2030-01-%02d 00:00', ++$day);
 	my $runs = "string_agg(DISTINCT concat_ws(' ', triggered_by, status, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI'), '#' || attempt), ', '), count(*) FROM challenge_jobs.job_run";
 
@@ -155,7 +158,16 @@ sub test_kill
 	is(server($runs), "worker running $midnight #1|$count", "$name: the worker has started it at midnight");
 	is(server("count(*) FROM pg_stat_activity WHERE backend_type = 'challenge_jobs run'"), $count, "$name: in a worker of its own");
 
-	kill_server();
+	if ($victim eq 'postmaster')
+	{
+		kill_postmaster();
+	}
+	else
+	{
+		my $offset = -s $node->logfile;
+		kill('KILL', server("pid FROM challenge_jobs.job_run WHERE job = '$jobs[0]'"));
+		$node->wait_for_log(qr/database system is ready to accept connections/, $offset);
+	}
 	eval { $holder->quit };
 	is(join(' ', map { server($done{$_}->[0]) } @jobs), join(' ', map { $done{$_}->[1] } @jobs),
 		"$name: what was committed is kept, and no more");
@@ -181,7 +193,7 @@ sub test_kill
 }
 
 # Kills the postmaster, and starts the server when all of its processes have noticed.
-sub kill_server
+sub kill_postmaster
 {
 	my @processes = ($node->{_pid}, split /\n/, server('pid FROM pg_stat_activity'));
 

@@ -1,0 +1,73 @@
+# A run of the worker that takes longer than its max_runtime: it is ended, told of, and not repeated, as it would take
+# as long again; the next slot is another matter. The wall clock is set while the server runs.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use ChallengeJobsClock;
+use ChallengeJobsTest;
+
+my $db = 'postgres';
+
+start_clock('2030-01-01 12:00:00');
+my $node = create_node('max_runtime', <<'CONF');
+timezone = 'UTC'
+challenge_jobs.databases = 'postgres'
+challenge_jobs.worker_naptime = '1s'
+challenge_jobs.lock_timeout = '180s'
+log_min_messages = debug1
+CONF
+create_app($node, $db, 30);
+set_batch_size($node, $db, 10);
+$node->safe_psql($db, <<"SQL");
+INSERT INTO stall VALUES (15);
+SELECT challenge_jobs.alter_job('$JOB', max_runtime => '1 s', retry_delay => '1 min');
+SELECT challenge_jobs.schedule('$JOB', 'worker');
+SQL
+my $blocker = $node->background_psql($db);
+$blocker->query_safe('SELECT pg_advisory_lock(4711)');
+
+set_clock($node, '2030-01-01 23:59:59');
+poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'cancelled'", 'the run is not ended');
+is(server("message ~ 'longer than its max_runtime of ', sqlstate, duration >= interval '1 s' FROM challenge_jobs.job_run"), 't|57014|t',
+	'a run of the worker that waits for ever is ended by its max_runtime, and says so');
+is(server("count(*) FROM challenges WHERE status <> 'active'"), '10', 'finished batches are kept');
+is(server("string_agg(kind || ': ' || (payload->>'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'there is an alert');
+is(server("state, last_status FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'failing|cancelled', 'and job_status says so');
+
+set_clock($node, '2030-01-02 00:10:00');
+wait_for_checks($node, 3);
+is(server('count(*) FROM challenge_jobs.job_run'), '1', 'it is not repeated');
+
+$blocker->query_safe('SELECT pg_advisory_unlock(4711)');
+$blocker->quit;
+set_clock($node, '2030-01-02 23:59:59');
+poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded' AND scheduled_for = '2030-01-03'", 'the next slot is not served');
+wait_for_checks($node, 2);
+is(undone_work($node, $db), '', 'when nothing is in the way, a later run does the rest');
+is(server("kind FROM challenge_jobs.alert ORDER BY alert_id DESC LIMIT 1"), 'recovered', 'which is told');
+is(server("state FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'ok', 'and all is well');
+
+$node->stop;
+check_log($node);
+done_testing();
+
+# ---- parts ----
+
+# The result of a query without SELECT.
+sub server
+{
+	my ($query) = @_;
+	return $node->safe_psql($db, "SELECT $query");
+}
+
+sub poll
+{
+	my ($query, $problem) = @_;
+
+	$node->poll_query_until($db, $query) or die $problem;
+	return;
+}
