@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "tcop/pquery.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -157,26 +158,32 @@ deliver_all(Delivery *delivery)
 	MemoryContextSwitchTo(caller);
 }
 
+/*
+ * release_lock releases the lock when an error or the end of our process comes between. The abort of a
+ * transaction does so, but the worker may have none open; then nobody would, and the lock would outlive us.
+ */
+static void
+release_lock(int code, Datum arg)
+{
+	Delivery *delivery = (Delivery *) DatumGetPointer(arg);
+
+	if (delivery->has_lock && !IsTransactionState())
+		cj_job_lock_release(&delivery->lock, true);
+}
+
 /* deliver does it all, under the lock. */
 static void
 deliver(Delivery *delivery)
 {
 	delivery->memory = AllocSetContextCreate(CurrentMemoryContext, "challenge_jobs alerts",
 											 ALLOCSET_DEFAULT_SIZES);
-	PG_TRY();
+	PG_ENSURE_ERROR_CLEANUP(release_lock, PointerGetDatum(delivery));
 	{
 		prepare(delivery);
 		if (delivery->has_lock)
 			deliver_all(delivery);
 	}
-	PG_CATCH();
-	{
-		/* the abort of a transaction releases the lock, but the worker may have none open */
-		if (delivery->has_lock && !IsTransactionState())
-			cj_job_lock_release(&delivery->lock, true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(release_lock, PointerGetDatum(delivery));
 	if (delivery->has_lock)
 		cj_job_lock_release(&delivery->lock, true);
 	MemoryContextDelete(delivery->memory);

@@ -48,7 +48,7 @@ typedef struct Execution
 	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
 	CjJobLock lock;
 	CjLostRun *lost_run; /* what watches over a verb, or NULL */
-	bool is_refused;     /* the job could not be started now; that is no failure of it */
+	bool is_refused;     /* the job was not started, for what is no failure of it */
 	bool holds_lock;     /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
 	Tuplestorestate *rows; /* of a verb that returns a table, else NULL */
@@ -493,10 +493,13 @@ run_verb(Execution *execution)
 	CjRun *run = &execution->run;
 	const CjJob *job = run->job;
 
+	/* whoever may call the verb could have everybody alarmed by calling it wrongly */
+	execution->is_refused = true;
 	check_not_nested(job);
 	check_as_of(job, run->as_of, run->dry_run);
 	if (!run->dry_run)
 		PreventCommandIfReadOnly(job->definition.name);
+	execution->is_refused = false;
 	load_config(run, NULL);
 	check_enabled(execution);
 	lock_for_verb(execution);
