@@ -138,16 +138,19 @@ check_may_connect(Oid owner)
 static Oid
 choose_user(void)
 {
+	bool is_own = !IsTransactionState();
 	Oid owner;
 
-	cj_own_transaction_begin();
+	if (is_own)
+		cj_own_transaction_begin();
 	owner = cj_identity_extension().owner;
 	/* need not be allowed to log in */
 	if (superuser_arg(owner))
 		owner = InvalidOid;
 	else
 		check_may_connect(owner);
-	cj_own_transaction_commit();
+	if (is_own)
+		cj_own_transaction_commit();
 	return owner;
 }
 
