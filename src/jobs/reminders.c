@@ -20,12 +20,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
-#include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -33,6 +28,7 @@
 #include "cron_expression.h"
 #include "identity.h"
 #include "jobs/batch.h"
+#include "jobs/fingerprint.h"
 #include "jobs/job.h"
 #include "jobs/mornings.h"
 #include "key_list.h"
@@ -148,42 +144,6 @@ static const CjStatement tell = {"tell users of their streaks",
 								 "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
 								 SPI_OK_INSERT};
 
-/*
- * $1: tables, $2: the database. The counters begin anew after a crash of the server, or when somebody resets
- * them: then they could come to the same number again, so the times at which they did begin belong to them.
- * So do the tables with all their parts and the files they are in: what comes with a part that is attached,
- * or is changed as a table is rewritten, is not counted. Null where rows are written elsewhere, or where
- * a session may have committed rows that are not counted yet: it hands in its counters when it is idle, a
- * second after at most, but never while a statement or a transaction goes on.
- */
-static const CjStatement count_written = {
-	"count the rows ever written to some tables",
-	"WITH RECURSIVE t(oid) AS ("
-	"    SELECT u.oid FROM pg_catalog.unnest($1) AS u(oid)"
-	"     UNION "
-	"    SELECT i.inhrelid FROM t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid"
-	")"
-	"SELECT pg_catalog.concat_ws(' ',"
-	"           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(c.oid)"
-	"                          + pg_catalog.pg_stat_get_tuples_updated(c.oid)"
-	"                          + pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid)"
-	"                          + pg_catalog.pg_stat_get_xact_tuples_updated(c.oid)),"
-	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time()),"
-	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time($2)),"
-	"           pg_catalog.string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid))"
-	"  FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid"
-	" HAVING pg_catalog.bool_and(c.relkind IN ('r', 'p'))"
-	"   AND NOT EXISTS (SELECT 1"
-	"                     FROM pg_catalog.pg_stat_activity a"
-	"                    WHERE a.datid = $2"
-	"                      AND a.pid <> pg_catalog.pg_backend_pid()"
-	"                      AND (a.state = 'disabled' OR COALESCE(a.state, a.backend_type) IS NULL"
-	"                           OR a.state <> 'idle'"
-	"                              AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker', 'walsender')"
-	"                              AND LEAST(a.xact_start, a.state_change)"
-	"                                  < pg_catalog.clock_timestamp() - interval '10 seconds'))",
-	SPI_OK_SELECT};
-
 /* ---- the state of a run ---- */
 
 typedef struct State
@@ -274,62 +234,6 @@ open_scope(CjRun *run, const State *state, Scope *scope)
 
 /* ---- mornings ---- */
 
-/* count_written_rows tells how many rows have ever been written to the tables that are read; or NULL. */
-static char *
-count_written_rows(const CjBinding *binding)
-{
-	Datum tables[] = {ObjectIdGetDatum(binding->entities[CJ_USERS].relid),
-					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGE_MEMBERS].relid),
-					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGES].relid)};
-	CjParams params = {0};
-	CjRows rows;
-	char *count = NULL;
-
-	cj_sql_param_array(&params, OIDOID, cj_sql_array(tables, lengthof(tables), OIDOID));
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	rows = cj_sql_run_own(&count_written, &params);
-	if (rows.processed > 0)
-		count = cj_sql_text(&rows, 0, 1);
-	cj_sql_free(&rows);
-	return count;
-}
-
-/*
- * make_fingerprint condenses what the result depends on; 0 where that is not known. The counters are ahead
- * of the snapshot of a REPEATABLE READ caller, who does not see all that they stand for; rows of distributed
- * tables are written to shards.
- */
-static uint64
-make_fingerprint(const CjRun *run, const State *state, const CjBinding *binding)
-{
-	StringInfoData text;
-	const char *written;
-
-	if (!pgstat_track_counts || !cj_app_sql_can_lock_rows() ||
-		(IsolationUsesXactSnapshot() && !run->own_transactions))
-		return 0;
-	written = count_written_rows(binding);
-	if (written == NULL)
-		return 0;
-	/* the caller's transaction may remember what the counters were some time ago */
-	pgstat_clear_snapshot();
-	initStringInfo(&text);
-	appendBinaryStringInfo(&text, (char *) run->config->settings,
-						   VARSIZE_ANY(run->config->settings));
-	appendStringInfo(&text, "|%s|%s", state->time_zone, written);
-	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
-	{
-		const CjBoundEntity *entity = &binding->entities[i];
-
-		appendStringInfo(&text, "|%u", entity->relid);
-		for (int j = 0; j < CJ_MAX_COLUMNS; j++)
-			appendStringInfo(&text, ",%d", entity->columns[j].number);
-		for (int j = 0; j < CJ_MAX_LABELS; j++)
-			appendStringInfo(&text, ",%s", entity->labels[j] ? entity->labels[j] : "");
-	}
-	return DatumGetUInt64(hash_any_extended((unsigned char *) text.data, text.len, 0));
-}
-
 /* drop_current_zones drops the zones of a morning that need not be looked at again. */
 static void
 drop_current_zones(CjMorning *morning)
@@ -364,7 +268,7 @@ find_mornings(CjRun *run, void *arg)
 		return;
 
 	/* before anything is read: what is written meanwhile makes another fingerprint */
-	state->fingerprint = make_fingerprint(run, state, scope.binding);
+	state->fingerprint = cj_fingerprint_make(run, state->time_zone, scope.binding);
 	foreach(cell, state->mornings)
 	{
 		CjMorning *morning = lfirst(cell);
