@@ -7,6 +7,7 @@
 #ifndef CJ_COMPAT_H
 #define CJ_COMPAT_H
 
+#include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "postmaster/bgworker.h"
@@ -53,6 +54,48 @@
 #define cj_compat_parse_name(name) stringToQualifiedNameList(name, NULL)
 #else
 #define cj_compat_parse_name(name) stringToQualifiedNameList(name)
+#endif
+
+/*
+ * Takes the permissions away that a query of a single relation asks for, where something else is put in the
+ * relation's place.
+ */
+#if PG_VERSION_NUM >= 160000
+#define cj_compat_forget_permissions(query, entry) \
+	((query)->rteperminfos = NIL, (entry)->perminfoindex = 0)
+#else
+#define cj_compat_forget_permissions(query, entry) \
+	((entry)->requiredPerms = 0, (entry)->checkAsUser = InvalidOid, (entry)->selectedCols = NULL)
+#endif
+
+/* Runs a query to its end; before 18 it is said that it runs once. */
+#if PG_VERSION_NUM >= 180000
+#define cj_compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0)
+#else
+#define cj_compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0, true)
+#endif
+
+/* Updates a row; tells which of the indexes need an entry for the new one. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes CjCompatUpdateIndexes;
+#define cj_compat_needs_entries(which) ((which) != TU_None)
+#else
+typedef bool CjCompatUpdateIndexes;
+#define cj_compat_needs_entries(which) (which)
+#endif
+
+/* Inserts index entries; from 16 on an update may be one of columns of summarizing indexes only. */
+#if PG_VERSION_NUM >= 160000
+#define cj_compat_insert_entries(indexes, slot, estate) \
+	((void) ExecInsertIndexTuples(indexes, slot, estate, false, false, NULL, NIL, false))
+#define cj_compat_update_entries(indexes, slot, estate, which)                   \
+	((void) ExecInsertIndexTuples(indexes, slot, estate, true, false, NULL, NIL, \
+								  (which) == TU_Summarizing))
+#else
+#define cj_compat_insert_entries(indexes, slot, estate) \
+	((void) ExecInsertIndexTuples(indexes, slot, estate, false, false, NULL, NIL))
+#define cj_compat_update_entries(indexes, slot, estate, which) \
+	((void) ExecInsertIndexTuples(indexes, slot, estate, true, false, NULL, NIL))
 #endif
 
 #endif /* CJ_COMPAT_H */
