@@ -16,10 +16,8 @@
 #include "access/transam.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_cast.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
@@ -174,30 +172,6 @@ find_dependence(Oid function)
 
 /* ---- types as text ---- */
 
-static bool has_fixed_text(Oid type);
-
-/* has_fixed_columns tells whether all columns of a row type have a text of their own. */
-static bool
-has_fixed_columns(Oid type)
-{
-	TupleDesc desc;
-	bool fixed = true;
-
-	/* the attributes of a type of its own can be renamed: they are in the JSON, and nobody watches them */
-	if (get_rel_relkind(get_typ_typrelid(type)) == RELKIND_COMPOSITE_TYPE)
-		return false;
-	check_stack_depth();
-	desc = lookup_rowtype_tupdesc(type, -1);
-	for (int i = 0; fixed && i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
-		fixed = column->attisdropped || has_fixed_text(column->atttypid);
-	}
-	ReleaseTupleDesc(desc);
-	return fixed;
-}
-
 /* has_fixed_output tells whether the output function of a base type depends on its argument alone. */
 static bool
 has_fixed_output(Oid type)
@@ -216,7 +190,8 @@ has_fixed_output(Oid type)
 
 /*
  * has_fixed_text tells whether a value of a type is always written as the same text. Labels of an enum can
- * be renamed; what the types of object identifiers are written as stands in the catalogs.
+ * be renamed, and so can the attributes of a type, whose names are in the JSON; what the types of object
+ * identifiers are written as stands in the catalogs.
  */
 static bool
 has_fixed_text(Oid type)
@@ -230,8 +205,6 @@ has_fixed_text(Oid type)
 	{
 		case TYPTYPE_BASE:
 			return has_fixed_output(base);
-		case TYPTYPE_COMPOSITE:
-			return has_fixed_columns(base);
 		case TYPTYPE_RANGE:
 			return has_fixed_text(get_range_subtype(base));
 		case TYPTYPE_MULTIRANGE:
@@ -241,7 +214,27 @@ has_fixed_text(Oid type)
 	}
 }
 
-/* is_fixed_argument tells whether an argument is always written as the same text. */
+/* has_fixed_columns tells whether each column of a row type is always written as the same text. */
+static bool
+has_fixed_columns(Oid type)
+{
+	TupleDesc desc = lookup_rowtype_tupdesc(type, -1);
+	bool fixed = true;
+
+	for (int i = 0; fixed && i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		fixed = column->attisdropped || has_fixed_text(column->atttypid);
+	}
+	ReleaseTupleDesc(desc);
+	return fixed;
+}
+
+/*
+ * is_fixed_argument tells whether an argument is always written as the same text. The columns of a row that
+ * the view reads as a whole are renamed with what it reads.
+ */
 static bool
 is_fixed_argument(Node *node)
 {
@@ -249,6 +242,8 @@ is_fixed_argument(Node *node)
 
 	if (IsA(node, TargetEntry))
 		node = (Node *) ((TargetEntry *) node)->expr;
+	if (IsA(node, Var) && ((Var *) node)->varattno == 0 && exprType(node) != RECORDOID)
+		return has_fixed_columns(exprType(node));
 	if (!IsA(node, RowExpr) || ((RowExpr *) node)->row_typeid != RECORDOID)
 		return has_fixed_text(exprType(node));
 	foreach(cell, ((RowExpr *) node)->args)
@@ -365,7 +360,7 @@ is_plain_pattern(Node *node, bool of_date)
 		return true;
 	pattern = TextDatumGetCString(((Const *) node)->constvalue);
 	return of_date ? strstr(asc_toupper(pattern, strlen(pattern)), "TM") == NULL
-				   : strpbrk(pattern, "LlDdGg") == NULL;
+				   : strpbrk(pattern, "LlDdGgSs") == NULL;
 }
 
 /* is_number tells whether to_char writes a type as a number. */
@@ -388,10 +383,10 @@ allow_pattern(Oid function, List *args, Dependence dependence, CjFunctionVerdict
 		return true;
 	return refuse(verdict,
 				  psprintf("It calls %s with a pattern that is no constant, or that asks for the "
-						   "names, the separators or the currency of a locale.",
+						   "names, signs or separators of a locale.",
 						   format_procedure(function)),
 				  of_date ? "Use a constant pattern without TM."
-						  : "Use a constant pattern without D, G and L.");
+						  : "Use a constant pattern without D, G, L and S.");
 }
 
 /* allow_call judges a call of a function, with its arguments. */
