@@ -10,6 +10,7 @@
 #include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "nodes/parsenodes.h"
 #include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/regproc.h"
@@ -97,5 +98,16 @@ typedef bool CjCompatUpdateIndexes;
 #define cj_compat_update_entries(indexes, slot, estate, which) \
 	((void) ExecInsertIndexTuples(indexes, slot, estate, true, false, NULL, NIL))
 #endif
+
+/* The expressions that the columns of an entry for GROUP BY stand for; NIL: it is another one. */
+static inline List *
+cj_compat_group_expressions(const RangeTblEntry *entry)
+{
+#if PG_VERSION_NUM >= 180000
+	if (entry->rtekind == RTE_GROUP)
+		return entry->groupexprs;
+#endif
+	return NIL;
+}
 
 #endif /* CJ_COMPAT_H */

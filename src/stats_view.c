@@ -12,21 +12,15 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -37,6 +31,7 @@
 #include "identity.h"
 #include "sql.h"
 #include "stats_view.h"
+#include "unique_index.h"
 
 static const CjStatement load_names = {
 	"load the registered views", "SELECT v.view_name FROM challenge_jobs.stats_view v ORDER BY 1",
@@ -200,59 +195,6 @@ cj_stats_view_missing(List *names)
 
 /* ---- what they are ---- */
 
-/* is_on_plain_columns tells an index without expressions and system columns. */
-static bool
-is_on_plain_columns(Form_pg_index index)
-{
-	for (int i = 0; i < index->indnatts; i++)
-	{
-		if (index->indkey.values[i] <= 0)
-			return false;
-	}
-	return true;
-}
-
-/* is_btree tells whether an index is a btree. */
-static bool
-is_btree(Oid indexrelid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(indexrelid));
-	bool result;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	result = ((Form_pg_class) GETSTRUCT(tuple))->relam == BTREE_AM_OID;
-	ReleaseSysCache(tuple);
-	return result;
-}
-
-/* has_unique_index looks for an index that REFRESH … CONCURRENTLY takes (is_usable_unique_index). */
-static bool
-has_unique_index(Oid relid)
-{
-	Relation catalog = table_open(IndexRelationId, AccessShareLock);
-	bool found = false;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, IndexIndrelidIndexId, true, NULL, 1, &key);
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
-
-		/* without indislive it is being dropped */
-		found = index->indisunique && index->indimmediate && index->indisvalid &&
-				index->indislive && heap_attisnull(tuple, Anum_pg_index_indpred, NULL) &&
-				is_on_plain_columns(index) && is_btree(index->indexrelid);
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return found;
-}
-
 /* cj_stats_view_describe describes the relation of that name; false if there is none. */
 bool
 cj_stats_view_describe(const char *name, CjStatsView *view)
@@ -273,7 +215,7 @@ cj_stats_view_describe(const char *name, CjStatsView *view)
 	view->relkind = form->relkind;
 	view->is_populated = form->relispopulated;
 	ReleaseSysCache(tuple);
-	view->has_unique_index = has_unique_index(relid);
+	view->has_unique_index = cj_unique_index_exists(relid);
 	return true;
 }
 

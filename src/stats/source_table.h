@@ -1,0 +1,21 @@
+/*
+ * stats/source_table.h
+ *		Whether row triggers see all that happens to a table.
+ *
+ * Reads the catalogs: needs a transaction. Results are palloc'd in the current memory context.
+ */
+#ifndef CJ_SOURCE_TABLE_H
+#define CJ_SOURCE_TABLE_H
+
+#include "utils/relcache.h"
+
+/*
+ * Tells whether a relation can be a source of a tracked view; if not, *refusal is the reason, a sentence,
+ * and *remedy what to do about it, or NULL. Locks partitions.
+ */
+extern bool cj_source_table_allow(Relation rel, const char **refusal, const char **remedy);
+
+/* Returns the quoted, schema-qualified name of a relation that exists. */
+extern char *cj_source_table_name(Oid relid);
+
+#endif /* CJ_SOURCE_TABLE_H */
