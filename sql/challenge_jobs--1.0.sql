@@ -126,6 +126,48 @@ CREATE TABLE challenge_jobs.stats_view (
 );
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.stats_view', '');
 
+/* What track() was asked for, by name, to be dumped. What follows from it is about the relations of this database. */
+CREATE TABLE challenge_jobs.tracking (
+    view_name   text PRIMARY KEY
+                CHECK (pg_catalog.cardinality(pg_catalog.parse_ident(view_name)) = 2),
+    key_column  text NOT NULL
+);
+SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.tracking', '');
+
+CREATE TABLE challenge_jobs.tracking_state (
+    view_id     oid PRIMARY KEY,
+    view_name   text NOT NULL,
+    signature   bigint,
+    file_node   oid,
+    keys        bigint
+);
+
+/* The library reads and writes this one and the next by the numbers of their columns. */
+CREATE TABLE challenge_jobs.tracked_source (
+    view_id         oid NOT NULL,
+    source_id       oid NOT NULL,
+    route           smallint NOT NULL,
+    column_number   smallint NOT NULL,
+    read_columns    smallint[] NOT NULL,
+    through_id      oid NOT NULL,
+    through_column  smallint NOT NULL,
+    through_key     smallint NOT NULL,
+    reason          text
+) USING heap;
+CREATE INDEX tracked_source_view_id_idx ON challenge_jobs.tracked_source (view_id);
+CREATE INDEX tracked_source_source_id_idx ON challenge_jobs.tracked_source (source_id);
+
+/*
+ * Without an index: rows are appended by every transaction that changes a tracked view's tables, and read in one go. The
+ * replica identity lets rows be deleted also where all tables are published.
+ */
+CREATE TABLE challenge_jobs.change_log (
+    view_id     oid NOT NULL,
+    route       smallint NOT NULL,
+    key_image   bytea
+) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+ALTER TABLE challenge_jobs.change_log REPLICA IDENTITY FULL;
+
 /* Not dumped: what was wrong with one server does not concern another. */
 CREATE TABLE challenge_jobs.alert (
     alert_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -225,6 +267,56 @@ CREATE FUNCTION challenge_jobs.remove_stats_view(view text)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_remove_stats_view';
+
+/* ---- tracked views ------------------------------------------------------------------------ */
+
+CREATE FUNCTION challenge_jobs.capture_change()
+RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_capture_change';
+
+CREATE FUNCTION challenge_jobs.track(view regclass, key name DEFAULT 'challenge_id', dry_run boolean DEFAULT false)
+RETURNS TABLE (source text, column_name text, route text, through text, reason text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5
+AS 'MODULE_PATHNAME', 'cj_api_track';
+
+CREATE FUNCTION challenge_jobs.untrack(view regclass)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_untrack';
+
+CREATE VIEW challenge_jobs.tracked_view AS
+SELECT t.view_name,
+       t.key_column,
+       CASE WHEN i.view_id IS NULL THEN 'inactive'
+            WHEN i.signature IS NULL THEN 'new'
+            ELSE 'tracked'
+       END AS state,
+       pg_catalog.format('%I.%I', n.nspname, c.relname) AS source,
+       a.attname::text AS column_name,
+       CASE WHEN s.route = 0 THEN 'direct' WHEN s.route > 0 THEN 'through' ELSE 'coarse' END AS route,
+       CASE WHEN s.route > 0
+            THEN pg_catalog.format('%I.%I: %I -> %I', tn.nspname, tc.relname, ta.attname, tk.attname)
+       END AS through,
+       s.reason
+  FROM challenge_jobs.tracking t
+  LEFT JOIN challenge_jobs.tracking_state i
+         ON i.view_name OPERATOR(pg_catalog.=) t.view_name
+        AND EXISTS (SELECT FROM pg_catalog.pg_class v WHERE v.oid OPERATOR(pg_catalog.=) i.view_id)
+  LEFT JOIN (challenge_jobs.tracked_source s
+             JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.source_id
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace)
+         ON s.view_id OPERATOR(pg_catalog.=) i.view_id
+  LEFT JOIN pg_catalog.pg_attribute a
+         ON a.attrelid OPERATOR(pg_catalog.=) s.source_id
+        AND a.attnum OPERATOR(pg_catalog.=) s.column_number
+        AND s.column_number OPERATOR(pg_catalog.>) 0
+  LEFT JOIN (pg_catalog.pg_class tc JOIN pg_catalog.pg_namespace tn ON tn.oid OPERATOR(pg_catalog.=) tc.relnamespace)
+         ON tc.oid OPERATOR(pg_catalog.=) s.through_id
+  LEFT JOIN pg_catalog.pg_attribute ta
+         ON ta.attrelid OPERATOR(pg_catalog.=) s.through_id AND ta.attnum OPERATOR(pg_catalog.=) s.through_column
+  LEFT JOIN pg_catalog.pg_attribute tk
+         ON tk.attrelid OPERATOR(pg_catalog.=) s.through_id AND tk.attnum OPERATOR(pg_catalog.=) s.through_key;
 
 /* ---- jobs: what is in force, and changing it ---------------------------------------------- */
 
@@ -491,6 +583,12 @@ BEGIN
 END
 $rights$;
 
+/*
+ * The one exception. The owners of the app's tables can restore a dump, in which there are triggers with this function.
+ * On a table that no tracked view is made of it does nothing.
+ */
+GRANT EXECUTE ON FUNCTION challenge_jobs.capture_change() TO PUBLIC;
+
 /* ---- comments ----------------------------------------------------------------------------- */
 
 COMMENT ON SCHEMA challenge_jobs IS
@@ -514,6 +612,12 @@ COMMENT ON FUNCTION challenge_jobs.add_stats_view(text) IS
     'registers a materialized view that refresh_challenge_stats is to refresh besides what challenge_member_stats stands for';
 COMMENT ON FUNCTION challenge_jobs.remove_stats_view(text) IS
     'takes back add_stats_view(), also for a view that does not exist any more';
+COMMENT ON FUNCTION challenge_jobs.capture_change() IS
+    'trigger function on the tables of tracked views: notes which keys of the views have to be recomputed';
+COMMENT ON FUNCTION challenge_jobs.track(regclass, name, boolean) IS
+    'has the changes of the tables of a materialized view noted by its column key, so that it is refreshed in place, and registers it; returns for each table how its changes lead to keys. dry_run: only that';
+COMMENT ON FUNCTION challenge_jobs.untrack(regclass) IS
+    'takes back track(); the view stays registered';
 COMMENT ON FUNCTION challenge_jobs.job_default() IS
     'the jobs of this version of the library with their default configuration';
 COMMENT ON FUNCTION challenge_jobs.alter_job(text, text, boolean, interval, integer, interval, text, interval, jsonb) IS
@@ -582,6 +686,43 @@ COMMENT ON COLUMN challenge_jobs.job_run.hint IS 'hint of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.context IS 'context of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.role_name IS 'the role that called';
 COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that ran';
+
+COMMENT ON TABLE challenge_jobs.tracking IS 'the views that track() was called for';
+COMMENT ON COLUMN challenge_jobs.tracking.view_name IS 'the view, schema-qualified and quoted where needed';
+COMMENT ON COLUMN challenge_jobs.tracking.key_column IS 'the column of the view by whose values it is refreshed';
+
+COMMENT ON TABLE challenge_jobs.tracking_state IS 'the tracked views whose changes are being noted';
+COMMENT ON COLUMN challenge_jobs.tracking_state.view_id IS 'the view';
+COMMENT ON COLUMN challenge_jobs.tracking_state.view_name IS 'its name, as in tracking';
+COMMENT ON COLUMN challenge_jobs.tracking_state.signature IS 'stands for what the view depends on and no row trigger sees, as of when it was last recomputed as a whole; NULL: it has to be';
+COMMENT ON COLUMN challenge_jobs.tracking_state.file_node IS 'the file of the view then';
+COMMENT ON COLUMN challenge_jobs.tracking_state.keys IS 'how many keys the view had then';
+
+COMMENT ON TABLE challenge_jobs.tracked_source IS 'the tables that tracked views are made of, and how their changes lead to keys: see the view tracked_view';
+COMMENT ON COLUMN challenge_jobs.tracked_source.view_id IS 'the view';
+COMMENT ON COLUMN challenge_jobs.tracked_source.source_id IS 'the table';
+COMMENT ON COLUMN challenge_jobs.tracked_source.route IS '0: the column is the key; above 0: its values lead to keys through another table; -1: any change is one of the whole view';
+COMMENT ON COLUMN challenge_jobs.tracked_source.column_number IS 'the column whose value is noted; 0: none';
+COMMENT ON COLUMN challenge_jobs.tracked_source.read_columns IS 'the columns that the view reads: an update of others is none';
+COMMENT ON COLUMN challenge_jobs.tracked_source.through_id IS 'the table through which values lead to keys; 0: none';
+COMMENT ON COLUMN challenge_jobs.tracked_source.through_column IS 'its column with the value';
+COMMENT ON COLUMN challenge_jobs.tracked_source.through_key IS 'its column with the key';
+COMMENT ON COLUMN challenge_jobs.tracked_source.reason IS 'why any change is one of the whole view';
+
+COMMENT ON TABLE challenge_jobs.change_log IS 'what has changed in the tables of tracked views since these were last refreshed';
+COMMENT ON COLUMN challenge_jobs.change_log.view_id IS 'the view';
+COMMENT ON COLUMN challenge_jobs.change_log.route IS 'as in tracked_source: what the value is; -1: everything has to be recomputed';
+COMMENT ON COLUMN challenge_jobs.change_log.key_image IS 'the value, as PostgreSQL keeps it in memory; NULL: null';
+
+COMMENT ON VIEW challenge_jobs.tracked_view IS 'the tracked views, and for each table that they are made of how its changes lead to keys';
+COMMENT ON COLUMN challenge_jobs.tracked_view.view_name IS 'the view';
+COMMENT ON COLUMN challenge_jobs.tracked_view.key_column IS 'the column by whose values it is refreshed';
+COMMENT ON COLUMN challenge_jobs.tracked_view.state IS 'tracked; new: the next refresh recomputes it as a whole; inactive: after a restore, until the next refresh';
+COMMENT ON COLUMN challenge_jobs.tracked_view.source IS 'a table';
+COMMENT ON COLUMN challenge_jobs.tracked_view.column_name IS 'its column whose value is noted when a row changes';
+COMMENT ON COLUMN challenge_jobs.tracked_view.route IS 'direct: the value is the key; through: it leads to keys through another table; coarse: any change has the whole view recomputed';
+COMMENT ON COLUMN challenge_jobs.tracked_view.through IS 'that table, its column with the value, and its column with the key';
+COMMENT ON COLUMN challenge_jobs.tracked_view.reason IS 'why the table is coarse';
 
 COMMENT ON TABLE challenge_jobs.alert IS 'what somebody should know: a row for each change of a job''s state';
 COMMENT ON COLUMN challenge_jobs.alert.alert_id IS 'number of the alert';

@@ -28,14 +28,17 @@
 #include "registry.h"
 #include "runner.h"
 #include "shared_state.h"
+#include "stats/change_capture.h"
+#include "stats/tracking.h"
 #include "stats_view.h"
 #include "watchdog.h"
 #include "worker.h"
 
 #define MAX_NEXT_RUNS 1000
 
-#define BIND_EXAMPLE "SELECT challenge_jobs.bind('challenges', 'public.challenges');"
-#define VIEW_EXAMPLE "SELECT challenge_jobs.add_stats_view('public.my_view');"
+#define BIND_EXAMPLE  "SELECT challenge_jobs.bind('challenges', 'public.challenges');"
+#define TRACK_EXAMPLE "SELECT * FROM challenge_jobs.track('public.my_view');"
+#define VIEW_EXAMPLE  "SELECT challenge_jobs.add_stats_view('public.my_view');"
 
 /* Declares an SQL-callable function; before 16, PG_FUNCTION_INFO_V1 does not export it. */
 #define CJ_FUNCTION(name)                            \
@@ -51,6 +54,9 @@ CJ_FUNCTION(cj_api_bind);
 CJ_FUNCTION(cj_api_unbind);
 CJ_FUNCTION(cj_api_add_stats_view);
 CJ_FUNCTION(cj_api_remove_stats_view);
+CJ_FUNCTION(cj_api_capture_change);
+CJ_FUNCTION(cj_api_track);
+CJ_FUNCTION(cj_api_untrack);
 CJ_FUNCTION(cj_api_job_default);
 CJ_FUNCTION(cj_api_alter_job);
 CJ_FUNCTION(cj_api_reset_job);
@@ -268,7 +274,70 @@ cj_api_remove_stats_view(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "view", "SELECT view_name FROM challenge_jobs.stats_view;");
 	connect_spi(0);
-	cj_stats_view_remove(get_text_arg(fcinfo, 0));
+	cj_tracking_forget(cj_stats_view_remove(get_text_arg(fcinfo, 0)));
+	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* ---- tracked views ---- */
+
+/* capture_change(): a trigger */
+Datum
+cj_api_capture_change(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("capture_change() is a trigger function"), errhint(TRACK_EXAMPLE)));
+	cj_change_capture_note((TriggerData *) fcinfo->context);
+	return PointerGetDatum(NULL);
+}
+
+/* put_routes returns how the changes of each source lead to keys. */
+static void
+put_routes(ReturnSetInfo *result, const CjViewAnalysis *analysis)
+{
+	ListCell *cell;
+
+	foreach(cell, analysis->sources)
+	{
+		const CjViewSource *source = lfirst(cell);
+		ListCell *route;
+
+		foreach(route, source->routes)
+		{
+			const char *texts[CJ_ROUTE_TEXTS];
+
+			cj_view_analysis_describe_route(source, lfirst(route), texts);
+			put_row(result, texts, CJ_ROUTE_TEXTS);
+		}
+	}
+}
+
+/* track(view regclass, key name, dry_run boolean) */
+Datum
+cj_api_track(PG_FUNCTION_ARGS)
+{
+	CjViewAnalysis *analysis;
+
+	require_arg(fcinfo, 0, "view", TRACK_EXAMPLE);
+	require_arg(fcinfo, 1, "key", "Leave it out for \"challenge_id\".");
+	require_arg(fcinfo, 2, "dry_run", "Leave it out for false.");
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	analysis = cj_tracking_track(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), PG_GETARG_BOOL(2));
+	put_routes((ReturnSetInfo *) fcinfo->resultinfo, analysis);
+	finish_spi();
+	return (Datum) 0;
+}
+
+/* untrack(view regclass) */
+Datum
+cj_api_untrack(PG_FUNCTION_ARGS)
+{
+	require_arg(fcinfo, 0, "view", "SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;");
+	connect_spi(0);
+	cj_tracking_untrack(PG_GETARG_OID(0));
 	finish_spi();
 	PG_RETURN_VOID();
 }

@@ -95,6 +95,8 @@ static const CjStatement list_grantees = {
 	"   AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
 	"   AND d.deptype = 'e'"
 	"   AND a.privilege_type = 'EXECUTE'"
+	/* the trigger function is for everybody: see the install script */
+	"   AND p.proname <> 'capture_change'"
 	"   AND a.grantee <> p.proowner",
 	SPI_OK_SELECT};
 

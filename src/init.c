@@ -13,6 +13,7 @@
 #include "identity.h"
 #include "launcher.h"
 #include "shared_state.h"
+#include "stats/change_capture.h"
 
 PG_MODULE_MAGIC;
 
@@ -28,5 +29,6 @@ _PG_init(void)
 	cj_database_list_init();
 	cj_shared_state_init();
 	cj_launcher_init();
+	cj_change_capture_init();
 	MarkGUCPrefixReserved("challenge_jobs");
 }

@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 
 #include "identity.h"
 #include "sql.h"
@@ -64,9 +65,13 @@ make_param_list(const CjParams *params)
 	return list;
 }
 
-/* execute runs a statement with SPI and checks the result code. */
+/*
+ * execute runs a statement with SPI and checks the result code. `at`: a query, as of the snapshot that is the
+ * active one.
+ */
 static void
-execute(const CjStatement *statement, const char *text, CjParams *params, DestReceiver *dest)
+execute(const CjStatement *statement, const char *text, CjParams *params, DestReceiver *dest,
+		bool at)
 {
 	CjParams none = {0};
 	CjParams *p = params ? params : &none;
@@ -94,7 +99,7 @@ execute(const CjStatement *statement, const char *text, CjParams *params, DestRe
 	}
 	else
 		code = SPI_execute_with_args(text ? text : statement->text, p->count, p->types, p->values,
-									 p->nulls, false, 0);
+									 p->nulls, at, 0);
 	if (code == SPI_OK_REWRITTEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -115,7 +120,21 @@ cj_sql_run(const CjStatement *statement, const char *text, CjParams *params)
 {
 	CjRows rows;
 
-	execute(statement, text, params, NULL);
+	execute(statement, text, params, NULL, false);
+	rows.processed = SPI_processed;
+	rows.table = SPI_tuptable;
+	return rows;
+}
+
+/* cj_sql_run_at runs a query as of a snapshot. */
+CjRows
+cj_sql_run_at(const CjStatement *statement, const char *text, CjParams *params, Snapshot snapshot)
+{
+	CjRows rows;
+
+	PushActiveSnapshot(snapshot);
+	execute(statement, text, params, NULL, true);
+	PopActiveSnapshot();
 	rows.processed = SPI_processed;
 	rows.table = SPI_tuptable;
 	return rows;
@@ -126,7 +145,7 @@ uint64
 cj_sql_run_into(const CjStatement *statement, const char *text, CjParams *params,
 				DestReceiver *dest)
 {
-	execute(statement, text, params, dest);
+	execute(statement, text, params, dest, false);
 	return SPI_processed;
 }
 

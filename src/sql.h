@@ -51,6 +51,10 @@ typedef struct CjRows
  */
 extern CjRows cj_sql_run(const CjStatement *statement, const char *text, CjParams *params);
 
+/* As cj_sql_run, for a query: as of a snapshot. What it calls must not write. */
+extern CjRows cj_sql_run_at(const CjStatement *statement, const char *text, CjParams *params,
+							Snapshot snapshot);
+
 /*
  * As cj_sql_run, but the rows go to a DestReceiver and are not kept in memory; returns their number.
  */

@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -195,11 +196,10 @@ cj_stats_view_missing(List *names)
 
 /* ---- what they are ---- */
 
-/* cj_stats_view_describe describes the relation of that name; false if there is none. */
-bool
-cj_stats_view_describe(const char *name, CjStatsView *view)
+/* describe describes a relation; false if there is none. */
+static bool
+describe(Oid relid, const char *name, CjStatsView *view)
 {
-	Oid relid = find_relation(name);
 	HeapTuple tuple = NULL;
 	Form_pg_class form;
 
@@ -217,6 +217,13 @@ cj_stats_view_describe(const char *name, CjStatsView *view)
 	ReleaseSysCache(tuple);
 	view->has_unique_index = cj_unique_index_exists(relid);
 	return true;
+}
+
+/* cj_stats_view_describe describes the relation of that name; false if there is none. */
+bool
+cj_stats_view_describe(const char *name, CjStatsView *view)
+{
+	return describe(find_relation(name), name, view);
 }
 
 /* add_lock_context tells a lock timeout which relation it waited for. */
@@ -262,19 +269,49 @@ open_as_caller(const char *name)
 	return OidIsValid(relid) ? relation_open(relid, NoLock) : NULL;
 }
 
-/* check_may_change checks that the caller has the rights of a relation's owner. */
+/* check_owner checks that the caller has the rights of a relation's owner. */
+static void
+check_owner(Oid owner, const char *name, const char *what)
+{
+	/* it will be refreshed as its owner: that is for the owner to allow */
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of relation %s to %s", name, what),
+						errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+}
+
+/* check_may_change checks that the caller has the rights of an open relation's owner. */
 static void
 check_may_change(Relation rel, const char *what)
 {
-	Oid owner = rel->rd_rel->relowner;
+	check_owner(rel->rd_rel->relowner, cj_bound_entity_qualified_name(rel), what);
+}
 
-	/* it will be refreshed as its owner: that is for the owner to allow */
-	if (!has_privs_of_role(GetUserId(), owner))
+/* describe_as_caller describes a view that the caller may change. */
+static void
+describe_as_caller(Oid relid, const char *what, CjStatsView *view)
+{
+	if (!describe(relid, NULL, view))
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of relation %s to %s", cj_bound_entity_qualified_name(rel),
-						what),
-				 errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid),
+				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
+	view->name = quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(relid));
+	check_owner(view->owner, view->name, what);
+}
+
+/* cj_stats_view_lock_as_caller locks a view that the caller may change, and describes it. */
+void
+cj_stats_view_lock_as_caller(Oid relid, LOCKMODE lock_mode, const char *what, CjStatsView *view)
+{
+	CjIdentity saved;
+
+	/* to lock it is for its owner, too; and it may be another one's when we have got the lock */
+	describe_as_caller(relid, what, view);
+	cj_identity_become_extension(&saved);
+	LockRelationOid(relid, lock_mode);
+	cj_identity_restore(&saved);
+	describe_as_caller(relid, what, view);
 }
 
 /* run_for_name runs a statement for a name and as it was given; returns how many rows it changed. */
@@ -326,8 +363,15 @@ canonical_name(const char *name)
 	return range ? quote_qualified_identifier(range->schemaname, range->relname) : name;
 }
 
-/* cj_stats_view_remove removes a registered view. */
+/* cj_stats_view_register registers the view of a qualified name, if it is not. */
 void
+cj_stats_view_register(const char *name)
+{
+	(void) run_for_name(&add_name, name, NULL);
+}
+
+/* cj_stats_view_remove removes a registered view. */
+const char *
 cj_stats_view_remove(const char *name)
 {
 	Relation rel = open_as_caller(name);
@@ -342,4 +386,5 @@ cj_stats_view_remove(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not registered", qualified),
 				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
+	return qualified;
 }

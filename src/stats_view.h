@@ -57,11 +57,21 @@ extern Oid cj_stats_view_lock(const char *name, LOCKMODE lock_mode);
  */
 extern void cj_stats_view_add(const char *name);
 
+/* Registers the view of that qualified name, if it is not. */
+extern void cj_stats_view_register(const char *name);
+
 /*
  * Removes a registered view, resolved as above; one that does not exist any more by its qualified name.
- * The caller must have the rights of its owner, if it still exists. Raises undefined_object if it is
- * not registered, insufficient_privilege.
+ * The caller must have the rights of its owner, if it still exists. Returns its qualified name. Raises
+ * undefined_object if it is not registered, insufficient_privilege.
  */
-extern void cj_stats_view_remove(const char *name);
+extern const char *cj_stats_view_remove(const char *name);
+
+/*
+ * Locks a view for a change of how it is refreshed (`what`: "track it"), and describes it. The caller must have the
+ * rights of its owner. Raises undefined_table, insufficient_privilege, lock_not_available.
+ */
+extern void cj_stats_view_lock_as_caller(Oid relid, LOCKMODE lock_mode, const char *what,
+										 CjStatsView *view);
 
 #endif /* CJ_STATS_VIEW_H */

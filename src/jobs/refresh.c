@@ -30,8 +30,12 @@
 #include "jobs/view_sources.h"
 #include "stats_view.h"
 
-/* None yet: what differs between views is known by looking at them. */
-static const CjSetting settings[] = {{NULL}};
+/*
+ * incremental_share: of a tracked view at most so many per cent of the keys are recomputed by themselves; if more
+ * have changed, everything is.
+ */
+static const CjSetting settings[] = {{"incremental_share", CJ_SETTING_NUMBER, "20", 0, 100, NULL},
+									 {NULL}};
 
 enum
 {
@@ -49,7 +53,7 @@ typedef struct Entry
 	char *name;
 	bool is_entity; /* what challenge_member_stats stands for, and not registered */
 
-	const CjRefreshMethod *method;
+	CjRefreshPlan plan; /* only its method and keys outlive the attempt */
 	int64 rows_changed; /* -1: not known */
 } Entry;
 
@@ -57,6 +61,7 @@ typedef struct Entry
 typedef struct State
 {
 	char *time_zone;
+	double share;  /* per cent: see the settings */
 	List *entries; /* of Entry, in the order in which they are refreshed */
 } State;
 
@@ -135,6 +140,9 @@ prepare(CjRun *run, void *arg)
 	foreach(cell, names)
 		add_entry(run, state, lfirst(cell), !contains(registered, lfirst(cell)));
 	state->time_zone = MemoryContextStrdup(run->memory, cj_registry_day_time_zone());
+	state->share = DatumGetFloat8(DirectFunctionCall1(
+		numeric_float8,
+		NumericGetDatum(cj_settings_numeric(run->config->settings, "incremental_share"))));
 }
 
 /* ---- refreshing one view ---- */
@@ -165,26 +173,26 @@ check_is_view(const Entry *entry, const CjStatsView *view)
 }
 
 /* lock_view locks a view as strongly as its method needs, and describes it as it is from then on. */
-static const CjRefreshMethod *
-lock_view(const CjRun *run, const Entry *entry, CjStatsView *view)
+static CjRefreshPlan
+lock_view(const CjRun *run, const State *state, const Entry *entry, CjStatsView *view)
 {
 	LOCKMODE held = NoLock;
 	Oid locked = InvalidOid;
 
 	for (;;)
 	{
-		const CjRefreshMethod *method;
+		CjRefreshPlan plan;
 
 		if (!cj_stats_view_describe(entry->name, view))
 			raise_missing(entry);
 		check_is_view(entry, view);
-		method = cj_refresh_method_choose(view, run->force_full);
-		if (method->lock_mode <= held && view->relid == locked)
-			return method;
-		if (method->lock_mode == NoLock)
-			return method;
+		plan = cj_refresh_method_choose(view, run->force_full, state->time_zone);
+		if (plan.method->lock_mode <= held && view->relid == locked)
+			return plan;
+		if (plan.method->lock_mode == NoLock)
+			return plan;
 		CHECK_FOR_INTERRUPTS();
-		held = method->lock_mode;
+		held = plan.method->lock_mode;
 		locked = cj_stats_view_lock(entry->name, held);
 	}
 }
@@ -195,7 +203,26 @@ typedef struct Task
 	State *state;
 	Entry *entry;
 	bool is_done;
+	bool is_unarmed;   /* its changes are not being noted */
+	bool tried_to_arm; /* it was tried to have them noted */
 } Task;
+
+/* arm_item has the changes of a view noted, in a subtransaction. */
+static void
+arm_item(CjRun *run, int from, int to, bool *opened, void *arg)
+{
+	Task *task = arg;
+	CjStatsView view;
+	CjRefreshPlan plan;
+
+	*opened = true;
+	if (!OidIsValid(cj_stats_view_lock(task->entry->name, ShareUpdateExclusiveLock)) ||
+		!cj_stats_view_describe(task->entry->name, &view))
+		return;
+	plan = cj_refresh_method_choose(&view, false, task->state->time_zone);
+	if (plan.unarmed)
+		cj_tracking_arm(&view, plan.unarmed);
+}
 
 /* refresh_item brings a view up to date, in a subtransaction. */
 static void
@@ -207,11 +234,13 @@ refresh_item(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	/* whatever goes wrong here is about this view */
 	*opened = true;
-	entry->method = lock_view(run, entry, &view);
+	entry->plan = lock_view(run, task->state, entry, &view);
+	task->is_unarmed = entry->plan.unarmed != NULL && !task->tried_to_arm;
 	entry->rows_changed = 0;
-	if (entry->method->lock_mode == NoLock)
+	if (entry->plan.method->lock_mode == NoLock || task->is_unarmed)
 		return;
-	entry->rows_changed = cj_refresh_method_run(entry->method, &view, task->state->time_zone);
+	entry->rows_changed =
+		cj_refresh_method_run(&entry->plan, &view, task->state->share, task->state->time_zone);
 }
 
 /* item_done notes that a view has been brought up to date. */
@@ -221,8 +250,10 @@ item_done(CjRun *run, int from, int to, void *arg)
 	Task *task = arg;
 	int64 rows = Max(task->entry->rows_changed, 0);
 
+	if (task->is_unarmed)
+		return;
 	task->is_done = true;
-	if (task->entry->method->lock_mode == NoLock)
+	if (task->entry->plan.method->lock_mode == NoLock)
 		return;
 	run->has_done = true;
 	run->figures[REFRESHED]++;
@@ -276,15 +307,35 @@ add_result(CjRun *run, const Entry *entry, const char *method, double seconds)
 		appendStringInfoString(json, "null");
 	else
 		appendStringInfo(json, INT64_FORMAT, entry->rows_changed);
+	if (entry->plan.keys >= 0)
+		appendStringInfo(json, ", \"keys\": " INT64_FORMAT, entry->plan.keys);
 	appendStringInfo(json, ", \"seconds\": %.3f}], ", seconds);
 	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * refresh_view brings a view up to date. One whose changes should be noted and are not (after a restore) is first seen
+ * to: under CALL run in a transaction of its own, as writers are locked out until it is committed. If that
+ * cannot be done now, it is refreshed as if it were not tracked, and tried again the next time.
+ */
+static void
+refresh_view(CjRun *run, Task *task, const CjBatch *batch)
+{
+	CjBatch arming = {1, arm_item, NULL, batch->describe, task, true};
+
+	cj_batch_process(run, batch);
+	if (!task->is_unarmed)
+		return;
+	(void) cj_batch_try(run, &arming);
+	task->tried_to_arm = true;
+	cj_batch_process(run, batch);
 }
 
 /* process_item brings a view up to date, and tells what has become of it. */
 static void
 process_item(CjRun *run, State *state, Entry *entry)
 {
-	Task task = {state, entry, false};
+	Task task = {state, entry};
 	CjBatch batch = {1, refresh_item, item_done, describe, &task};
 	int64 left_over = run->left_over;
 	const char *method;
@@ -294,16 +345,18 @@ process_item(CjRun *run, State *state, Entry *entry)
 	/* that one view is locked says nothing of the next */
 	run->lock_timeouts = 0;
 	INSTR_TIME_SET_CURRENT(start);
-	cj_batch_process(run, &batch);
+	entry->plan.keys = -1;
+	refresh_view(run, &task, &batch);
 	INSTR_TIME_SET_CURRENT(duration);
 	INSTR_TIME_SUBTRACT(duration, start);
 
 	if (task.is_done)
-		method = entry->method->name;
+		method = entry->plan.method->name;
 	else
 	{
 		method = run->left_over > left_over ? "left_over" : "failed";
 		entry->rows_changed = -1;
+		entry->plan.keys = -1;
 	}
 	put_row(run, entry, method, INSTR_TIME_GET_DOUBLE(duration));
 	add_result(run, entry, method, INSTR_TIME_GET_DOUBLE(duration));
@@ -340,26 +393,49 @@ unique_columns(const CjStatsView *view, const CjBoundNames *stats)
 	return psprintf("%s, %s", quote_identifier(challenge), quote_identifier(user));
 }
 
+/* examine_tracking says whether a view that was to be tracked is; true if there is nothing more to say. */
+static bool
+examine_tracking(const CjStatsView *view, const CjRefreshPlan *plan, const char *check,
+				 const CjReport *report, CjAddFinding add)
+{
+	if (plan->refused)
+		add(report, check, "warning",
+			psprintf("%s cannot be tracked any more, and is recomputed as a whole: %s", view->name,
+					 plan->refused->refusal),
+			plan->refused->remedy
+				? plan->refused->remedy
+				: psprintf("SELECT challenge_jobs.untrack(%s);", quote_literal_cstr(view->name)));
+	else if (plan->unarmed)
+		add(report, check, "warning",
+			psprintf(
+				"changes of what %s is made of are not being noted; the next run will see to it",
+				view->name),
+			"CALL challenge_jobs.run('refresh_challenge_stats');");
+	return plan->refused || plan->unarmed;
+}
+
 /* examine_view says how a view will be refreshed, and what is in the way. */
 static void
-examine_view(const CjStatsView *view, const CjBoundNames *stats, const CjReport *report,
-			 CjAddFinding add)
+examine_view(const CjStatsView *view, const CjBoundNames *stats, const char *time_zone,
+			 const CjReport *report, CjAddFinding add)
 {
-	const CjRefreshMethod *method = cj_refresh_method_choose(view, false);
+	CjRefreshPlan plan = cj_refresh_method_choose(view, false, time_zone);
 	const char *check = psprintf("refresh:%s", view->name);
-	const char *grant = cj_refresh_method_missing_grant(method, view);
+	const char *grant = cj_refresh_method_missing_grant(plan.method, view);
 
 	if (grant)
 		add(report, check, "error",
 			psprintf("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
 			grant);
-	if (method->lock_mode != NoLock)
-		cj_view_sources_examine(view, check, report, add);
-	if (method->lock_mode == NoLock)
+	if (view->relkind != RELKIND_MATVIEW)
+	{
 		add(report, check, "ok",
 			psprintf("%s is not a materialized view: there is nothing to refresh", view->name),
 			NULL);
-	else if (!view->is_populated)
+		return;
+	}
+	cj_view_sources_examine(view, check, report, add);
+	if (!view->is_populated)
 		add(report, check, "warning",
 			psprintf("%s has not been populated: it cannot be read until it is refreshed",
 					 view->name),
@@ -369,16 +445,16 @@ examine_view(const CjStatsView *view, const CjBoundNames *stats, const CjReport 
 			psprintf(
 				"method \"%s\": readers wait while %s is refreshed, for it has no unique index on "
 				"plain columns without WHERE",
-				method->name, view->name),
+				plan.method->name, view->name),
 			psprintf("CREATE UNIQUE INDEX ON %s (%s);", view->name, unique_columns(view, stats)));
-	else
-		add(report, check, "ok", psprintf("method \"%s\"", method->name), NULL);
+	else if (!examine_tracking(view, &plan, check, report, add))
+		add(report, check, "ok", psprintf("method \"%s\"", plan.method->name), NULL);
 }
 
 /* examine_name examines what a name of the list leads to. */
 static void
-examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const CjReport *report,
-			 CjAddFinding add)
+examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const char *time_zone,
+			 const CjReport *report, CjAddFinding add)
 {
 	const char *check = psprintf("refresh:%s", name);
 	const char *remove =
@@ -392,7 +468,7 @@ examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const 
 		add(report, check, "error", psprintf("%s is not a materialized view any more", name),
 			remove);
 	else
-		examine_view(&view, stats, report, add);
+		examine_view(&view, stats, time_zone, report, add);
 }
 
 /* examine_missing looks for materialized views that are read by those of the list and never refreshed. */
@@ -419,6 +495,7 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
 	List *registered = cj_stats_view_registered();
 	List *names = list_names(&stats, registered);
+	char *time_zone = cj_registry_day_time_zone();
 	ListCell *cell;
 
 	if (names == NIL)
@@ -427,7 +504,8 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 					 stats.relation),
 			"SELECT challenge_jobs.add_stats_view('<schema>.<view>');");
 	foreach(cell, names)
-		examine_name(lfirst(cell), !contains(registered, lfirst(cell)), &stats, report, add);
+		examine_name(lfirst(cell), !contains(registered, lfirst(cell)), &stats, time_zone, report,
+					 add);
 	examine_missing(names, report, add);
 }
 

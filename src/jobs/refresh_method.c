@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
@@ -18,6 +19,7 @@
 #include "compat.h"
 #include "identity.h"
 #include "jobs/refresh_method.h"
+#include "stats/view_refresh.h"
 
 /* Nothing is stored that could be out of date. */
 static const CjRefreshMethod none = {"none", NoLock, {NULL}};
@@ -33,18 +35,63 @@ static const CjRefreshMethod concurrent = {"concurrent",
 static const CjRefreshMethod full = {
 	"full", AccessExclusiveLock, {"refresh a view", "REFRESH MATERIALIZED VIEW ", SPI_OK_UTILITY}};
 
-/*
- * cj_refresh_method_choose chooses the cheapest method that is right for a view: the one place where
- * that is decided, for the run and for the doctor. Tracked views will come first here.
- */
-const CjRefreshMethod *
-cj_refresh_method_choose(const CjStatsView *view, bool force_full)
+/* Nothing has happened to a tracked view's tables. */
+static const CjRefreshMethod unchanged = {"unchanged", NoLock, {NULL}};
+
+/* Readers go on; only what has changed is recomputed, unless so much has that `concurrent` is cheaper. */
+static const CjRefreshMethod incremental = {"incremental", ExclusiveLock, {NULL}};
+
+/* choose_untracked chooses for a view of whose changes nothing is known. */
+static const CjRefreshMethod *
+choose_untracked(const CjStatsView *view, bool force_full)
 {
 	if (view->relkind != RELKIND_MATVIEW)
 		return &none;
 	if (!force_full && view->is_populated && view->has_unique_index)
 		return &concurrent;
 	return &full;
+}
+
+/*
+ * cj_refresh_method_choose chooses the cheapest method that is right for a view: the one place where
+ * that is decided, for the run and for the doctor.
+ *
+ * Under REPEATABLE READ and SERIALIZABLE a tracked view is refreshed as any other, and its change log left
+ * alone: by an old snapshot, newer rows would be overwritten by older ones. The next refresh then does
+ * more than it needs to.
+ */
+CjRefreshPlan
+cj_refresh_method_choose(const CjStatsView *view, bool force_full, const char *time_zone)
+{
+	CjRefreshPlan plan = {choose_untracked(view, force_full)};
+	CjTracking *tracking;
+
+	if (plan.method == &none || IsolationUsesXactSnapshot())
+		return plan;
+	tracking = cj_tracking_examine(view, time_zone);
+	switch (tracking->state)
+	{
+		case CJ_TRACKING_NONE:
+			return plan;
+		case CJ_TRACKING_REFUSED:
+			plan.refused = tracking->analysis;
+			return plan;
+		case CJ_TRACKING_UNARMED:
+			plan.unarmed = tracking->analysis;
+			return plan;
+		case CJ_TRACKING_STALE:
+			break;
+		case CJ_TRACKING_CHANGED:
+			if (plan.method == &concurrent)
+				plan.method = &incremental;
+			break;
+		case CJ_TRACKING_CURRENT:
+			if (plan.method == &concurrent)
+				plan.method = &unchanged;
+			break;
+	}
+	plan.tracking = tracking;
+	return plan;
 }
 
 /*
@@ -56,10 +103,12 @@ cj_refresh_method_missing_grant(const CjRefreshMethod *method, const CjStatsView
 {
 	const char *owner = quote_identifier(GetUserNameFromId(view->owner, false));
 
-	if (method != &none && !cj_compat_schema_usage(view->schema, view->owner))
+	if (method != &none && method != &unchanged &&
+		!cj_compat_schema_usage(view->schema, view->owner))
 		return psprintf("GRANT USAGE ON SCHEMA %s TO %s;",
 						quote_identifier(get_namespace_name(view->schema)), owner);
-	if (method == &concurrent && !cj_compat_may_create_temporary(MyDatabaseId, view->owner))
+	if ((method == &concurrent || method == &incremental) &&
+		!cj_compat_may_create_temporary(MyDatabaseId, view->owner))
 		return psprintf("GRANT TEMPORARY ON DATABASE %s TO %s;",
 						quote_identifier(get_database_name(MyDatabaseId)), owner);
 	return NULL;
@@ -122,16 +171,44 @@ refresh(const CjRefreshMethod *method, const CjStatsView *view, const char *time
 	cj_identity_restore(&identity);
 }
 
+/* refresh_tracked brings a tracked view up to date; returns how many rows changed, -1: to be counted. */
+static int64
+refresh_tracked(CjRefreshPlan *plan, const CjStatsView *view, double share, const char *time_zone)
+{
+	char *search_path = search_path_of(view);
+	CjViewRefresh done = cj_view_refresh(view, plan->tracking, plan->method == &incremental, share,
+										 search_path, time_zone);
+
+	if (done.done)
+	{
+		plan->keys = done.keys;
+		return done.rows_changed;
+	}
+	if (plan->method == &incremental)
+		plan->method = &concurrent;
+	refresh(plan->method, view, time_zone);
+	cj_view_refresh_recomputed(view, plan->tracking, search_path, time_zone);
+	return -1;
+}
+
 /* cj_refresh_method_run brings a view up to date; returns how many rows changed, -1: not known. */
 int64
-cj_refresh_method_run(const CjRefreshMethod *method, const CjStatsView *view, const char *time_zone)
+cj_refresh_method_run(CjRefreshPlan *plan, const CjStatsView *view, double share,
+					  const char *time_zone)
 {
 	int64 before;
+	int64 changed = -1;
 
-	if (method == &none)
+	plan->keys = -1;
+	if (plan->method->lock_mode == NoLock)
 		return 0;
-	check_grants(method, view);
+	check_grants(plan->method, view);
 	before = count_changes(view->relid);
-	refresh(method, view, time_zone);
+	if (plan->tracking)
+		changed = refresh_tracked(plan, view, share, time_zone);
+	else
+		refresh(plan->method, view, time_zone);
+	if (changed >= 0)
+		return changed;
 	return pgstat_track_counts ? count_changes(view->relid) - before : -1;
 }

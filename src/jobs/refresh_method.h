@@ -10,6 +10,7 @@
 #include "storage/lockdefs.h"
 
 #include "sql.h"
+#include "stats/tracking.h"
 #include "stats_view.h"
 
 typedef struct CjRefreshMethod
@@ -19,8 +20,23 @@ typedef struct CjRefreshMethod
 	CjStatement statement; /* ends where the name of the view comes */
 } CjRefreshMethod;
 
-/* Returns the cheapest method that is right for a view. */
-extern const CjRefreshMethod *cj_refresh_method_choose(const CjStatsView *view, bool force_full);
+/* How a view is to be brought up to date. */
+typedef struct CjRefreshPlan
+{
+	const CjRefreshMethod *method;
+	CjTracking *tracking;    /* NULL: nothing is known of its changes */
+	CjViewAnalysis *refused; /* it was to be tracked, and cannot be any more: why */
+	CjViewAnalysis
+		*unarmed; /* it is to be tracked, but its changes are not noted (cj_tracking_arm) */
+	int64 keys;   /* after it was done by keys: of how many; else -1 */
+} CjRefreshPlan;
+
+/*
+ * Returns the cheapest method that is right for a view; the caller has a lock on it, if only ACCESS
+ * SHARE. Locks what a tracked view is made of (ACCESS SHARE).
+ */
+extern CjRefreshPlan cj_refresh_method_choose(const CjStatsView *view, bool force_full,
+											  const char *time_zone);
 
 /*
  * Returns the statement that gives a view's owner, as whom it is refreshed, what the method needs
@@ -32,9 +48,11 @@ extern char *cj_refresh_method_missing_grant(const CjRefreshMethod *method,
 /*
  * Brings a view up to date, as its owner; returns the number of rows that were changed, or -1 where the
  * server does not count them. The view is locked as the method says, and the subtransaction is one in
- * which nothing else was done to it. Raises insufficient_privilege, and whatever the view's query raises.
+ * which nothing else was done to it. A tracked view of which more than `share` per cent of the keys have
+ * changed is refreshed concurrently; the plan then says so. Raises insufficient_privilege, and
+ * whatever the view's query raises.
  */
-extern int64 cj_refresh_method_run(const CjRefreshMethod *method, const CjStatsView *view,
+extern int64 cj_refresh_method_run(CjRefreshPlan *plan, const CjStatsView *view, double share,
 								   const char *time_zone);
 
 #endif /* CJ_REFRESH_METHOD_H */

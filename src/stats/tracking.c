@@ -1,0 +1,458 @@
+/*
+ * stats/tracking.c
+ *		Which views are tracked, and whether what is known of their changes is all there is to know.
+ *
+ * Called by api (track, untrack), by stats_view's callers, and by the refresh. The table tracking holds what the user
+ * has asked for, by name; it is dumped. Everything else (tracking_state, tracked_source, change_log) is about
+ * relations as they are in this database, is not dumped, and is made anew where it is missing.
+ *
+ * To begin to note changes ("arm") is to store the routes and to make the triggers under a lock that keeps writers
+ * out: those who were at work have ended, and those who come look at the routes. What was changed before is not in
+ * the log, and so the view has to be recomputed once.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "bound_entity.h"
+#include "identity.h"
+#include "sql.h"
+#include "stats/capture_trigger.h"
+#include "stats/change_capture.h"
+#include "stats/change_log.h"
+#include "stats/signature.h"
+#include "stats/tracked_source.h"
+#include "stats/tracking.h"
+
+static const CjStatement load = {"load how a view is tracked",
+								 "SELECT t.key_column, s.view_id, s.signature, s.file_node, s.keys"
+								 "  FROM challenge_jobs.tracking t"
+								 "  LEFT JOIN challenge_jobs.tracking_state s ON s.view_id = $2"
+								 " WHERE t.view_name = $1",
+								 SPI_OK_SELECT};
+
+static const CjStatement find_name = {
+	"find a tracked view", "SELECT FROM challenge_jobs.tracking t WHERE t.view_name = $1",
+	SPI_OK_SELECT};
+
+static const CjStatement store_name = {
+	"track a view",
+	"INSERT INTO challenge_jobs.tracking AS t (view_name, key_column) VALUES ($1, $2)"
+	"    ON CONFLICT (view_name) DO UPDATE SET key_column = $2",
+	SPI_OK_INSERT};
+
+static const CjStatement remove_name = {
+	"untrack a view", "DELETE FROM challenge_jobs.tracking t WHERE t.view_name = $1",
+	SPI_OK_DELETE};
+
+/* $1: the view of that name now. What there is of others under the name, and of views that are gone. */
+static const CjStatement find_forgotten = {
+	"find tracked views that are gone",
+	"SELECT s.view_id"
+	"  FROM challenge_jobs.tracking_state s"
+	" WHERE s.view_name = $1"
+	"    OR NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = s.view_id)",
+	SPI_OK_SELECT};
+
+static const CjStatement add_state = {
+	"store the state of a tracked view",
+	"INSERT INTO challenge_jobs.tracking_state (view_id, view_name) VALUES ($1, $2)",
+	SPI_OK_INSERT};
+
+static const CjStatement change_state = {
+	"change the state of a tracked view",
+	"UPDATE challenge_jobs.tracking_state s SET signature = $2, file_node = $3, keys = $4"
+	" WHERE s.view_id = $1",
+	SPI_OK_UPDATE};
+
+static const CjStatement remove_state = {
+	"remove the state of a tracked view",
+	"DELETE FROM challenge_jobs.tracking_state s WHERE s.view_id = $1", SPI_OK_DELETE};
+
+/* $1: sources. Those that no tracked view is made of. */
+static const CjStatement find_unused = {
+	"find tables that no tracked view is made of",
+	"SELECT DISTINCT u.relid"
+	"  FROM pg_catalog.unnest($1) u(relid)"
+	" WHERE NOT EXISTS (SELECT FROM challenge_jobs.tracked_source s WHERE s.source_id = u.relid)",
+	SPI_OK_SELECT};
+
+/* ---- statements ---- */
+
+/* run_for_name runs a statement with a name and another text; returns how many rows it is about. */
+static uint64
+run_for_name(const CjStatement *statement, const char *name, const char *other)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, name);
+	if (other)
+		cj_sql_param_text(&params, other);
+	rows = cj_sql_run_own(statement, &params);
+	cj_sql_free(&rows);
+	return rows.processed;
+}
+
+/* run_for_view runs a statement with a view, and its name. */
+static void
+run_for_view(const CjStatement *statement, Oid view, const char *name)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
+	if (name)
+		cj_sql_param_text(&params, name);
+	rows = cj_sql_run_own(statement, &params);
+	cj_sql_free(&rows);
+}
+
+/* read_oids returns the OIDs that a statement has found. */
+static List *
+read_oids(CjRows *rows)
+{
+	List *oids = NIL;
+
+	for (uint64 row = 0; row < rows->processed; row++)
+		oids = lappend_oid(oids, cj_sql_oid(rows, row, 1));
+	cj_sql_free(rows);
+	return oids;
+}
+
+/* cj_tracking_is_tracked tells whether a view is tracked. */
+bool
+cj_tracking_is_tracked(const char *view_name)
+{
+	return run_for_name(&find_name, view_name, NULL) > 0;
+}
+
+/* file_node_of returns which file a relation is stored in. */
+static Oid
+file_node_of(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid file_node = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		file_node = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+		ReleaseSysCache(tuple);
+	}
+	return file_node;
+}
+
+/* ---- how is it tracked? ---- */
+
+/* routes_of lists the routes of an analysis as they are stored; those through other tables are numbered. */
+static List *
+routes_of(const CjViewAnalysis *analysis)
+{
+	List *routes = NIL;
+	int16 number = 0;
+	ListCell *cell;
+
+	foreach(cell, analysis->sources)
+	{
+		const CjViewSource *source = lfirst(cell);
+		ListCell *route_cell;
+
+		foreach(route_cell, source->routes)
+		{
+			const CjRoute *route = lfirst(route_cell);
+			CjTrackedSource *stored = palloc0(sizeof(CjTrackedSource));
+			int column = -1;
+
+			stored->view = analysis->relid;
+			stored->source = source->relid;
+			stored->route = route->kind == CJ_ROUTE_DIRECT   ? CJ_CHANGE_KEY
+							: route->kind == CJ_ROUTE_COARSE ? CJ_CHANGE_EVERYTHING
+															 : ++number;
+			stored->reason = route->reason;
+			if (route->kind != CJ_ROUTE_COARSE)
+				stored->column = route->column;
+			if (route->kind == CJ_ROUTE_THROUGH)
+			{
+				stored->through = route->through;
+				stored->through_column = route->through_column;
+				stored->through_key = route->through_key;
+			}
+			while ((column = bms_next_member(source->columns, column)) >= 0)
+				stored->columns = lappend_int(stored->columns, column);
+			routes = lappend(routes, stored);
+		}
+	}
+	return routes;
+}
+
+/* is_noted tells whether there is something of a view in the change log. */
+static bool
+is_noted(Oid view)
+{
+	Snapshot snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	bool found = cj_change_log_has(view, snapshot);
+
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/* judge finds the state of a view that has a row in tracking_state, if `stored_signature`. */
+static CjTrackingState
+judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature, Oid file_node)
+{
+	bool complete;
+
+	tracking->signature = cj_signature_make(tracking->analysis, time_zone, &complete);
+	tracking->routes = cj_tracked_source_of_view(tracking->analysis->relid);
+	if (!complete || !cj_tracked_source_same(tracking->routes, routes_of(tracking->analysis)))
+		return CJ_TRACKING_UNARMED;
+	if (stored_signature == NULL || *stored_signature != tracking->signature ||
+		file_node != file_node_of(tracking->analysis->relid))
+		return CJ_TRACKING_STALE;
+	/* last of all: what has been noted by then is seen */
+	return is_noted(tracking->analysis->relid) ? CJ_TRACKING_CHANGED : CJ_TRACKING_CURRENT;
+}
+
+/* cj_tracking_examine looks how a view is tracked. */
+CjTracking *
+cj_tracking_examine(const CjStatsView *view, const char *time_zone)
+{
+	CjTracking *tracking = palloc0(sizeof(CjTracking));
+	CjParams params = {0};
+	CjRows rows;
+	char *key;
+	int64 signature;
+	bool has_state;
+	bool has_signature;
+	Oid file_node;
+	CjIdentity saved;
+
+	cj_sql_param_text(&params, view->name);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view->relid), false);
+	rows = cj_sql_run_own(&load, &params);
+	tracking->state = CJ_TRACKING_NONE;
+	if (rows.processed == 0)
+		return tracking;
+	key = cj_sql_text(&rows, 0, 1);
+	has_state = cj_sql_text(&rows, 0, 2) != NULL;
+	has_signature = cj_sql_text(&rows, 0, 3) != NULL;
+	signature = cj_sql_int64(&rows, 0, 3);
+	file_node = cj_sql_oid(&rows, 0, 4);
+	tracking->keys = cj_sql_int64(&rows, 0, 5);
+	cj_sql_free(&rows);
+
+	/* as the owner of the extension: with our lock_timeout */
+	cj_identity_become_extension(&saved);
+	LockRelationOid(view->relid, AccessShareLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view->relid)))
+		elog(ERROR, "%s has just been dropped", view->name);
+	tracking->analysis = cj_view_analysis_make(view->relid, key);
+	if (tracking->analysis->refusal)
+		tracking->state = CJ_TRACKING_REFUSED;
+	else if (!has_state)
+		tracking->state = CJ_TRACKING_UNARMED;
+	else
+		tracking->state = judge(tracking, time_zone, has_signature ? &signature : NULL, file_node);
+	cj_identity_restore(&saved);
+	return tracking;
+}
+
+/* cj_tracking_is_still tells whether nothing has happened since that was not noted. */
+bool
+cj_tracking_is_still(const CjTracking *tracking, const char *time_zone)
+{
+	bool complete;
+
+	return cj_signature_make(tracking->analysis, time_zone, &complete) == tracking->signature &&
+		   complete;
+}
+
+/* cj_tracking_set_current notes that a view has been brought up to date. */
+void
+cj_tracking_set_current(const CjTracking *tracking, int64 keys)
+{
+	Oid view = tracking->analysis->relid;
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(tracking->signature), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(file_node_of(view)), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(keys), false);
+	rows = cj_sql_run_own(&change_state, &params);
+	cj_sql_free(&rows);
+}
+
+/* ---- begin and end ---- */
+
+/* drop_unused drops the triggers of those of the tables that no tracked view is made of. */
+static void
+drop_unused(List *sources)
+{
+	Datum *relids = palloc(sizeof(Datum) * Max(list_length(sources), 1));
+	int count = 0;
+	CjParams params = {0};
+	CjRows rows;
+	ListCell *cell;
+
+	foreach(cell, sources)
+		relids[count++] = ObjectIdGetDatum(lfirst_oid(cell));
+	cj_sql_param_array(&params, OIDOID, cj_sql_array(relids, count, OIDOID));
+	rows = cj_sql_run_own(&find_unused, &params);
+	foreach(cell, read_oids(&rows))
+		cj_capture_trigger_drop(lfirst_oid(cell));
+}
+
+/* forget_view removes all that there is of a view but its name; returns the tables that it was made of. */
+static List *
+forget_view(Oid view)
+{
+	List *sources = NIL;
+	Snapshot snapshot;
+	ListCell *cell;
+
+	foreach(cell, cj_tracked_source_of_view(view))
+		sources = list_append_unique_oid(sources, ((CjTrackedSource *) lfirst(cell))->source);
+	cj_tracked_source_remove(view);
+	run_for_view(&remove_state, view, NULL);
+	foreach(cell, sources)
+		cj_change_capture_invalidate(lfirst_oid(cell));
+	CommandCounterIncrement();
+
+	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	cj_change_log_take(view, snapshot, NULL, NULL);
+	cj_change_capture_forget();
+	UnregisterSnapshot(snapshot);
+	return sources;
+}
+
+/* forget_name does that for all views that have had the name, and for those that are gone. */
+static List *
+forget_name(const char *name)
+{
+	CjParams params = {0};
+	List *sources = NIL;
+	CjRows rows;
+	ListCell *cell;
+
+	cj_sql_param_text(&params, name);
+	rows = cj_sql_run_own(&find_forgotten, &params);
+	foreach(cell, read_oids(&rows))
+		sources = list_concat_unique_oid(sources, forget_view(lfirst_oid(cell)));
+	return sources;
+}
+
+/* check_owner refuses a source whose owner has nothing to do with the owner of the view. */
+static void
+check_owner(const CjStatsView *view, const CjViewSource *source)
+{
+	Relation rel = table_open(source->relid, NoLock);
+	Oid owner = rel->rd_rel->relowner;
+
+	if (!has_privs_of_role(view->owner, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of %s may not make triggers on %s", view->name,
+						cj_bound_entity_qualified_name(rel)),
+				 errdetail("The changes of a tracked view's tables are noted by triggers, which are "
+						   "for their owners to make."),
+				 errhint("GRANT %s TO %s;", quote_identifier(GetUserNameFromId(owner, false)),
+						 quote_identifier(GetUserNameFromId(view->owner, false)))));
+	table_close(rel, NoLock);
+}
+
+/* cj_tracking_arm begins to note the changes of a view. */
+void
+cj_tracking_arm(const CjStatsView *view, CjViewAnalysis *analysis)
+{
+	List *dropped;
+	ListCell *cell;
+
+	foreach(cell, analysis->sources)
+		check_owner(view, lfirst(cell));
+	/* from here on nobody writes */
+	foreach(cell, analysis->sources)
+		cj_capture_trigger_create(((CjViewSource *) lfirst(cell))->relid);
+	dropped = forget_name(view->name);
+	run_for_view(&add_state, view->relid, view->name);
+	foreach(cell, routes_of(analysis))
+		cj_tracked_source_add(lfirst(cell));
+	foreach(cell, analysis->sources)
+		cj_change_capture_invalidate(((CjViewSource *) lfirst(cell))->relid);
+	CommandCounterIncrement();
+	drop_unused(dropped);
+}
+
+/* cj_tracking_raise_refusal raises the error of a view that cannot be tracked. */
+void
+cj_tracking_raise_refusal(const CjViewAnalysis *analysis, const char *view_name, const char *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s cannot be refreshed by its column \"%s\"", view_name, key),
+			 errdetail("%s", analysis->refusal),
+			 analysis->remedy ? errhint("%s", analysis->remedy) : 0));
+	pg_unreachable();
+}
+
+/* cj_tracking_track tracks a view. */
+CjViewAnalysis *
+cj_tracking_track(Oid relid, const char *key, bool dry_run)
+{
+	CjStatsView view;
+	CjViewAnalysis *analysis;
+	CjIdentity saved;
+
+	cj_stats_view_lock_as_caller(relid, ShareUpdateExclusiveLock, "track it", &view);
+	cj_identity_become_extension(&saved);
+	analysis = cj_view_analysis_make(relid, key);
+	cj_identity_restore(&saved);
+	if (analysis->refusal)
+		cj_tracking_raise_refusal(analysis, view.name, key);
+	if (dry_run)
+		return analysis;
+
+	/* who sees an old state of the tables could not tell what is noted by now */
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("a view can only be tracked in a READ COMMITTED transaction"),
+				 errhint("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;")));
+	cj_tracking_arm(&view, analysis);
+	(void) run_for_name(&store_name, view.name, key);
+	cj_stats_view_register(view.name);
+	return analysis;
+}
+
+/* cj_tracking_forget stops tracking a view of that name. */
+void
+cj_tracking_forget(const char *view_name)
+{
+	if (run_for_name(&remove_name, view_name, NULL) > 0)
+		drop_unused(forget_name(view_name));
+}
+
+/* cj_tracking_untrack stops tracking a view. */
+void
+cj_tracking_untrack(Oid relid)
+{
+	CjStatsView view;
+
+	cj_stats_view_lock_as_caller(relid, ShareUpdateExclusiveLock, "untrack it", &view);
+	if (!cj_tracking_is_tracked(view.name))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not tracked", view.name),
+				 errhint("SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;")));
+	cj_tracking_forget(view.name);
+}
