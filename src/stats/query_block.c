@@ -111,6 +111,23 @@ cj_query_block_entry(const CjQueryBlock *block, int entry)
 	return rt_fetch(entry, block->query->rtable);
 }
 
+/* cj_query_block_output returns an output of a query. */
+const TargetEntry *
+cj_query_block_output(const Query *query, AttrNumber column)
+{
+	ListCell *cell;
+
+	foreach(cell, query->targetList)
+	{
+		const TargetEntry *target = lfirst_node(TargetEntry, cell);
+
+		if (!target->resjunk && target->resno == column)
+			return target;
+	}
+	elog(ERROR, "a query of a view has no output %d", column);
+	return NULL;
+}
+
 /* ---- types ---- */
 
 /* cj_query_block_compared_type returns the type as which values are compared. */

@@ -35,6 +35,9 @@ extern CjQueryBlock *cj_query_block_make(int number, Query *query, CjQueryBlock 
 extern CjQueryBlock *cj_query_block_outer(CjQueryBlock *block, Index levels);
 extern RangeTblEntry *cj_query_block_entry(const CjQueryBlock *block, int entry);
 
+/* Returns an output of a query. */
+extern const TargetEntry *cj_query_block_output(const Query *query, AttrNumber column);
+
 /* Returns the entries in a part of a join tree, but for joins. */
 extern List *cj_query_block_entries_in(Node *tree);
 

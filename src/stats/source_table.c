@@ -2,7 +2,7 @@
  * stats/source_table.c
  *		Whether row triggers see all that happens to a table.
  *
- * Called by stats/view_graph for each relation that a view reads. What may be empty after a crash, what
+ * Called by stats/view_graph for each relation and column that a view reads. What may be empty after a crash, what
  * is written behind the back of triggers, and what has none, cannot be a source.
  */
 #include "postgres.h"
@@ -11,6 +11,7 @@
 #include "access/transam.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
+#include "catalog/heap.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "commands/extension.h"
@@ -105,5 +106,53 @@ cj_source_table_allow(Relation rel, const char **refusal, const char **remedy)
 		allowed = allowed && allow_itself(partition, refusal, remedy);
 		table_close(partition, NoLock);
 	}
+	return allowed;
+}
+
+/* note_column adds a column to a set, if triggers see its value. */
+static bool
+note_column(Oid relid, Form_pg_attribute column, Bitmapset **columns, const char **refusal,
+			const char **remedy)
+{
+	/* computed when it is read ('v', from 18 on) */
+	if (column->attgenerated == 'v')
+	{
+		*refusal =
+			psprintf("It reads the virtual generated column \"%s\" of %s, whose value triggers do "
+					 "not see.",
+					 NameStr(column->attname), cj_source_table_name(relid));
+		*remedy = "Write its expression into the view, or make it STORED.";
+		return false;
+	}
+	*columns = bms_add_member(*columns, column->attnum);
+	return true;
+}
+
+/* cj_source_table_note_column adds a column to a set, or all of a table for number 0. */
+bool
+cj_source_table_note_column(Oid relid, AttrNumber attno, Bitmapset **columns, const char **refusal,
+							const char **remedy)
+{
+	Relation rel;
+	TupleDesc desc;
+	bool allowed = true;
+
+	if (attno < 0)
+	{
+		*refusal = psprintf("It reads the system column \"%s\" of %s, which changes unseen.",
+							NameStr(SystemAttributeDefinition(attno)->attname),
+							cj_source_table_name(relid));
+		return false;
+	}
+	rel = table_open(relid, AccessShareLock);
+	desc = RelationGetDescr(rel);
+	for (int i = 0; allowed && i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+
+		if (!column->attisdropped && (attno == 0 || attno == column->attnum))
+			allowed = note_column(relid, column, columns, refusal, remedy);
+	}
+	table_close(rel, NoLock);
 	return allowed;
 }

@@ -127,23 +127,6 @@ allow_key(CjViewAnalysis *analysis, Relation rel, const char *key)
 	return true;
 }
 
-/* find_target returns an output of a query. */
-static const TargetEntry *
-find_target(const Query *query, AttrNumber column)
-{
-	ListCell *cell;
-
-	foreach(cell, query->targetList)
-	{
-		const TargetEntry *target = lfirst_node(TargetEntry, cell);
-
-		if (!target->resjunk && target->resno == column)
-			return target;
-	}
-	elog(ERROR, "a view has no output %d", column);
-	return NULL;
-}
-
 /* allow_obstacle refuses what the view has that mixes keys, if it has something. */
 static bool
 allow_obstacle(CjViewAnalysis *analysis, const char *obstacle)
@@ -160,7 +143,7 @@ static bool
 allow_top(CjViewAnalysis *analysis, CjViewGraph *view)
 {
 	CjQueryBlock *top = view->top;
-	const TargetEntry *target = find_target(top->query, analysis->key);
+	const TargetEntry *target = cj_query_block_output(top->query, analysis->key);
 	CjQueryBlock *owner;
 	int node;
 

@@ -9,9 +9,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/sysattr.h"
 #include "access/table.h"
-#include "catalog/heap.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -116,47 +114,6 @@ visit_table(CjViewGraph *view, RangeTblEntry *entry)
 	table_close(rel, NoLock);
 }
 
-/* note_column notes that a column of a table is read. */
-static bool
-note_column(CjViewGraph *view, CjOccurrence *occurrence, Form_pg_attribute column)
-{
-	/* computed when it is read ('v', from 18 on): a trigger does not have its value */
-	if (column->attgenerated == 'v')
-		return refuse(
-			view,
-			psprintf("It reads the virtual generated column \"%s\" of %s: triggers do not "
-					 "see its value.",
-					 NameStr(column->attname), cj_source_table_name(occurrence->relid)),
-			"Write its expression into the view, or make it STORED.");
-	occurrence->columns = bms_add_member(occurrence->columns, column->attnum);
-	return false;
-}
-
-/* note_columns notes that a column of a table is read, or all of them. */
-static bool
-note_columns(CjViewGraph *view, CjOccurrence *occurrence, AttrNumber attno)
-{
-	Relation rel = table_open(occurrence->relid, NoLock);
-	TupleDesc desc = RelationGetDescr(rel);
-	bool refused = false;
-
-	if (attno < 0)
-		refused = refuse(view,
-						 psprintf("It reads the system column \"%s\" of %s, which changes unseen.",
-								  NameStr(SystemAttributeDefinition(attno)->attname),
-								  cj_source_table_name(occurrence->relid)),
-						 NULL);
-	for (int i = 0; !refused && attno >= 0 && i < desc->natts; i++)
-	{
-		Form_pg_attribute column = TupleDescAttr(desc, i);
-
-		if (!column->attisdropped && (attno == 0 || attno == column->attnum))
-			refused = note_column(view, occurrence, column);
-	}
-	table_close(rel, NoLock);
-	return refused;
-}
-
 /* ---- expressions ---- */
 
 /* examine_column notes what is read by naming a column, which may stand for an expression. */
@@ -172,7 +129,10 @@ examine_column(const Place *place, const Var *var)
 	if (entry->rtekind == RTE_JOIN || cj_compat_group_expressions(entry) != NIL)
 		return examine_in(place->view, block, cj_query_block_expand(block, var));
 	occurrence = find_occurrence(place->view, block, var->varno);
-	return occurrence && note_columns(place->view, occurrence, var->varattno);
+	return occurrence &&
+		   !cj_source_table_note_column(occurrence->relid, var->varattno, &occurrence->columns,
+										&place->view->verdict.refusal,
+										&place->view->verdict.remedy);
 }
 
 /* examine goes through an expression: what it reads, what it calls, the queries in it. */
@@ -531,22 +491,6 @@ add_outputs(CjViewGraph *view, CjQueryBlock *block)
 
 /* ---- set operations ---- */
 
-/* find_output returns an output of a query. */
-static TargetEntry *
-find_output(const Query *query, AttrNumber column)
-{
-	ListCell *cell;
-
-	foreach(cell, query->targetList)
-	{
-		TargetEntry *target = lfirst_node(TargetEntry, cell);
-
-		if (!target->resjunk && target->resno == column)
-			return target;
-	}
-	return NULL;
-}
-
 /*
  * add_arm draws the edges from an arm of a set operation to the outputs that have the types of the arm:
  * others are converted.
@@ -564,10 +508,10 @@ add_arm(CjViewGraph *view, CjQueryBlock *block, int arm)
 		return;
 	for (int i = 0; i < list_length(operation->colTypes); i++)
 	{
-		TargetEntry *target = find_output(query, i + 1);
+		const TargetEntry *target = cj_query_block_output(query, i + 1);
 		Oid collation = list_nth_oid(operation->colCollations, i);
 
-		if (target && exprType((Node *) target->expr) == list_nth_oid(operation->colTypes, i) &&
+		if (exprType((Node *) target->expr) == list_nth_oid(operation->colTypes, i) &&
 			(!OidIsValid(collation) || get_collation_isdeterministic(collation)))
 			cj_key_graph_add(view->graph, cj_key_graph_node(view->graph, block->number, arm, i + 1),
 							 cj_key_graph_node(view->graph, block->number, 0, i + 1), CJ_EDGE_COPY);
