@@ -79,9 +79,9 @@ can_match(Relation view, Relation index)
 	for (int i = 0; i < form->indnkeyatts; i++)
 	{
 		Oid type = TupleDescAttr(RelationGetDescr(view), form->indkey.values[i] - 1)->atttypid;
-		Oid operator= equality_operator(index, i);
+		Oid equals = equality_operator(index, i);
 
-		if (!OidIsValid(operator) || !op_mergejoinable(operator, type))
+		if (!OidIsValid(equals) || !op_mergejoinable(equals, type))
 			return false;
 	}
 	return true;
@@ -157,7 +157,7 @@ append_match(StringInfo text, Relation view, Oid index_oid)
 static Oid
 append_key_condition(StringInfo text, const char *column, Oid type, bool of_null)
 {
-	Oid operator= lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	Oid equals = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
 	Oid left;
 	Oid right;
 
@@ -166,7 +166,7 @@ append_key_condition(StringInfo text, const char *column, Oid type, bool of_null
 		appendStringInfo(text, "%s IS NULL", column);
 		return InvalidOid;
 	}
-	if (!OidIsValid(operator) || !OidIsValid(get_array_type(type)))
+	if (!OidIsValid(equals) || !OidIsValid(get_array_type(type)))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("rows cannot be found by a column of type %s", format_type_be(type))));
@@ -175,8 +175,8 @@ append_key_condition(StringInfo text, const char *column, Oid type, bool of_null
 	 * Both sides are of the very types of the operator, so that the parser cannot prefer another one of the
 	 * same name: the column by a cast, the parameter as it is declared (the values are the same).
 	 */
-	op_input_types(operator, & left, &right);
-	generate_operator_clause(text, column, type, operator, "ANY ($1)", right);
+	op_input_types(equals, &left, &right);
+	generate_operator_clause(text, column, type, equals, "ANY ($1)", right);
 	return IsPolymorphicType(right) || right == RECORDOID ? type : right;
 }
 

@@ -9,10 +9,11 @@
 #include "utils/snapshot.h"
 
 /*
- * How many keys to pass at once: with fewer the planner takes a larger part of the time, with more it
- * takes longer for each key, as do the plan's memory and sorting.
+ * How many keys to pass at once, if there are as many. Where the definition joins the rows of the keys with
+ * another table, the planner soon prefers to read and hash that whole, which then is done once for each call:
+ * few large calls are cheaper. Much larger ones only take more memory.
  */
-#define CJ_VIEW_PATCH_KEYS 2000
+#define CJ_VIEW_PATCH_KEYS 5000
 
 /* A patch of a materialized view under way. */
 typedef struct CjViewPatch CjViewPatch;
@@ -29,8 +30,8 @@ typedef struct CjPatchCounts
  * Begins to patch a view by a column of it, the key, in the current memory context. The caller is in a
  * transaction, holds ExclusiveLock on the view, has become its owner (identity.h), and passes the
  * registered snapshot as of which the view shall be: one taken after the lock was. Raises
- * object_not_in_prerequisite_state if the view has no unique index to match rows by (the doctor's
- * "has_unique_index"), or has not been populated.
+ * object_not_in_prerequisite_state if the view has no unique index to match rows by, or has not been
+ * populated.
  *
  * What it holds belongs to the current (sub)transaction: an error in between is cleaned up by its abort, and
  * it has to be ended in the same one.
@@ -40,7 +41,7 @@ extern CjViewPatch *cj_view_patch_begin(Oid view, AttrNumber key, Snapshot snaps
 /*
  * Brings the rows with these keys (an array of the key's type, no nulls), and with `with_null` those
  * whose key is null, to what the definition gives. May be called any number of times, but with each key at
- * most once in a patch: rows that are new are stored at the end only. Raises unique_violation if the
+ * most once in a patch, as the = of its type has it: rows that are new are stored at the end only. Raises unique_violation if the
  * definition gives two rows where a unique index allows one, and what the definition raises.
  */
 extern void cj_view_patch_keys(CjViewPatch *patch, Datum keys, bool with_null);
