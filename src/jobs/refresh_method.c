@@ -63,7 +63,7 @@ choose_untracked(const CjStatsView *view, bool force_full)
 CjRefreshPlan
 cj_refresh_method_choose(const CjStatsView *view, bool force_full, const char *time_zone)
 {
-	CjRefreshPlan plan = {choose_untracked(view, force_full)};
+	CjRefreshPlan plan = {.method = choose_untracked(view, force_full), .keys = -1};
 	CjTracking *tracking;
 
 	if (plan.method == &none || IsolationUsesXactSnapshot())
