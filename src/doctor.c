@@ -79,6 +79,10 @@ static const CjStatement unfilled_columns = {
 	"   AND NOT (a.attnum = ANY ($2))",
 	SPI_OK_SELECT};
 
+static const CjStatement find_piled_up = {
+	"look whether changes of tracked views pile up",
+	"SELECT EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000)", SPI_OK_SELECT};
+
 static const CjStatement list_grantees = {
 	"list who may run jobs",
 	"SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
@@ -760,6 +764,19 @@ check_namesakes(const Report *report, const CjJob *job)
 	cj_sql_free(&rows);
 }
 
+/* check_change_log tells of changes that pile up since tracked views are not refreshed. */
+static void
+check_change_log(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&find_piled_up, NULL);
+
+	if (cj_sql_bool(&rows, 0, 1))
+		add_row(report, "change_log", "warning",
+				"more than a million changes of tracked views wait for a refresh",
+				"CALL challenge_jobs.run('refresh_challenge_stats');");
+	cj_sql_free(&rows);
+}
+
 /* check_job checks the configuration of a job and all that depends on it. */
 static void
 check_job(const Report *report, const CjJob *job)
@@ -804,6 +821,7 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 	check_writers(&report);
 	check_orphans(&report);
 	check_alerts(&report);
+	check_change_log(&report);
 	for (int i = 0; jobs[i]; i++)
 		check_job(&report, jobs[i]);
 }
