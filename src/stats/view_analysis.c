@@ -247,7 +247,8 @@ make_coarse(const CjOccurrence *occurrence)
 	CjRoute *route = palloc0(sizeof(CjRoute));
 	const char *obstacle = NULL;
 
-	for (CjQueryBlock *block = occurrence->block; block && obstacle == NULL;
+	/* the view itself has none for its key */
+	for (CjQueryBlock *block = occurrence->block; block->container && obstacle == NULL;
 		 block = block->container)
 		obstacle = block->obstacle;
 	route->kind = CJ_ROUTE_COARSE;

@@ -36,6 +36,8 @@ SELECT is(reason('SELECT challenge_id FROM (SELECT challenge_id, rank() OVER (OR
           'it is read in a query with a window function whose PARTITION BY lacks the key', 'also a window');
 SELECT is(reason('WITH RECURSIVE r AS (SELECT challenge_id FROM members UNION SELECT challenge_id + 1 FROM r WHERE challenge_id < 3) SELECT * FROM r'),
           'it is read in a query with a recursive query', 'and recursion');
+SELECT is(reason('SELECT challenge_id, user_id, rank() OVER (PARTITION BY challenge_id ORDER BY points), (SELECT count(*) FROM users) FROM checkins'),
+          'none of its columns has to be equal to the key, or to a column of a table with it', 'but not what is in the way of other columns');
 
 /* ---- types of keys ---- */
 CREATE FUNCTION key_of(type text, source text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$

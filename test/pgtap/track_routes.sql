@@ -10,7 +10,7 @@ BEGIN;
 SELECT no_plan();
 \if :{?changes} \else \set changes 30 \endif
 \if :{?seed} \else \set seed 0.42 \endif
-SELECT diag('seed ' || setseed(:seed) || ':seed') \g /dev/null
+SELECT setseed(:seed) \g /dev/null
 SELECT diag('changes: ' || :changes || ', seed: ' || :seed);
 
 /* A random row of a table, as values for INSERT and the like. */
