@@ -12,6 +12,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_inherits.h"
@@ -81,6 +82,8 @@ add_columns(StringInfo text, const CjViewSource *source, TupleDesc desc)
 		add(text, attribute->atttypmod);
 		add(text, attribute->attcollation);
 		add(text, attribute->attgenerated);
+		/* in the JSON of a whole row */
+		appendStringInfoString(text, NameStr(attribute->attname));
 	}
 }
 
@@ -105,14 +108,19 @@ add_table(StringInfo text, const CjViewSource *source, Oid relid)
 	return complete;
 }
 
-/* add_view adds the definition of a plain view. */
+/* add_view adds the definition of a plain view, and the names of its columns. */
 static void
 add_view(StringInfo text, Oid view)
 {
+	Relation rel = relation_open(view, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(rel);
 	HeapTuple tuple =
 		SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view), PointerGetDatum(ViewSelectRuleName));
 
 	add(text, view);
+	for (int i = 0; i < desc->natts; i++)
+		appendStringInfoString(text, NameStr(TupleDescAttr(desc, i)->attname));
+	relation_close(rel, AccessShareLock);
 	if (!HeapTupleIsValid(tuple))
 		return;
 	add_version(text, tuple);
