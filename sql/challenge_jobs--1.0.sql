@@ -138,7 +138,7 @@ CREATE TABLE challenge_jobs.tracking_state (
     view_id     oid PRIMARY KEY,
     view_name   text NOT NULL,
     signature   bigint,
-    file_node   oid,
+    view_version bigint,
     keys        bigint
 );
 
@@ -695,7 +695,7 @@ COMMENT ON TABLE challenge_jobs.tracking_state IS 'the tracked views whose chang
 COMMENT ON COLUMN challenge_jobs.tracking_state.view_id IS 'the view';
 COMMENT ON COLUMN challenge_jobs.tracking_state.view_name IS 'its name, as in tracking';
 COMMENT ON COLUMN challenge_jobs.tracking_state.signature IS 'stands for what the view depends on and no row trigger sees, as of when it was last recomputed as a whole; NULL: it has to be';
-COMMENT ON COLUMN challenge_jobs.tracking_state.file_node IS 'the file of the view then';
+COMMENT ON COLUMN challenge_jobs.tracking_state.view_version IS 'stands for the row of the view in pg_class as it was then, which each REFRESH replaces';
 COMMENT ON COLUMN challenge_jobs.tracking_state.keys IS 'how many keys the view had then';
 
 COMMENT ON TABLE challenge_jobs.tracked_source IS 'the tables that tracked views are made of, and how their changes lead to keys: see the view tracked_view';

@@ -12,10 +12,12 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -35,12 +37,13 @@
 #include "stats/tracked_source.h"
 #include "stats/tracking.h"
 
-static const CjStatement load = {"load how a view is tracked",
-								 "SELECT t.key_column, s.view_id, s.signature, s.file_node, s.keys"
-								 "  FROM challenge_jobs.tracking t"
-								 "  LEFT JOIN challenge_jobs.tracking_state s ON s.view_id = $2"
-								 " WHERE t.view_name = $1",
-								 SPI_OK_SELECT};
+static const CjStatement load = {
+	"load how a view is tracked",
+	"SELECT t.key_column, s.view_id, s.signature, s.view_version, s.keys"
+	"  FROM challenge_jobs.tracking t"
+	"  LEFT JOIN challenge_jobs.tracking_state s ON s.view_id = $2"
+	" WHERE t.view_name = $1",
+	SPI_OK_SELECT};
 
 static const CjStatement find_name = {
 	"find a tracked view", "SELECT FROM challenge_jobs.tracking t WHERE t.view_name = $1",
@@ -72,7 +75,7 @@ static const CjStatement add_state = {
 
 static const CjStatement change_state = {
 	"change the state of a tracked view",
-	"UPDATE challenge_jobs.tracking_state s SET signature = $2, file_node = $3, keys = $4"
+	"UPDATE challenge_jobs.tracking_state s SET signature = $2, view_version = $3, keys = $4"
 	" WHERE s.view_id = $1",
 	SPI_OK_UPDATE};
 
@@ -138,19 +141,30 @@ cj_tracking_is_tracked(const char *view_name)
 	return run_for_name(&find_name, view_name, NULL) > 0;
 }
 
-/* file_node_of returns which file a relation is stored in. */
-static Oid
-file_node_of(Oid relid)
+/*
+ * version_of returns a number for what the view itself is like: which version of its row there is in pg_class.
+ *
+ * Every REFRESH writes a new one, also CONCURRENTLY, and ours by the keys does not. Whoever refreshes by hand, or under
+ * REPEATABLE READ, may do so by a snapshot from before changes that have been taken out of the log since: it need be no
+ * older than the wait for a lock on the view.
+ */
+static int64
+version_of(Oid relid)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid file_node = InvalidOid;
+	uint64 version = 0;
 
 	if (HeapTupleIsValid(tuple))
 	{
-		file_node = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+		uint64 parts[] = {HeapTupleHeaderGetRawXmin(tuple->t_data),
+						  ItemPointerGetBlockNumberNoCheck(&tuple->t_self),
+						  ItemPointerGetOffsetNumberNoCheck(&tuple->t_self),
+						  ((Form_pg_class) GETSTRUCT(tuple))->relfilenode};
+
+		version = hash_bytes_extended((const unsigned char *) parts, sizeof(parts), 0);
 		ReleaseSysCache(tuple);
 	}
-	return file_node;
+	return (int64) version;
 }
 
 /* ---- how is it tracked? ---- */
@@ -209,7 +223,7 @@ is_noted(Oid view)
 
 /* judge finds the state of a view that has a row in tracking_state, if `stored_signature`. */
 static CjTrackingState
-judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature, Oid file_node)
+judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature, int64 version)
 {
 	bool complete;
 
@@ -218,7 +232,7 @@ judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature
 	if (!complete || !cj_tracked_source_same(tracking->routes, routes_of(tracking->analysis)))
 		return CJ_TRACKING_UNARMED;
 	if (stored_signature == NULL || *stored_signature != tracking->signature ||
-		file_node != file_node_of(tracking->analysis->relid))
+		version != version_of(tracking->analysis->relid))
 		return CJ_TRACKING_STALE;
 	/* last of all: what has been noted by then is seen */
 	return is_noted(tracking->analysis->relid) ? CJ_TRACKING_CHANGED : CJ_TRACKING_CURRENT;
@@ -235,7 +249,7 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 	int64 signature;
 	bool has_state;
 	bool has_signature;
-	Oid file_node;
+	int64 version;
 	CjIdentity saved;
 
 	cj_sql_param_text(&params, view->name);
@@ -248,7 +262,7 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 	has_state = cj_sql_text(&rows, 0, 2) != NULL;
 	has_signature = cj_sql_text(&rows, 0, 3) != NULL;
 	signature = cj_sql_int64(&rows, 0, 3);
-	file_node = cj_sql_oid(&rows, 0, 4);
+	version = cj_sql_int64(&rows, 0, 4);
 	tracking->keys = cj_sql_int64(&rows, 0, 5);
 	cj_sql_free(&rows);
 
@@ -263,7 +277,7 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 	else if (!has_state)
 		tracking->state = CJ_TRACKING_UNARMED;
 	else
-		tracking->state = judge(tracking, time_zone, has_signature ? &signature : NULL, file_node);
+		tracking->state = judge(tracking, time_zone, has_signature ? &signature : NULL, version);
 	cj_identity_restore(&saved);
 	return tracking;
 }
@@ -288,7 +302,7 @@ cj_tracking_set_current(const CjTracking *tracking, int64 keys)
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(tracking->signature), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(file_node_of(view)), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(version_of(view)), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(keys), false);
 	rows = cj_sql_run_own(&change_state, &params);
 	cj_sql_free(&rows);
