@@ -33,7 +33,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(os.environ["CJ_ROOT"])
-LIMIT = 60  # seconds until what is waited for is given up
+LIMIT = 180  # seconds until what is waited for is given up
 
 # What the shell of whoever runs the tests is set to must not lead programs away from loopback.
 for _name in ("http_proxy", "https_proxy", "all_proxy"):
