@@ -408,16 +408,15 @@ cj_tracking_arm(const CjStatsView *view, CjViewAnalysis *analysis)
 	drop_unused(dropped);
 }
 
-/* cj_tracking_raise_refusal raises the error of a view that cannot be tracked. */
-void
-cj_tracking_raise_refusal(const CjViewAnalysis *analysis, const char *view_name, const char *key)
+/* raise_refusal raises the error of a view that cannot be tracked. */
+static void
+raise_refusal(const CjViewAnalysis *analysis, const char *view_name, const char *key)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("%s cannot be refreshed by its column \"%s\"", view_name, key),
 			 errdetail("%s", analysis->refusal),
 			 analysis->remedy ? errhint("%s", analysis->remedy) : 0));
-	pg_unreachable();
 }
 
 /* cj_tracking_track tracks a view. */
@@ -433,7 +432,7 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 	analysis = cj_view_analysis_make(relid, key);
 	cj_identity_restore(&saved);
 	if (analysis->refusal)
-		cj_tracking_raise_refusal(analysis, view.name, key);
+		raise_refusal(analysis, view.name, key);
 	if (dry_run)
 		return analysis;
 

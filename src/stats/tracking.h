@@ -66,8 +66,4 @@ extern void cj_tracking_untrack(Oid view);
 /* Takes it back for a view of which perhaps nothing is left but the name; does nothing if it is not tracked. */
 extern void cj_tracking_forget(const char *view_name);
 
-/* Raises the error of a view that cannot be tracked. */
-extern void cj_tracking_raise_refusal(const CjViewAnalysis *analysis, const char *view_name,
-									  const char *key) pg_attribute_noreturn();
-
 #endif /* CJ_TRACKING_H */
