@@ -187,8 +187,11 @@ lacks(List *relids, const Kind *kind)
 static void
 create(Oid relid)
 {
-	List *relids = find_all_inheritors(relid, ShareRowExclusiveLock, NULL);
+	List *relids;
 
+	/* also where there is no trigger to be made, as those are there for another view; partitions are locked by the next */
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	relids = find_all_inheritors(relid, ShareRowExclusiveLock, NULL);
 	drop_broken(relid);
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
