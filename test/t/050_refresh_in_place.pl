@@ -401,7 +401,7 @@ sub turn_outside
 	elsif ($dice < 92)
 	{
 		my $name = (sort keys %prepared)[0] // return;
-		my $end = pick('COMMIT', 'COMMIT', 'ROLLBACK');
+		my $end = pick('COMMIT', 'COMMIT', 'COMMIT', 'ROLLBACK');
 		ask(super(), "$end PREPARED '$name'");
 		$done{ lc($end) . '_prepared' }++;
 		delete $prepared{$name};
@@ -455,22 +455,24 @@ sub turn_inside
 	{
 		end_transaction($session, 'ROLLBACK');
 	}
-	elsif ($dice < 45)
+	elsif ($dice < 42)
 	{
 		ask($session, change());
 	}
-	elsif ($dice < 55)
+	elsif ($dice < 57)
 	{
 		push @$savepoints, 's' . @$savepoints;
 		ask($session, "SAVEPOINT $savepoints->[-1]");
 		$done{savepoint}++;
 		ask($session, change());
 	}
-	elsif ($dice < 62)
+	elsif ($dice < 64)
 	{
-		rollback_to($session) if @$savepoints;
+		return unless @$savepoints;
+		rollback_to($session);
+		ask($session, change_again());
 	}
-	elsif ($dice < 66)
+	elsif ($dice < 67)
 	{
 		ask($session, 'RELEASE ' . pop @$savepoints) if @$savepoints;
 	}
@@ -485,7 +487,7 @@ sub turn_inside
 		ask($session, 'SET LOCAL ROLE app_owner; ' . rare_thing() . '; SET LOCAL ROLE app_client');
 		$done{ddl}++;
 	}
-	elsif ($dice < 78 && keys %prepared < 3)
+	elsif ($dice < 80 && keys %prepared < 3)
 	{
 		my $name = "p$step";
 		my $answer = ask($session, "PREPARE TRANSACTION '$name'");
