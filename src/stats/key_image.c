@@ -8,8 +8,8 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "fmgr.h"
-#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 #include "stats/key_image.h"
