@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any
 
 import psycopg
@@ -35,12 +36,9 @@ app.conf.update(
     },
 )
 
-# What repeating cannot mend: missing tables, columns, rights or jobs, a feature that is not there.
-PERMANENT = (
-    psycopg.ProgrammingError,
-    psycopg.NotSupportedError,
-    psycopg.errors.InvalidParameterValue,
-)
+# SQLSTATEs, or classes of them, that repeating cannot mend (missing tables, columns, rights or jobs), and
+# a run that was cancelled: the worker of challenge_jobs does not repeat these either.
+PERMANENT = re.compile("0A|28|2F|3D|3F|42|54|22023|25006|55000|57014|XX001|XX002")
 
 
 def run(job: str) -> dict[str, Any]:
@@ -72,9 +70,9 @@ def run_job(self: Task, job: str) -> dict[str, Any]:
     """Run a job; repeat it after 1, 2 and 4 minutes if it fails."""
     try:
         outcome = run(job)
-    except PERMANENT:
-        raise
     except psycopg.Error as error:
+        if PERMANENT.match(error.sqlstate or ""):
+            raise
         delay = self.default_retry_delay * 2**self.request.retries
         raise self.retry(exc=error, countdown=delay)
     if outcome["status"] == "skipped":
