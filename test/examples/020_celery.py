@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 
-from harness import ROOT, BREAKABLE, done, equal, folder, free_port, listens, like, need, ok, psql, run, skip_all
-from harness import start, stop, wait_for
+from harness import BREAKABLE, ROOT, done, equal, folder, like, need, ok, psql, skip_all, stop, wait_for
 
 need("redis-server")
 try:
@@ -20,22 +19,17 @@ except ImportError as error:
     skip_all(f"{error.name} for {sys.executable} is not installed")
 
 from due import Stall, make_due, undone
+from servers import create_role, drop_role, start_celery, start_redis
 
 AUTO_COMPLETE = "auto_complete_challenges"
 files = folder()
 
 # ---- Redis, the role of the README, the worker -----------------------------------------------
 
-port = free_port()
-start("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", files, log=files / "redis.log")
-wait_for(lambda: listens(port), "Redis")
-
-psql("DROP ROLE IF EXISTS celery; CREATE ROLE celery LOGIN")
-psql((ROOT / "examples/celery/grants.sql").read_text())
-
-os.environ["CELERY_BROKER_URL"] = os.environ["CELERY_RESULT_BACKEND"] = f"redis://127.0.0.1:{port}/0"
-environment = {**os.environ, "PGUSER": "celery", "PYTHONPATH": f"{ROOT / 'examples/celery'}:{files}"}
-sys.path[:0] = [str(ROOT / "examples/celery")]
+role = create_role("celery")
+broker = start_redis(files)
+os.environ["CELERY_BROKER_URL"] = os.environ["CELERY_RESULT_BACKEND"] = broker
+sys.path.insert(0, str(ROOT / "examples/celery"))
 sys.dont_write_bytecode = True
 import tasks  # noqa: E402
 
@@ -52,16 +46,7 @@ for entry in app.conf.beat_schedule.values():
 worker_log = files / "worker.log"
 
 
-def celery_program(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "hurry", *arguments]
-
-
-worker = start(
-    *celery_program("worker", "--concurrency", "2", "--loglevel", "info", "--without-gossip", "--without-mingle"),
-    log=worker_log,
-    env=environment,
-    cwd=files,
-)
+worker = start_celery(files, "worker", "--concurrency", "2", broker=broker, app="hurry")
 
 
 def send(job: str) -> str:
@@ -179,9 +164,7 @@ equal(worker_log.read_text().count(f"{task}] retry"), 0, "at once")
 
 # ---- beat -------------------------------------------------------------------------------------
 
-beat = start(
-    *celery_program("beat", "--schedule", str(files / "beat")), log=files / "beat.log", env=environment, cwd=files
-)
+beat = start_celery(files, "beat", "--schedule", str(files / "schedule"), broker=broker, app="hurry")
 wait_for(
     lambda: psql(
         f"""SELECT count(DISTINCT job) FROM challenge_jobs.job_run
@@ -203,5 +186,5 @@ for job, schedule in (line.split("|") for line in psql("SELECT job, schedule FRO
 equal(tasks.app.conf.timezone, "UTC", "in UTC")
 
 stop(worker)
-psql("DROP OWNED BY celery; DROP ROLE celery")
+drop_role(role)
 done()

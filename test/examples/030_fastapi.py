@@ -8,8 +8,7 @@ import os
 import sys
 from typing import Any
 
-from harness import BREAKABLE, LIMIT, ROOT, done, equal, folder, free_port, like, ok, psql, skip_all, start, stop
-from harness import listens, wait_for
+from harness import BREAKABLE, LIMIT, ROOT, done, equal, folder, like, ok, psql, skip_all, stop
 
 try:
     import fastapi
@@ -20,38 +19,22 @@ except ImportError as error:
     skip_all(f"{error.name} for {sys.executable} is not installed")
 
 from due import Stall, decided, make_due, undone
+from servers import create_role, drop_role, start_admin_api
 
 AUTO_COMPLETE = "/admin/jobs/auto-complete"
 TOKEN = "a-long-random-string"
 files = folder()
 
-psql("DROP ROLE IF EXISTS admin_api; CREATE ROLE admin_api LOGIN")
-psql((ROOT / "examples/fastapi/grants.sql").read_text())
+role = create_role("fastapi")
+processes = []
 
 
 def serve(**environment: str) -> str:
-    """Starts the app; returns its address."""
-    port = free_port()
-    process = start(
-        sys.executable,
-        "-B",
-        "-m",
-        "uvicorn",
-        "admin_jobs:app",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        log=files / "uvicorn.log",
-        env={**os.environ, "PGUSER": "admin_api", **environment},
-        cwd=ROOT / "examples/fastapi",
-    )
-    wait_for(lambda: listens(port), "uvicorn")
+    process, address = start_admin_api(files, **environment)
     processes.append(process)
-    return f"http://127.0.0.1:{port}"
+    return address
 
 
-processes: list[Any] = []
 address = serve(ADMIN_TOKEN=TOKEN)
 admin = httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=LIMIT)
 anyone = httpx.Client(base_url=address, timeout=LIMIT)
@@ -219,5 +202,5 @@ equal(
 equal(log.count("Application shutdown complete"), len(processes), "each server ends as it should")
 equal(log.count(TOKEN), 0, "the token is not logged")
 
-psql("DROP OWNED BY admin_api; DROP ROLE admin_api")
+drop_role(role)
 done()

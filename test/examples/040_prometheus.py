@@ -13,6 +13,7 @@ import urllib.request
 
 from harness import ROOT, configure, done, equal, folder, free_port, listens, need, ok, psql, run, start
 from harness import stop, wait_for
+from servers import create_role, drop_role
 
 need("prometheus-postgres-exporter", "promtool", "prometheus")
 
@@ -20,8 +21,7 @@ EXAMPLE = ROOT / "examples/prometheus"
 Sample = tuple[str, frozenset[tuple[str, str]]]
 files = folder()
 
-psql("DROP ROLE IF EXISTS exporter; CREATE ROLE exporter LOGIN")
-psql((EXAMPLE / "grants.sql").read_text())
+role = create_role("prometheus")
 
 # ---- the rules --------------------------------------------------------------------------------
 
@@ -106,6 +106,14 @@ def ask(path: str) -> dict[str, object]:
         return json.load(answer)["data"]
 
 
+def prometheus_is_ready() -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{prometheus_port}/-/ready"):
+            return True
+    except OSError:
+        return False
+
+
 def alerts() -> set[tuple[str, str]]:
     """Returns the alerts that Prometheus sees, waiting to fire or firing, each with its job."""
     return {(a["labels"]["alertname"], a["labels"].get("job_name", "")) for a in ask("alerts")["alerts"]}
@@ -119,7 +127,7 @@ def prometheus_sees(wanted: set[tuple[str, str]], name: str) -> None:
     equal(alerts(), wanted, name)
 
 
-wait_for(lambda: listens(prometheus_port), "Prometheus")
+wait_for(prometheus_is_ready, "Prometheus")
 wait_for(lambda: ask("query?query=challenge_jobs_worker_up")["result"], "Prometheus to have asked the exporter")
 wait_for(
     lambda: all(rule["health"] == "ok" for group in ask("rules")["groups"] for rule in group["rules"]),
@@ -182,5 +190,5 @@ prometheus_sees(set(), "it may again")
 stop(exporter)
 prometheus_sees({("ChallengeJobsUnobserved", "")}, "there is no exporter")
 
-psql("DROP OWNED BY exporter; DROP ROLE exporter")
+drop_role(role)
 done()
