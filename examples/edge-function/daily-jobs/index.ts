@@ -1,0 +1,56 @@
+// Runs the jobs of challenge_jobs by the API of the database, one after another, and answers with what each has done.
+import { createHash, timingSafeEqual } from "node:crypto";
+import process from "node:process";
+import { createClient } from "@supabase/supabase-js";
+
+const JOBS = [
+  "auto_complete_challenges",
+  "refresh_challenge_stats",
+  "send_streak_reminders",
+  "cleanup_expired_notifications",
+];
+
+const digest = (text: string) => createHash("sha256").update(text).digest();
+
+/** Tells whether the request brings the secret; how long it takes does not tell how much of it is right. */
+function isAllowed(request: Request, secret: string): boolean {
+  const given = request.headers.get("Authorization") ?? "";
+  return timingSafeEqual(digest(given), digest(`Bearer ${secret}`));
+}
+
+Deno.serve(async (request) => {
+  const { CRON_SECRET, SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY } = process.env;
+  if (!CRON_SECRET || !SUPABASE_URL || !SUPABASE_SERVICE_ROLE_KEY) {
+    const error = "CRON_SECRET, SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY have to be set";
+    return Response.json({ error }, { status: 503 });
+  }
+  if (!isAllowed(request, CRON_SECRET)) {
+    return Response.json({ error: "not allowed" }, { status: 401 });
+  }
+  if (request.method !== "POST") {
+    return Response.json({ error: "POST, please" }, { status: 405, headers: { Allow: "POST" } });
+  }
+
+  const asked = new URL(request.url).searchParams.getAll("job");
+  const unknown = asked.filter((job) => !JOBS.includes(job));
+  if (unknown.length > 0) {
+    return Response.json({ error: `no such job: ${unknown.join(", ")}` }, { status: 400 });
+  }
+
+  const supabase = createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY, {
+    auth: { persistSession: false, autoRefreshToken: false },
+  });
+  const results: Record<string, unknown> = {};
+  const errors: Record<string, unknown> = {};
+  for (const job of asked.length > 0 ? asked : JOBS) {
+    const { data, error } = await supabase.rpc(job);
+    if (error) {
+      console.error(`${job}: ${error.code} ${error.message}`);
+      errors[job] = { code: error.code, message: error.message, details: error.details, hint: error.hint };
+    } else {
+      results[job] = data;
+    }
+  }
+  const failed = Object.keys(errors).length > 0;
+  return Response.json(failed ? { results, errors } : { results }, { status: failed ? 500 : 200 });
+});
