@@ -33,7 +33,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(os.environ["CJ_ROOT"])
-LIMIT = 120  # seconds until what is waited for is given up
+LIMIT = 180  # seconds until what is waited for is given up
 
 # What the shell of whoever runs the tests is set to must not lead programs away from loopback.
 for _name in ("http_proxy", "https_proxy", "all_proxy"):
@@ -186,7 +186,7 @@ def configure(**settings):
         wait_for(lambda: psql(f"SHOW challenge_jobs.{name}") == value, f"{name} to be in force")
 
 
-# A trigger of the app: whoever changes a challenge gets the error that stands in the table "broken".
+# A trigger of the app: whoever decides a challenge gets the error that stands in the table "broken".
 BREAKABLE = """
 CREATE TABLE broken (message text NOT NULL, detail text);
 GRANT SELECT ON broken TO app_owner;
@@ -199,7 +199,14 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER break BEFORE UPDATE ON challenges FOR EACH ROW EXECUTE FUNCTION break();
+CREATE TRIGGER break BEFORE UPDATE ON challenges
+    FOR EACH ROW WHEN (OLD.status = 'active') EXECUTE FUNCTION break();
+"""
+
+# Makes something to decide again, where all has been decided.
+UNDECIDE = """
+UPDATE challenges SET status = 'active'
+ WHERE id = (SELECT id FROM challenges WHERE status IN ('completed', 'failed') LIMIT 1);
 """
 
 # ---- a web server that takes down what it is sent ---------------------------------------------
@@ -211,11 +218,13 @@ class HttpSink:
     def __init__(self, status=200):
         self.status = status
         self.requests = []
+        self.on_request = lambda: None
         sink = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                sink.on_request()
                 sink.requests.append({"method": self.command, "path": self.path,
                                       "headers": self.headers, "body": body})
                 self.send_response(sink.status)

@@ -1,6 +1,5 @@
 // Runs the jobs of challenge_jobs by the API of the database, one after another, and answers with what each has done.
 import { createHash, timingSafeEqual } from "node:crypto";
-import process from "node:process";
 import { createClient } from "@supabase/supabase-js";
 
 const JOBS = [
@@ -19,12 +18,14 @@ function isAllowed(request: Request, secret: string): boolean {
 }
 
 Deno.serve(async (request) => {
-  const { CRON_SECRET, SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY } = process.env;
-  if (!CRON_SECRET || !SUPABASE_URL || !SUPABASE_SERVICE_ROLE_KEY) {
+  const secret = Deno.env.get("CRON_SECRET");
+  const url = Deno.env.get("SUPABASE_URL");
+  const key = Deno.env.get("SUPABASE_SERVICE_ROLE_KEY");
+  if (!secret || !url || !key) {
     const error = "CRON_SECRET, SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY have to be set";
     return Response.json({ error }, { status: 503 });
   }
-  if (!isAllowed(request, CRON_SECRET)) {
+  if (!isAllowed(request, secret)) {
     return Response.json({ error: "not allowed" }, { status: 401 });
   }
   if (request.method !== "POST") {
@@ -37,7 +38,7 @@ Deno.serve(async (request) => {
     return Response.json({ error: `no such job: ${unknown.join(", ")}` }, { status: 400 });
   }
 
-  const supabase = createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY, {
+  const supabase = createClient(url, key, {
     auth: { persistSession: false, autoRefreshToken: false },
   });
   const results: Record<string, unknown> = {};
