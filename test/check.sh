@@ -216,7 +216,7 @@ run_examples() {
 	before_file=make_examples_database
 	run_tap_files examples 'test/examples/[0-9][0-9][0-9]_*' env \
 		CJ_ROOT="$CJ_WORK" CJ_DATA="$CJ_DATA" CJ_SERVER_LOG="$CJ_SERVER_LOG" PGDATABASE=examples \
-		PATH="$CJ_BINDIR:$PATH"
+		PATH="$CJ_BINDIR:$CJ_TMP/programs/usr/bin:$PATH"
 	before_file=:
 	cj_remove_server
 }
@@ -278,6 +278,9 @@ prepare_part() {
 			include_if_exists=examples.conf
 		# A test says itself what it lacks.
 		(cj_install_packages examples) || cj_note "packages for examples/ are missing"
+		cj_unpack_program redis-server redis-tools redis-server || cj_note "redis-server is missing"
+		cj_unpack_program prometheus prometheus || cj_note "prometheus is missing"
+		cj_unpack_program prometheus-postgres-exporter prometheus-postgres-exporter || cj_note "the exporter is missing"
 		;;
 	esac
 }

@@ -18,6 +18,8 @@
 #   cj_begin                   makes CJ_TMP and arranges that it goes away with all that runs in it
 #   cj_install_packages GROUP...
 #                              groups: build, server, test, lint, matrix, examples; installs what is missing
+#   cj_unpack_program PROGRAM PACKAGE...
+#                              unless it is there, puts it into CJ_TMP/programs/usr/bin, without its service
 #   cj_use_server_programs     finds the programs of the chosen PostgreSQL (called by the next three)
 #   cj_copy_sources            copies the sources to CJ_WORK, where CJ_USER may write
 #   cj_build                   copies the sources, unless that was done, and builds in the copy
@@ -190,6 +192,9 @@ cj_group_packages() {
 	matrix) echo debootstrap ;;
 	examples)
 		echo curl jq msmtp python3 python3-aiosmtpd python3-yaml
+		echo python3-celery python3-fastapi python3-httpx python3-psycopg python3-psycopg-pool python3-redis
+		# redis-tools has what libraries redis-server needs
+		echo python3-uvicorn redis-tools
 		# Node.js may have come from elsewhere, with an npm of its own.
 		command -v npm >/dev/null || echo npm
 		;;
@@ -254,6 +259,20 @@ cj_install_packages() {
 		apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" ||
 		cj_die "the packages could not be installed"
 	cj_give_to_user
+}
+
+# Unless a program is there, puts it into CJ_TMP/programs/usr/bin, from the packages named. For those whose
+# installation would start a service, now and at every boot. Libraries have to be installed.
+cj_unpack_program() {
+	local program=$1 package
+	shift
+	command -v "$program" >/dev/null && return 0
+	command -v dpkg >/dev/null || return 1
+	cj_update_package_lists
+	mkdir -p "$CJ_TMP/programs"
+	for package in "$@"; do
+		(cd "$CJ_TMP/programs" && cj_run_quietly apt-get -q download "$package" && dpkg -x "$package"_*.deb .) || return 1
+	done
 }
 
 # Runs a command with a setting beside the machine's own that keeps Debian's packages from making and

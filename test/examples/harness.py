@@ -145,9 +145,12 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def npm_ci(source):
-    """Installs what a package-lock.json names, in a temporary folder; returns that."""
-    need("node", "npm")
+def npm_ci(source, missing=skip_all):
+    """Installs what a package-lock.json names, in a temporary folder; returns that. What is missing is told to
+    the function given, which does not return."""
+    for program in ("node", "npm"):
+        if not shutil.which(program):
+            missing(f"{program} is not installed")
     target = folder()
     for name in ("package.json", "package-lock.json"):
         shutil.copy(ROOT / source / name, target)
@@ -155,7 +158,7 @@ def npm_ci(source):
                              cwd=target, capture_output=True, text=True)
     if install.returncode:
         if re.search(r"ENOTFOUND|ECONN|EAI_AGAIN|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|SELF_SIGNED", install.stderr):
-            skip_all("the npm registry cannot be reached")
+            missing("the npm registry cannot be reached")
         raise RuntimeError(f"npm ci: {install.stderr}")
     return target
 
