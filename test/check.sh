@@ -4,19 +4,28 @@
 # missing, builds with every warning an error, and runs all tests on throwaway servers.
 #
 #   bash test/check.sh                 all parts
-#   bash test/check.sh --only PART     one of: lint regress isolation pgtap tap (may be repeated)
+#   bash test/check.sh --only PART     one of: lint regress isolation pgtap tap examples (may be repeated)
+#
+# The part "examples" is left out on majors other than 15 unless it is asked for by --only: what it tries
+# is the folders of examples/, on which the major makes no difference, and it fetches programs for them.
 #
 #   PG_MAJOR=17                        another major version, where the system has its packages
 #   PG_CONFIG=/path/to/pg_config       another installation
 #
-# The last line is "N passed, N failed"; the exit status is 0 if none failed and some passed.
+# What is skipped is named in the summary, with the reason. The last line is "N passed, N failed"; the exit
+# status is 0 if none failed and some passed.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-all_parts=(lint regress isolation pgtap tap)
+all_parts=(lint regress isolation pgtap tap examples)
 parts=()
 # One line for each part: name, passed, failed.
 summary=()
+# One line for each file or part that was skipped as a whole, with the reason.
+skipped=()
+
+# The major on which examples/ is tried by default.
+examples_major=15
 
 # No test may take longer than this: one that hangs has failed. (In the foreground, since a Ctrl-C
 # would not reach it elsewhere.)
@@ -26,12 +35,16 @@ file_limit=900
 # Where the servers of the TAP tests log, once there are any.
 tap_logs=
 
+# What is done before each file that prints TAP.
+before_file=:
+
 # ---- counting ------------------------------------------------------------------------------
 
-# Notes how a part went. A part without a single test has failed: something is missing or misnamed.
+# Notes how a part went. A part without a single test has failed: something is missing or misnamed;
+# unless all of its files were skipped, each for a reason of its own.
 count_part() {
-	local part=$1 passed=$2 failed=$3
-	if [ $((passed + failed)) -eq 0 ]; then
+	local part=$1 passed=$2 failed=$3 files_skipped=${4:-0}
+	if [ $((passed + failed + files_skipped)) -eq 0 ]; then
 		echo "$part: found no test to run"
 		failed=1
 	fi
@@ -51,6 +64,7 @@ print_summary() {
 		all_passed=$((all_passed + passed))
 		all_failed=$((all_failed + failed))
 	done
+	if [ "${#skipped[@]}" -gt 0 ]; then printf 'skipped: %s\n' "${skipped[@]}"; fi
 	echo "$all_passed passed, $all_failed failed"
 	[ "$all_failed" -eq 0 ] && [ "$all_passed" -gt 0 ]
 }
@@ -121,20 +135,23 @@ run_isolation() {
 # Runs a part whose files print TAP, one file at a time, so that each failure has its file's name.
 # The arguments after the pattern are the command, to which the file is added.
 run_tap_files() {
-	local part=$1 pattern=$2 file name passed=0 failed=0
+	local part=$1 pattern=$2 file passed=0 failed=0 files_skipped=0
 	shift 2
 	while read -r file; do
+		"$before_file"
 		run_tap_file "$part" "$file" "$@"
 		passed=$((passed + file_passed))
 		failed=$((failed + file_failed))
+		files_skipped=$((files_skipped + file_skipped))
 	done < <(cd "$CJ_WORK" && compgen -G "$pattern" | sort)
-	count_part "$part" "$passed" "$failed"
+	count_part "$part" "$passed" "$failed" "$files_skipped"
 }
 
-# Runs one such file and sets file_passed and file_failed. Skipped tests are neither; failures that
+# Runs one such file and sets file_passed, file_failed and file_skipped (1 for a file that says by the plan
+# "1..0 # skip REASON" that it cannot be run here). Skipped tests are neither passed nor failed; failures that
 # are expected ("todo") are passed. A file that ends badly has failed even if none of its tests did.
 run_tap_file() {
-	local part=$1 file=$2 log status=0
+	local part=$1 file=$2 log reason status=0
 	shift 2
 	log=$CJ_TMP/$part-$(basename "$file").log
 	cj_as_user env -C "$CJ_WORK" timeout --foreground -k 30 "$file_limit" "$@" "$file" >"$log" 2>&1 </dev/null ||
@@ -142,7 +159,13 @@ run_tap_file() {
 	file_passed=$(grep -E '^(ok |not ok .*# todo)' -i "$log" | grep -vicE '^ok .*# skip' || true)
 	file_failed=$(grep -E '^not ok ' "$log" | grep -vicE '# todo' || true)
 	if [ "$status" -ne 0 ] && [ "$file_failed" -eq 0 ]; then file_failed=1; fi
-	if [ $((file_passed + file_failed)) -eq 0 ]; then
+	reason=$(sed -nE '/^1\.\.0 *# *skip/I { s/^1\.\.0 *# *skip[a-z]* *//I; p; q }' "$log")
+	file_skipped=0
+	if [ $((file_passed + file_failed)) -eq 0 ] && [ -n "$reason" ]; then
+		printf '%-40s skipped: %s\n' "$file" "$reason"
+		skipped+=("$file: $reason")
+		file_skipped=1
+	elif [ $((file_passed + file_failed)) -eq 0 ]; then
 		printf '%-40s no test ran\n' "$file"
 		grep -iE 'skip' "$log" | head -n 5 || true
 		file_failed=1
@@ -187,6 +210,32 @@ run_tap() {
 		PG_REGRESS="$CJ_PGXS/src/test/regress/pg_regress" prove --verbose --norc
 }
 
+# The folders of examples/, as they stand. test/examples/harness.py says what such a test finds.
+run_examples() {
+	make_examples_template
+	before_file=make_examples_database
+	run_tap_files examples 'test/examples/[0-9][0-9][0-9]_*' env \
+		CJ_ROOT="$CJ_WORK" CJ_DATA="$CJ_DATA" CJ_SERVER_LOG="$CJ_SERVER_LOG" PGDATABASE=examples \
+		PATH="$CJ_BINDIR:$PATH"
+	before_file=:
+	cj_remove_server
+}
+
+# Makes what each test of an example begins with: a small demo app, and the extension.
+make_examples_template() {
+	cj_psql -q -d postgres -c 'CREATE DATABASE examples_template'
+	cj_psql -q -d examples_template -v challenges_due=3 -v challenges_late=3 -v challenges_running=6 \
+		-v challenges_decided=6 -v members=4 -v notifications_per_user=3 -f "$CJ_ROOT/test/fixtures/demo_app.sql"
+	cj_psql -q -d examples_template -c 'CREATE EXTENSION challenge_jobs'
+}
+
+# Makes the database of one test anew, and takes back the settings of the one before.
+make_examples_database() {
+	cj_as_user rm -f "$CJ_DATA/examples.conf"
+	cj_psql -Atqo /dev/null -d postgres -c 'SET client_min_messages = warning' -c 'SELECT pg_reload_conf()' \
+		-c 'DROP DATABASE IF EXISTS examples WITH (FORCE)' -c 'CREATE DATABASE examples TEMPLATE examples_template'
+}
+
 # --------------------------------------------------------------------------------------------
 
 # Reads the command line into "parts".
@@ -201,7 +250,19 @@ read_arguments() {
 		*) cj_die "unknown argument \"$1\": see the top of test/check.sh" ;;
 		esac
 	done
-	[ "${#parts[@]}" -gt 0 ] || parts=("${all_parts[@]}")
+	[ "${#parts[@]}" -gt 0 ] || choose_default_parts
+}
+
+# All parts, but for the examples on other majors.
+choose_default_parts() {
+	local part
+	for part in "${all_parts[@]}"; do
+		if [ "$part" = examples ] && [ "$(cj_major)" != "$examples_major" ]; then
+			skipped+=("examples: by default only on PostgreSQL $examples_major")
+		else
+			parts+=("$part")
+		fi
+	done
 }
 
 # Starts the server before the first part that needs it, and not at all for those that do not.
@@ -211,6 +272,13 @@ prepare_part() {
 		[ -d "$CJ_DATA" ] || cj_start_server contrib_regression
 		;;
 	tap) cj_stop_server ;;
+	examples)
+		cj_remove_server
+		cj_start_server postgres challenge_jobs.databases=examples challenge_jobs.worker_naptime=1s \
+			include_if_exists=examples.conf
+		# A test says itself what it lacks.
+		(cj_install_packages examples) || cj_note "packages for examples/ are missing"
+		;;
 	esac
 }
 

@@ -17,7 +17,7 @@
 #   cj_die TEXT                prints an error and ends the script with status 1
 #   cj_begin                   makes CJ_TMP and arranges that it goes away with all that runs in it
 #   cj_install_packages GROUP...
-#                              groups: build, server, test, lint, matrix; installs what is missing
+#                              groups: build, server, test, lint, matrix, examples; installs what is missing
 #   cj_use_server_programs     finds the programs of the chosen PostgreSQL (called by the next three)
 #   cj_copy_sources            copies the sources to CJ_WORK, where CJ_USER may write
 #   cj_build                   copies the sources, unless that was done, and builds in the copy
@@ -28,6 +28,7 @@
 #                              challenge_jobs are preloaded, pg_cron works in that database
 #   cj_restart_server          restarts it, with crash recovery where it was killed
 #   cj_stop_server             stops it (done on exit as well)
+#   cj_remove_server           stops it and removes its data, so that another can be started
 #   cj_psql [ARGUMENT]...      psql on that server and database: no psqlrc, stops at the first error
 #   cj_wait_until SECONDS SQL  waits until the query gives "t"; fails when the time is over
 #   cj_as_user COMMAND...      runs a command as CJ_USER, in CJ_TMP
@@ -187,6 +188,11 @@ cj_group_packages() {
 		if cj_package_exists clang-format-14; then echo clang-format-14; fi
 		;;
 	matrix) echo debootstrap ;;
+	examples)
+		echo curl jq msmtp python3 python3-aiosmtpd python3-yaml
+		# Node.js may have come from elsewhere, with an npm of its own.
+		command -v npm >/dev/null || echo npm
+		;;
 	*) cj_die "cj_install_packages: there is no group \"$1\"" ;;
 	esac
 }
@@ -389,6 +395,12 @@ cj_stop_server() {
 	if [ -n "$CJ_DATA" ] && [ -e "$CJ_DATA/postmaster.pid" ]; then
 		cj_as_user "$CJ_BINDIR/pg_ctl" stop -D "$CJ_DATA" -m fast -w -t 60 -s || true
 	fi
+}
+
+# Stops the server and forgets it.
+cj_remove_server() {
+	cj_stop_server
+	rm -rf "$CJ_DATA"
 }
 
 # psql on the server. As the caller, so that it reads files that CJ_USER may not.

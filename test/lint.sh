@@ -211,7 +211,7 @@ check_shell_scripts() {
 		return 77
 	}
 	{
-		find test -name '*.sh'
+		find test examples -name '*.sh'
 		echo .ci/run
 	} | xargs shellcheck --external-sources --source-path=SCRIPTDIR --exclude=SC2034
 }
