@@ -31,9 +31,10 @@
 #include "report_style.h"
 #include "sql.h"
 
-#define MAX_FINDINGS 50
-#define MAX_YEARS    100
-#define EXAMPLE      "SELECT challenge_jobs.report_html('7 days');"
+#define MAX_FINDINGS  50
+#define OPEN_FAILURES 5 /* that are to be seen at once */
+#define MAX_YEARS     100
+#define EXAMPLE       "SELECT challenge_jobs.report_html('7 days');"
 
 /* $1 the caller */
 static const CjStatement may_call_doctor = {
@@ -55,11 +56,16 @@ put_moment(StringInfo html, TimestampTz moment, CjReadable as)
 						 cj_readable_moment(moment, as));
 }
 
-/* put_until appends how long it is until a moment. */
+/* put_until appends how long it is until a moment, in minutes or more. */
 static void
 put_until(StringInfo html, const CjReportFacts *facts, TimestampTz moment)
 {
-	appendStringInfo(html, "in %s", cj_readable_duration(moment - facts->now));
+	int64 minutes = (moment - facts->now) / USECS_PER_MINUTE;
+
+	if (minutes < 1)
+		appendStringInfoString(html, "in a moment");
+	else
+		appendStringInfo(html, "in %s", cj_readable_duration(minutes * USECS_PER_MINUTE));
 }
 
 /* begin_section begins a section with a heading. */
@@ -105,19 +111,29 @@ count_state(const CjReportFacts *facts, const char *state)
 	return count;
 }
 
-/* headline returns the page in one sentence. */
-static char *
-headline(const CjReportFacts *facts)
+/* put_headline appends the page in one sentence. */
+static void
+put_headline(StringInfo html, const CjReportFacts *facts)
 {
-	int bad = count_state(facts, "failing") + count_state(facts, "overdue");
+	int failing = count_state(facts, "failing");
+	int bad = failing + count_state(facts, "overdue");
 	int idle = count_state(facts, "never_run") + count_state(facts, "disabled");
 
+	appendStringInfoString(html, "<h1>");
 	if (bad > 0)
-		return psprintf("%d of %d jobs need%s attention", bad, facts->job_count,
-						bad == 1 ? "s" : "");
-	if (idle == facts->job_count)
-		return pstrdup("No job has run yet");
-	return pstrdup("All jobs are well");
+	{
+		cj_report_chart_sign(html, failing > 0 ? "failing" : "overdue");
+		appendStringInfo(html, "%d of %d jobs need%s attention", bad, facts->job_count,
+						 bad == 1 ? "s" : "");
+	}
+	else if (idle == facts->job_count)
+		appendStringInfoString(html, "No job has run yet");
+	else
+	{
+		cj_report_chart_sign(html, "ok");
+		appendStringInfoString(html, "All jobs are well");
+	}
+	appendStringInfoString(html, "</h1>\n");
 }
 
 /* put_figure appends a figure and what it is. */
@@ -180,11 +196,13 @@ put_header(StringInfo html, const CjReportFacts *facts)
 {
 	appendStringInfoString(html, "<header>\n<p class=\"kicker\">challenge_jobs in database <bdi>");
 	cj_html_text(html, facts->database);
-	appendStringInfo(html, "</bdi></p>\n<h1>%s</h1>\n<p class=\"period\">", headline(facts));
+	appendStringInfoString(html, "</bdi></p>\n");
+	put_headline(html, facts);
+	appendStringInfoString(html, "<p class=\"period\">");
 	put_moment(html, facts->since, CJ_READABLE_MINUTE);
 	appendStringInfoString(html, " to ");
 	put_moment(html, facts->now, CJ_READABLE_MINUTE);
-	appendStringInfo(html, ", %s. All times are UTC.</p>\n",
+	appendStringInfo(html, ", <span class=\"unit\">%s.</span> All times are UTC.</p>\n",
 					 cj_readable_duration(facts->now - facts->since));
 	put_figures(html, facts);
 	appendStringInfoString(html, "</header>\n");
@@ -207,7 +225,7 @@ put_next_due(StringInfo html, const CjReportFacts *facts, const CjReportJob *job
 	if (job->slot_count > 0)
 	{
 		put_moment(html, job->slots[0], CJ_READABLE_MINUTE);
-		appendStringInfoString(html, " <span class=\"soft\">");
+		appendStringInfoString(html, " <span class=\"soft unit\">");
 		put_until(html, facts, job->slots[0]);
 		appendStringInfoString(html, "</span>");
 	}
@@ -241,10 +259,11 @@ put_job_facts(StringInfo html, const CjReportFacts *facts, const CjReportJob *jo
 	if (job->has_durations)
 	{
 		begin_fact(html, "Takes");
-		appendStringInfo(html,
-						 "%s <span class=\"soft\">on average, 95 of 100 up to %s</span></dd>\n",
-						 cj_readable_duration(job->mean_duration),
-						 cj_readable_duration(job->p95_duration));
+		appendStringInfo(
+			html,
+			"<span class=\"unit\">%s</span> <span class=\"soft\">on average, 95 of 100 up to "
+			"<span class=\"unit\">%s</span></span></dd>\n",
+			cj_readable_duration(job->mean_duration), cj_readable_duration(job->p95_duration));
 	}
 	if (job->consecutive_failures > 0)
 	{
@@ -300,13 +319,46 @@ put_legend(StringInfo html, const CjReportFacts *facts)
 					 cj_readable_duration((facts->now - facts->since) / CJ_REPORT_SLICES));
 }
 
+/*
+ * begin_table begins a table with a caption and the head of its first column. Roles are given since on small
+ * screens a row is laid out as a card, and would be no row any more for those who cannot see it.
+ */
+static void
+begin_table(StringInfo html, const char *class_name, const char *caption)
+{
+	appendStringInfo(
+		html,
+		"<div class=\"card sheet\">\n<table class=\"%s\" role=\"table\">\n<caption>%s</caption>\n"
+		"<thead role=\"rowgroup\"><tr role=\"row\"><th scope=\"col\" role=\"columnheader\">job</th>",
+		class_name, caption);
+}
+
+/* put_column appends the head of another column. */
+static void
+put_column(StringInfo html, const char *name)
+{
+	appendStringInfo(html, "<th scope=\"col\" role=\"columnheader\">%s</th>", name);
+}
+
+/* begin_row begins the row of a job. */
+static void
+begin_row(StringInfo html, const CjReportJob *job)
+{
+	appendStringInfoString(html,
+						   "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\" class=\"name\">");
+	cj_html_text(html, job->name);
+	appendStringInfoString(html, "</th>");
+}
+
 /* put_number appends a cell with a number, and the sign of what it counts if there are any. */
 static void
-put_number(StringInfo html, int64 number, const char *sign)
+put_number(StringInfo html, int64 number, const char *status)
 {
-	appendStringInfoString(html, number == 0 ? "<td class=\"zero\">" : "<td>");
-	if (number > 0 && sign)
-		cj_report_chart_sign(html, sign);
+	appendStringInfo(html, "<td role=\"cell\" class=\"%s\" data-label=\"%s\">",
+					 status && number == 0 ? "zero" : "some",
+					 status ? cj_report_chart_label(status) : "in all");
+	if (status && number > 0)
+		cj_report_chart_sign(html, status);
 	appendStringInfo(html, "%s</td>", cj_readable_count(number));
 }
 
@@ -314,26 +366,17 @@ put_number(StringInfo html, int64 number, const char *sign)
 static void
 put_counts(StringInfo html, const CjReportFacts *facts)
 {
-	appendStringInfoString(
-		html,
-		"<div class=\"card scroll\" role=\"region\" aria-label=\"Number of runs\" tabindex=\"0\">\n"
-		"<table class=\"numbers\">\n<caption>Number of runs of each job by status</caption>\n"
-		"<thead><tr><th scope=\"col\">job</th>");
+	begin_table(html, "numbers", "Number of runs of each job by status");
 	for (int status = 0; status < CJ_REPORT_STATUSES; status++)
-	{
-		appendStringInfoString(html, "<th scope=\"col\">");
-		cj_html_text(html,
-					 cj_report_chart_label(cj_report_facts_status_name((CjReportStatus) status)));
-		appendStringInfoString(html, "</th>");
-	}
-	appendStringInfoString(html, "<th scope=\"col\">all</th></tr></thead>\n<tbody>\n");
+		put_column(html,
+				   cj_report_chart_label(cj_report_facts_status_name((CjReportStatus) status)));
+	put_column(html, "in all");
+	appendStringInfoString(html, "</tr></thead>\n<tbody role=\"rowgroup\">\n");
 	for (int i = 0; i < facts->job_count; i++)
 	{
 		const CjReportJob *job = &facts->jobs[i];
 
-		appendStringInfoString(html, "<tr><th scope=\"row\" class=\"name\">");
-		cj_html_text(html, job->name);
-		appendStringInfoString(html, "</th>");
+		begin_row(html, job);
 		for (int status = 0; status < CJ_REPORT_STATUSES; status++)
 			put_number(html, job->totals[status],
 					   cj_report_facts_status_name((CjReportStatus) status));
@@ -451,27 +494,41 @@ put_rest(StringInfo html, int64 more, const char *where)
 						 where);
 }
 
+/* put_failure_list appends them all; the first few are to be seen at once, the others when asked for. */
+static void
+put_failure_list(StringInfo html, const CjReportFacts *facts)
+{
+	int shown = list_length(facts->failures);
+	int64 all = 0;
+	ListCell *cell;
+
+	for (int i = 0; i < facts->job_count; i++)
+		all += cj_report_facts_failures(&facts->jobs[i]);
+	appendStringInfoString(html, "<div class=\"card list\">\n<ul>\n");
+	foreach(cell, facts->failures)
+	{
+		if (foreach_current_index(cell) == OPEN_FAILURES)
+			appendStringInfo(
+				html, "</ul>\n<details class=\"further\"><summary>%d before that</summary>\n<ul>\n",
+				shown - OPEN_FAILURES);
+		put_failure(html, lfirst(cell));
+	}
+	put_rest(html, all - shown, "<code>challenge_jobs.job_run</code>");
+	appendStringInfo(html, "</ul>\n%s</div>\n", shown > OPEN_FAILURES ? "</details>\n" : "");
+}
+
 /* put_failures appends the last runs that went wrong. */
 static void
 put_failures(StringInfo html, const CjReportFacts *facts)
 {
-	int64 all = 0;
-	ListCell *cell;
-
 	begin_section(html, "failures", "What went wrong");
 	if (facts->failures == NIL)
 		appendStringInfoString(html, "<p>Nothing in this period.</p>\n");
 	else
 	{
-		for (int i = 0; i < facts->job_count; i++)
-			all += cj_report_facts_failures(&facts->jobs[i]);
 		appendStringInfoString(
-			html, "<p>Runs that failed, crashed or were cancelled, the last one first.</p>\n"
-				  "<ul class=\"card list\">\n");
-		foreach(cell, facts->failures)
-			put_failure(html, lfirst(cell));
-		put_rest(html, all - list_length(facts->failures), "<code>challenge_jobs.job_run</code>");
-		appendStringInfoString(html, "</ul>\n");
+			html, "<p>Runs that failed, crashed or were cancelled, the last one first.</p>\n");
+		put_failure_list(html, facts);
 	}
 	appendStringInfoString(html, "</section>\n");
 }
@@ -509,13 +566,13 @@ put_alerts(StringInfo html, const CjReportFacts *facts)
 		appendStringInfo(
 			html,
 			"<p>Not taken by <code>challenge_jobs.alert_command</code>%s, the last one "
-			"first.</p>\n<ul class=\"card list\">\n",
+			"first.</p>\n<div class=\"card list\">\n<ul>\n",
 			cj_alert_command_is_set() ? " yet" : ", which is not set");
 		foreach(cell, facts->alerts)
 			put_alert(html, lfirst(cell));
 		put_rest(html, facts->waiting_alerts - list_length(facts->alerts),
 				 "<code>challenge_jobs.alert</code>");
-		appendStringInfoString(html, "</ul>\n");
+		appendStringInfoString(html, "</ul>\n</div>\n");
 	}
 	appendStringInfoString(html, "</section>\n");
 }
@@ -533,36 +590,38 @@ why_no_slot(const CjReportJob *job)
 	return "its schedule has none";
 }
 
-/* put_next_runs appends the next slots of each job. */
+/* put_slots appends the next slots of a job. */
+static void
+put_slots(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
+{
+	for (int slot = 0; slot < job->slot_count; slot++)
+	{
+		appendStringInfoString(html, "<td role=\"cell\">");
+		put_moment(html, job->slots[slot], CJ_READABLE_MINUTE);
+		appendStringInfoString(html, "<small>");
+		put_until(html, facts, job->slots[slot]);
+		appendStringInfoString(html, "</small></td>");
+	}
+	if (job->slot_count < CJ_REPORT_MAX_SLOTS)
+		appendStringInfo(html, "<td role=\"cell\" colspan=\"%d\" class=\"soft\">%s</td>",
+						 CJ_REPORT_MAX_SLOTS - job->slot_count,
+						 job->slot_count == 0 ? why_no_slot(job) : "none");
+}
+
+/* put_next_runs appends what is to come. */
 static void
 put_next_runs(StringInfo html, const CjReportFacts *facts)
 {
 	begin_section(html, "next", "What comes next");
-	appendStringInfoString(
-		html,
-		"<div class=\"card scroll\" role=\"region\" aria-label=\"Next runs\" tabindex=\"0\">\n<table>\n"
-		"<caption>The next slots of the schedule of each job, UTC</caption>\n"
-		"<thead><tr><th scope=\"col\">job</th><th scope=\"col\">next</th><th scope=\"col\">after it</th>"
-		"<th scope=\"col\">then</th></tr></thead>\n<tbody>\n");
+	begin_table(html, "slots", "The next slots of the schedule of each job");
+	put_column(html, "next");
+	put_column(html, "after it");
+	put_column(html, "then");
+	appendStringInfoString(html, "</tr></thead>\n<tbody role=\"rowgroup\">\n");
 	for (int i = 0; i < facts->job_count; i++)
 	{
-		const CjReportJob *job = &facts->jobs[i];
-
-		appendStringInfoString(html, "<tr><th scope=\"row\" class=\"name\">");
-		cj_html_text(html, job->name);
-		appendStringInfoString(html, "</th>");
-		for (int slot = 0; slot < job->slot_count; slot++)
-		{
-			appendStringInfoString(html, "<td>");
-			put_moment(html, job->slots[slot], CJ_READABLE_MINUTE);
-			appendStringInfoString(html, "<small>");
-			put_until(html, facts, job->slots[slot]);
-			appendStringInfoString(html, "</small></td>");
-		}
-		if (job->slot_count < CJ_REPORT_MAX_SLOTS)
-			appendStringInfo(html, "<td colspan=\"%d\" class=\"zero\">%s</td>",
-							 CJ_REPORT_MAX_SLOTS - job->slot_count,
-							 job->slot_count == 0 ? why_no_slot(job) : "none");
+		begin_row(html, &facts->jobs[i]);
+		put_slots(html, facts, &facts->jobs[i]);
 		appendStringInfoString(html, "</tr>\n");
 	}
 	appendStringInfoString(html, "</tbody>\n</table>\n</div>\n</section>\n");
@@ -647,10 +706,10 @@ examine(StringInfo html)
 	{
 		appendStringInfo(html,
 						 "<p>What is not as it should be, and what to type to mend it.</p>\n"
-						 "<ul class=\"card list\">\n%s",
+						 "<div class=\"card list\">\n<ul>\n%s",
 						 items.data);
 		put_rest(html, found - MAX_FINDINGS, "<code>challenge_jobs.doctor()</code>");
-		appendStringInfoString(html, "</ul>\n");
+		appendStringInfoString(html, "</ul>\n</div>\n");
 	}
 	pfree(items.data);
 }

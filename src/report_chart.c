@@ -18,13 +18,12 @@
 #include "report_chart.h"
 
 /* A lane of the timeline, from its top. */
-#define LANE_HEIGHT     78
-#define LANE_TEXT       15
-#define LANE_ABOVE      30 /* what went wrong */
-#define LANE_BAR        40 /* what succeeded */
+#define LANE_HEIGHT     92
+#define LANE_TEXT       14
+#define LANE_ABOVE      31 /* what went wrong */
+#define LANE_BAR        41 /* what succeeded */
 #define LANE_BAR_HEIGHT 16
-#define LANE_BELOW      65 /* what did nothing, or has not ended */
-#define LANE_FIRST      4
+#define LANE_BELOW      67 /* what did nothing, or has not ended */
 
 /* The drawing of durations. */
 #define PLOT_TOP    18
@@ -98,27 +97,33 @@ static const int64 duration_steps[] = {
 	1000,
 	2000,
 	4000,
+	6000,
 	10 * 1000,
 	20 * 1000,
 	40 * 1000,
+	60 * 1000,
 	100 * 1000,
 	200 * 1000,
 	400 * 1000,
+	600 * 1000,
 	USECS_PER_SEC,
 	2 * USECS_PER_SEC,
 	4 * USECS_PER_SEC,
+	6 * USECS_PER_SEC,
 	10 * USECS_PER_SEC,
 	20 * USECS_PER_SEC,
 	40 * USECS_PER_SEC,
 	USECS_PER_MINUTE,
 	2 * USECS_PER_MINUTE,
 	4 * USECS_PER_MINUTE,
+	6 * USECS_PER_MINUTE,
 	10 * USECS_PER_MINUTE,
 	20 * USECS_PER_MINUTE,
 	40 * USECS_PER_MINUTE,
 	USECS_PER_HOUR,
 	2 * USECS_PER_HOUR,
 	4 * USECS_PER_HOUR,
+	6 * USECS_PER_HOUR,
 	12 * USECS_PER_HOUR,
 };
 
@@ -359,7 +364,7 @@ put_timeline_description(StringInfo html, const CjReportFacts *facts)
 void
 cj_report_chart_timeline(StringInfo html, const CjReportFacts *facts)
 {
-	int bottom = LANE_FIRST + facts->job_count * LANE_HEIGHT;
+	int bottom = facts->job_count * LANE_HEIGHT;
 
 	appendStringInfo(
 		html,
@@ -368,9 +373,9 @@ cj_report_chart_timeline(StringInfo html, const CjReportFacts *facts)
 		"<title id=\"timeline-title\">Runs of each job over time</title>\n",
 		bottom + AXIS_HEIGHT);
 	put_timeline_description(html, facts);
-	put_time_axis(html, facts, LANE_FIRST, bottom);
+	put_time_axis(html, facts, 0, bottom);
 	for (int i = 0; i < facts->job_count; i++)
-		put_lane(html, &facts->jobs[i], LANE_FIRST + i * LANE_HEIGHT);
+		put_lane(html, &facts->jobs[i], i * LANE_HEIGHT);
 	appendStringInfoString(html, "</svg>\n");
 }
 
@@ -414,23 +419,26 @@ plot_y(int64 duration, int64 top)
 	return PLOT_HEIGHT - PLOT_HEIGHT * ((double) Max(duration, 0) / top);
 }
 
-/* put_duration_axis appends the lines for nothing, half of the top and the top. */
+/* put_duration_lines appends the lines for nothing, half of the top and the top. */
 static void
-put_duration_axis(StringInfo html, int64 top)
+put_duration_lines(StringInfo html)
 {
-	int64 values[] = {0, top / 2, top};
-
 	appendStringInfoString(html, "<g class=\"axis\">");
-	for (int i = 0; i < lengthof(values); i++)
-	{
-		double y = PLOT_TOP + plot_y(values[i], top);
-
-		appendStringInfo(html, "<line x1=\"0\" x2=\"100%%\" y1=\"%.1f\" y2=\"%.1f\"/>", y, y);
-		if (i > 0)
-			appendStringInfo(html, "<text class=\"value\" x=\"0\" y=\"%.1f\">%s</text>", y - 4,
-							 cj_readable_duration(values[i]));
-	}
+	for (int half = 0; half <= 2; half++)
+		appendStringInfo(html, "<line x1=\"0\" x2=\"100%%\" y1=\"%d\" y2=\"%d\"/>",
+						 PLOT_TOP + PLOT_HEIGHT / 2 * half, PLOT_TOP + PLOT_HEIGHT / 2 * half);
 	appendStringInfoString(html, "</g>\n");
+}
+
+/* put_duration_texts appends what the upper two lines stand for, over everything else. */
+static void
+put_duration_texts(StringInfo html, int64 top)
+{
+	appendStringInfo(html,
+					 "<text class=\"value\" x=\"0\" y=\"%d\">%s</text>"
+					 "<text class=\"value\" x=\"0\" y=\"%d\">%s</text>\n",
+					 PLOT_TOP - 5, cj_readable_duration(top), PLOT_TOP + PLOT_HEIGHT / 2 - 5,
+					 cj_readable_duration(top / 2));
 }
 
 /* put_mean_line appends the line through the means. */
@@ -495,10 +503,11 @@ put_durations_drawing(StringInfo html, const CjReportFacts *facts, int number, i
 		cj_readable_moment(facts->since, CJ_READABLE_MINUTE),
 		cj_readable_moment(facts->now, CJ_READABLE_MINUTE), cj_readable_duration(longest));
 	put_time_axis(html, facts, PLOT_TOP, PLOT_TOP + PLOT_HEIGHT);
-	put_duration_axis(html, top);
+	put_duration_lines(html);
 	put_mean_line(html, job, top);
 	for (int slice = 0; slice < CJ_REPORT_SLICES; slice++)
 		put_duration(html, job->slices[slice], slice, top);
+	put_duration_texts(html, top);
 	appendStringInfoString(html, "</svg>\n");
 }
 

@@ -13,7 +13,7 @@
 #define LIGHT                                                                \
 	"--page:#f6f6f3;--card:#fff;--ink:#1b1f24;--soft:#565d66;"               \
 	"--line:#e2e2dd;--track:#efefeb;--link:#2456b8;--good:#1a7a4c;"          \
-	"--bar:#4fa37b;--bad:#bf2b23;--dead:#8a2f8f;--halt:#8f5a00;"             \
+	"--bar:#3f9a6f;--bad:#bf2b23;--dead:#8a2f8f;--halt:#8f5a00;"             \
 	"--work:#2456b8;--aside:#5f6670;--bad-wash:#fdf1ef;--good-wash:#eef7f1;" \
 	"--halt-wash:#fbf4e6;--aside-wash:#f1f1ee;--work-wash:#eef3fc;"
 #define DARK                                                                 \
@@ -34,6 +34,7 @@ static const char sheet[] =
 	"header{padding-top:3rem}\n"
 	"h1,h2,h3,p,ul,dl,dd,figure,pre{margin:0;padding:0}\n"
 	"h1{font-size:2.25rem;line-height:1.15;letter-spacing:-.022em;font-weight:650;text-wrap:balance}\n"
+	"h1 .sign{width:1.1em;height:1.1em;vertical-align:-.16em;margin:0 .3em 0 -.15em}\n"
 	"h2{font-size:1.25rem;line-height:1.3;letter-spacing:-.01em;font-weight:650}\n"
 	"h3{font-size:1rem;font-weight:600;line-height:1.4}\n"
 	"code,.name,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,\"DejaVu Sans Mono\",\"Liberation Mono\",monospace;"
@@ -41,7 +42,7 @@ static const char sheet[] =
 	".name,.message,code,pre,dd{overflow-wrap:anywhere}\n"
 	"time,.figure,td,.number{font-variant-numeric:tabular-nums}\n"
 	".kicker{color:var(--soft);font-size:.875rem;margin-bottom:.75rem}\n"
-	".period{color:var(--soft);margin-top:.75rem}\n"
+	".period{color:var(--soft);margin-top:.6rem}\n"
 	"section{margin-top:3.5rem}\n"
 	"section>p{color:var(--soft);max-width:44rem;margin-top:.25rem}\n"
 	".card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1.25rem 1.5rem}\n"
@@ -78,23 +79,27 @@ static const char sheet[] =
 	"margin-top:.5rem;padding-top:.9rem;border-top:1px solid var(--line)}\n"
 	"dt{color:var(--soft)}\n"
 	".soft{color:var(--soft)}\n"
+	".unit{white-space:nowrap}\n"
+	".job p::first-letter{text-transform:uppercase}\n"
 
 	/* drawings */
 	".chart{display:block;overflow:hidden}\n"
 	".chart text{fill:var(--soft);font-size:12px}\n"
 	".chart .lane{fill:var(--ink);font-size:13px;font-weight:600}\n"
+	".chart .lane,.chart .number,.chart .value{paint-order:stroke;stroke:var(--card);stroke-width:4px;"
+	"stroke-linejoin:round}\n"
 	".chart .number{text-anchor:end}\n"
-	".chart .value{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}\n"
 	".axis line{stroke:var(--line)}\n"
 	".track{fill:var(--track)}\n"
 	".timeline rect{fill:var(--bar)}\n"
 	".timeline .track{fill:var(--track)}\n"
 	".timeline g:hover rect{fill:var(--good)}\n"
-	".durations circle{fill:var(--good)}\n"
+	".durations circle{fill:var(--good);r:2.25px}\n"
 	".durations g:hover circle{fill:var(--ink)}\n"
 	".durations g:not(.axis) line{stroke:var(--bar);stroke-width:1.5;opacity:.6}\n"
 	".mean{overflow:visible}\n"
 	".mean polyline{fill:none;stroke:var(--bar);stroke-width:1.25;opacity:.75}\n"
+	".sign.c-succeeded{color:var(--bar)}\n"
 	".legend{display:flex;flex-wrap:wrap;gap:.4rem 1.25rem;list-style:none;font-size:.8125rem;color:var(--soft);"
 	"margin-top:1rem;padding-top:1rem;border-top:1px solid var(--line)}\n"
 	".legend li{display:inline-flex;align-items:center;gap:.4rem}\n"
@@ -103,23 +108,26 @@ static const char sheet[] =
 	"figcaption span:last-child{color:var(--soft);font-size:.875rem}\n"
 
 	/* tables */
-	".scroll{overflow-x:auto;padding:0}\n"
-	".scroll:focus-visible,summary:focus-visible{outline:2px solid var(--link);outline-offset:2px}\n"
+	".sheet{padding:0;overflow:hidden}\n"
+	"summary:focus-visible{outline:2px solid var(--link);outline-offset:2px}\n"
 	"table{border-collapse:collapse;width:100%;font-size:.9375rem}\n"
 	"caption{text-align:left;color:var(--soft);font-size:.875rem;padding:1rem 1.5rem .25rem}\n"
-	"th,td{padding:.65rem .75rem;text-align:left;white-space:nowrap;border-top:1px solid var(--line);font-weight:400}\n"
+	"th,td{padding:.65rem .75rem;text-align:left;border-top:1px solid var(--line);font-weight:400}\n"
 	"thead th{border-top:0;color:var(--soft);font-size:.8125rem;vertical-align:bottom}\n"
 	"th:first-child,td:first-child{padding-left:1.5rem}\n"
 	"th:last-child,td:last-child{padding-right:1.5rem}\n"
-	".numbers td,.numbers thead th:not(:first-child){text-align:right}\n"
+	".numbers td,.numbers thead th:not(:first-child){text-align:right;white-space:nowrap}\n"
 	".numbers .sign{margin-right:.35rem}\n"
 	".zero{color:var(--soft)}\n"
 	"td small{display:block;color:var(--soft);font-size:.8125rem}\n"
 
 	/* what went wrong, alerts, findings */
-	".list{list-style:none;padding:0;overflow:hidden}\n"
-	".list>li{padding:1.1rem 1.5rem;border-top:1px solid var(--line);display:grid;gap:.4rem}\n"
-	".list>li:first-child{border-top:0}\n"
+	".list{padding:0;overflow:hidden}\n"
+	".list ul{list-style:none}\n"
+	".list li{padding:1.1rem 1.5rem;border-top:1px solid var(--line);display:grid;gap:.4rem}\n"
+	".list>ul>li:first-child{border-top:0}\n"
+	".further>summary{width:auto;padding:1rem 1.5rem;border-top:1px solid var(--line);outline-offset:-4px;"
+	"font-weight:600}\n"
 	".where{display:flex;flex-wrap:wrap;align-items:center;gap:.4rem .75rem;font-size:.9375rem}\n"
 	".where time,.where .soft{font-size:.875rem;color:var(--soft)}\n"
 	".message{font-weight:600;white-space:pre-wrap;unicode-bidi:isolate}\n"
@@ -140,12 +148,22 @@ static const char sheet[] =
 	"h1{font-size:1.75rem}\n"
 	"section{margin-top:2.5rem}\n"
 	".figures{grid-template-columns:1fr 1fr}\n"
-	".figures li,.card,.list>li{padding-left:1rem;padding-right:1rem}\n"
-	".scroll,.list{padding-left:0;padding-right:0}\n"
-	"caption,th:first-child,td:first-child{padding-left:1rem}\n"
+	".figures li,.card,.list li,.further>summary{padding-left:1rem;padding-right:1rem}\n"
+	".sheet,.list{padding-left:0;padding-right:0}\n"
+	".durations circle{r:1.75px}\n"
+	/* a row becomes a card */
+	"table,tbody,caption{display:block}\n"
+	"caption{padding:.9rem 1rem}\n"
+	"thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}\n"
+	"tbody tr{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;padding:.9rem 1rem;border-top:1px solid var(--line)}\n"
+	"tbody tr th,tbody tr td{border:0;padding:0}\n"
+	"tbody tr th{flex:1 0 100%;font-weight:600}\n"
+	".numbers .zero{display:none}\n"
+	".numbers td::after{content:\"\\a0\" attr(data-label);color:var(--soft)}\n"
+	".slots td{flex:1 0 100%;display:flex;justify-content:space-between}\n"
 	".alternate{display:none}\n"
 	"}\n"
-	"@media print{:root{" LIGHT "}body{font-size:12px}.card,.list>li{break-inside:avoid}}\n";
+	"@media print{:root{" LIGHT "}body{font-size:12px}.card,.list li{break-inside:avoid}}\n";
 
 /* cj_report_style_sheet returns the style sheet. */
 const char *
