@@ -117,7 +117,8 @@ put_headline(StringInfo html, const CjReportFacts *facts)
 {
 	int failing = count_state(facts, "failing");
 	int bad = failing + count_state(facts, "overdue");
-	int idle = count_state(facts, "never_run") + count_state(facts, "disabled");
+	int never_run = count_state(facts, "never_run");
+	int disabled = count_state(facts, "disabled");
 
 	appendStringInfoString(html, "<h1>");
 	if (bad > 0)
@@ -126,8 +127,11 @@ put_headline(StringInfo html, const CjReportFacts *facts)
 		appendStringInfo(html, "%d of %d jobs need%s attention", bad, facts->job_count,
 						 bad == 1 ? "s" : "");
 	}
-	else if (idle == facts->job_count)
+	else if (never_run == facts->job_count)
 		appendStringInfoString(html, "No job has run yet");
+	else if (never_run + disabled == facts->job_count)
+		appendStringInfoString(html, never_run == 0 ? "All jobs are disabled"
+													: "No job that is enabled has run yet");
 	else
 	{
 		cj_report_chart_sign(html, "ok");
@@ -429,7 +433,7 @@ put_durations(StringInfo html, const CjReportFacts *facts)
 	begin_section(html, "durations", "How long they take");
 	appendStringInfo(
 		html,
-		"<p>Runs that succeeded: a dot is the average of %s, a line reaches from the shortest "
+		"<p>Runs that succeeded: a dot is the average of those of %s, a line reaches from the shortest "
 		"run to the longest.</p>\n<div class=\"charts\">\n",
 		cj_readable_duration((facts->now - facts->since) / CJ_REPORT_SLICES));
 	for (int i = 0; i < facts->job_count; i++)
@@ -741,6 +745,13 @@ put_footer(StringInfo html, const CjReportFacts *facts)
 
 /* ---- the page ---- */
 
+/* is_within tells whether a part of an interval is at most so large, in either direction. */
+static bool
+is_within(int64 part, int64 limit)
+{
+	return part >= -limit && part <= limit;
+}
+
 /* find_since returns the beginning of the period. */
 static TimestampTz
 find_since(const Interval *since, TimestampTz now)
@@ -748,12 +759,13 @@ find_since(const Interval *since, TimestampTz now)
 	TimestampTz begin = now;
 
 	/* a timestamp without a zone is the same number, and knows no zone whose days could be longer */
-	if (since->month >= 0 && since->month <= MAX_YEARS * MONTHS_PER_YEAR &&
-		Abs(since->day) <= MAX_YEARS * 366 && Abs(since->time) / USECS_PER_DAY <= MAX_YEARS * 366)
+	if (is_within(since->month, MAX_YEARS * MONTHS_PER_YEAR) &&
+		is_within(since->day, MAX_YEARS * 366) &&
+		is_within(since->time, MAX_YEARS * 366 * USECS_PER_DAY))
 		begin = DatumGetTimestamp(
 			DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(now),
 								IntervalPGetDatum(unconstify(Interval *, since))));
-	if (now - begin < USECS_PER_MINUTE || now - begin > MAX_YEARS * INT64CONST(366) * USECS_PER_DAY)
+	if (now - begin < USECS_PER_MINUTE || now - begin > MAX_YEARS * 366 * USECS_PER_DAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("since must be from 1 minute to %d years", MAX_YEARS),

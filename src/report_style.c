@@ -83,7 +83,7 @@ static const char sheet[] =
 	".job p::first-letter{text-transform:uppercase}\n"
 
 	/* drawings */
-	".chart{display:block;overflow:hidden}\n"
+	".chart{display:block;overflow:visible}\n"
 	".chart text{fill:var(--soft);font-size:12px}\n"
 	".chart .lane{fill:var(--ink);font-size:13px;font-weight:600}\n"
 	".chart .lane,.chart .number,.chart .value{paint-order:stroke;stroke:var(--card);stroke-width:4px;"
@@ -127,7 +127,7 @@ static const char sheet[] =
 	".list li{padding:1.1rem 1.5rem;border-top:1px solid var(--line);display:grid;gap:.4rem}\n"
 	".list>ul>li:first-child{border-top:0}\n"
 	".further>summary{width:auto;padding:1rem 1.5rem;border-top:1px solid var(--line);outline-offset:-4px;"
-	"font-weight:600}\n"
+	"font-weight:600;border-radius:0}\n"
 	".where{display:flex;flex-wrap:wrap;align-items:center;gap:.4rem .75rem;font-size:.9375rem}\n"
 	".where time,.where .soft{font-size:.875rem;color:var(--soft)}\n"
 	".message{font-weight:600;white-space:pre-wrap;unicode-bidi:isolate}\n"
@@ -156,7 +156,8 @@ static const char sheet[] =
 	"caption{padding:.9rem 1rem}\n"
 	"thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}\n"
 	"tbody tr{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;padding:.9rem 1rem;border-top:1px solid var(--line)}\n"
-	"tbody tr th,tbody tr td{border:0;padding:0}\n"
+	"tbody tr th:first-child,tbody tr td:nth-child(n){border:0;padding:0}\n"
+	".job .name{font-size:.8125rem}\n"
 	"tbody tr th{flex:1 0 100%;font-weight:600}\n"
 	".numbers .zero{display:none}\n"
 	".numbers td::after{content:\"\\a0\" attr(data-label);color:var(--soft)}\n"
