@@ -42,7 +42,7 @@ static const CjStatement find_jobs = {
 /* $4 the length of a slice in seconds, $5 the number of the last one. */
 static const CjStatement count_runs = {
 	"count the runs of a job by slice and status",
-	"SELECT GREATEST(0, LEAST($5, pg_catalog.floor(EXTRACT(epoch FROM r.started_at - $2) / $4)))::pg_catalog.int8"
+	"SELECT GREATEST(0, LEAST($5, pg_catalog.floor(pg_catalog.date_part('epoch', r.started_at - $2) / $4)))::pg_catalog.int8"
 	"       AS slice,"
 	"       r.status, r.dry_run, pg_catalog.count(*), pg_catalog.max(r.run_id),"
 	"       pg_catalog.min(r.started_at), pg_catalog.max(r.started_at),"

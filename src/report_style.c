@@ -39,7 +39,7 @@ static const char sheet[] =
 	"h3{font-size:1rem;font-weight:600;line-height:1.4}\n"
 	"code,.name,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,\"DejaVu Sans Mono\",\"Liberation Mono\",monospace;"
 	"font-size:.9em}\n"
-	".name,.message,code,pre,dd{overflow-wrap:anywhere}\n"
+	".name,.message,.where,code,pre,dd{overflow-wrap:anywhere}\n"
 	"time,.figure,td,.number{font-variant-numeric:tabular-nums}\n"
 	".kicker{color:var(--soft);font-size:.875rem;margin-bottom:.75rem}\n"
 	".period{color:var(--soft);margin-top:.6rem}\n"
@@ -124,7 +124,8 @@ static const char sheet[] =
 	/* what went wrong, alerts, findings */
 	".list{padding:0;overflow:hidden}\n"
 	".list ul{list-style:none}\n"
-	".list li{padding:1.1rem 1.5rem;border-top:1px solid var(--line);display:grid;gap:.4rem}\n"
+	".list li{padding:1.1rem 1.5rem;border-top:1px solid var(--line);display:grid;"
+	"grid-template-columns:minmax(0,1fr);gap:.4rem}\n"
 	".list>ul>li:first-child{border-top:0}\n"
 	".further>summary{width:auto;padding:1rem 1.5rem;border-top:1px solid var(--line);outline-offset:-4px;"
 	"font-weight:600;border-radius:0}\n"

@@ -190,6 +190,7 @@ cj_group_packages() {
 	matrix) echo debootstrap ;;
 	examples)
 		echo curl jq msmtp python3 python3-aiosmtpd python3-yaml
+		if cj_package_exists chromium; then echo chromium; fi
 		# Node.js may have come from elsewhere, with an npm of its own.
 		command -v npm >/dev/null || echo npm
 		;;
