@@ -726,8 +726,8 @@ put_doctor(StringInfo html)
 	if (caller_may_call_doctor())
 		examine(html);
 	else
-		appendStringInfo(html, "<p>Whoever made this report may not ask: that takes "
-							   "EXECUTE on <code>challenge_jobs.doctor()</code>.</p>\n");
+		appendStringInfoString(html, "<p>Whoever made this report may not ask: that takes "
+									 "EXECUTE on <code>challenge_jobs.doctor()</code>.</p>\n");
 	appendStringInfoString(html, "</section>\n");
 }
 

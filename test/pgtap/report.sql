@@ -98,6 +98,9 @@ SELECT t.ran(1, 'failed', message => 'once') \g /dev/null
 SELECT is(t.find('//x:ul[@class="figures"]/x:li[2]/x:span[1]/text()'), '99.9 %', 'one of three thousand failed');
 SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/text()'), '1 s 500 ms', 'durations below nothing');
 
+SELECT t.forget(), t.ran(10, 'succeeded', -5) \g /dev/null
+SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/text()'), '1 ms 0.5 ms', 'and nothing else');
+
 /* ---- UTC, whatever the session says ---- */
 SET TIME ZONE 'Pacific/Chatham';
 SELECT ok(t.find('//x:p[@class="period"]/x:time[2]/text()')::timestamp BETWEEN moment - interval '2 min' AND moment, 'moments are told in UTC')
@@ -145,8 +148,9 @@ SELECT is(t.find('//x:section[@aria-labelledby="failures"]//x:p[@class="message"
 
 /* ---- alerts ---- */
 INSERT INTO challenge_jobs.alert (job, kind, episode, raised_at, payload, next_attempt_at)
-SELECT 'auto_complete_challenges', 'failed', 5000 + n, now(), '{}', CASE WHEN n <= 30 THEN now() END FROM generate_series(1, 31) n;
+SELECT 'auto_complete_challenges', CASE WHEN n <= 30 THEN 'failed' ELSE 'recovered' END, 5000 + n, now(), '{}', CASE WHEN n <= 30 THEN now() END FROM generate_series(1, 31) n;
 SELECT is(t.find('count(//x:section[@aria-labelledby="alerts"]//x:li[not(@class)])'), '20', 'the last 20 alerts that wait');
+SELECT is(t.find('count(//x:section[@aria-labelledby="alerts"]//x:li[.//x:span="recovered"])'), '0', 'and none that does not wait');
 SELECT is(t.find('//x:section[@aria-labelledby="alerts"]//x:li[@class="rest"]/text()'),
           (SELECT count(*) - 20 FROM challenge_jobs.alert WHERE next_attempt_at IS NOT NULL) || ' more, in ', 'and how many more');
 INSERT INTO challenge_jobs.alert (job, kind, episode, raised_at, payload, next_attempt_at)
