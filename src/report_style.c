@@ -86,7 +86,7 @@ static const char sheet[] =
 	".chart{display:block;overflow:visible}\n"
 	".chart text{fill:var(--soft);font-size:12px}\n"
 	".chart .lane{fill:var(--ink);font-size:13px;font-weight:600}\n"
-	".chart .lane,.chart .number,.chart .value{paint-order:stroke;stroke:var(--card);stroke-width:4px;"
+	".chart .lane,.chart .number,.chart .value{paint-order:stroke;stroke:var(--card);stroke-width:6px;"
 	"stroke-linejoin:round}\n"
 	".chart .number{text-anchor:end}\n"
 	".axis line{stroke:var(--line)}\n"
