@@ -534,6 +534,13 @@ SELECT p.run_id,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.started_at AS elapsed
   FROM challenge_jobs.progress() p;
 
+/* ---- a report to look at ------------------------------------------------------------------- */
+
+CREATE FUNCTION challenge_jobs.report_html(since interval DEFAULT '7 days')
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_report_html';
+
 /* ---- rights: nobody but the owner --------------------------------------------------------- */
 
 /* Not only PUBLIC: ALTER DEFAULT PRIVILEGES may have granted to anybody while the script ran. */
@@ -639,6 +646,8 @@ COMMENT ON FUNCTION challenge_jobs.doctor() IS
 
 COMMENT ON FUNCTION challenge_jobs.progress() IS
     'the runs that are at work in this database, as they stand in shared memory; empty if the library is not preloaded';
+COMMENT ON FUNCTION challenge_jobs.report_html(interval) IS
+    'an HTML page of its own that shows how the jobs are doing: state, runs and durations since so long ago, what went wrong, alerts that wait, what comes next; and what the doctor says, to whom may call it';
 
 COMMENT ON TABLE challenge_jobs.binding IS
     'the app''s tables as set by bind(); an entity without a row resolves to its default name in the schema of the verbs';

@@ -33,6 +33,8 @@ SELECT * FROM try('SELECT public.auto_complete_challenges(''infinity'')');
 SELECT * FROM try('SELECT public.auto_complete_challenges(''-infinity'', true)');
 SELECT * FROM try('SELECT public.auto_complete_challenges(''2999-12-31 23:59+00'')');
 SELECT * FROM try('SELECT public.auto_complete_challenges(''294276-12-31 23:59:59.999999+00'', true)');
+SELECT * FROM try('SELECT challenge_jobs.report_html(NULL)');
+SELECT * FROM try('SELECT challenge_jobs.report_html(''0'')');
 \a \x
 CALL challenge_jobs.run('auto_complete');
 CALL challenge_jobs.run(NULL);

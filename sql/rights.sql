@@ -136,6 +136,7 @@ GRANT USAGE ON SCHEMA challenge_jobs TO regress_cj_viewer;
 GRANT SELECT ON challenge_jobs.job, challenge_jobs.job_run, challenge_jobs.job_status, challenge_jobs.metrics TO regress_cj_viewer;
 GRANT EXECUTE ON FUNCTION challenge_jobs.job_default(), challenge_jobs.next_runs(text, integer), challenge_jobs.watchdog(timestamptz) TO regress_cj_viewer;
 SET ROLE regress_cj_viewer;
+SELECT challenge_jobs.report_html();
 SELECT count(*) FROM challenge_jobs.next_runs('auto_complete_challenges');
 SELECT job, state FROM challenge_jobs.job_status ORDER BY job;
 SELECT count(*) > 0 AS has_metrics FROM challenge_jobs.metrics;
@@ -145,6 +146,17 @@ DELETE FROM challenge_jobs.job_run;
 UPDATE challenge_jobs.job_override SET enabled = false;
 CALL challenge_jobs.run('auto_complete_challenges');
 RESET ROLE;
+/* the report takes EXECUTE on it alone; what the doctor says is for those who may ask */
+GRANT EXECUTE ON FUNCTION challenge_jobs.report_html(interval) TO regress_cj_viewer;
+REVOKE EXECUTE ON FUNCTION challenge_jobs.job_default(), challenge_jobs.watchdog(timestamptz) FROM regress_cj_viewer;
+SET ROLE regress_cj_viewer;
+SELECT r.html LIKE '%</html>%' AS is_complete, r.html LIKE '%may not ask%' AS without_doctor FROM challenge_jobs.report_html() r(html);
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION challenge_jobs.job_default(), challenge_jobs.watchdog(timestamptz), challenge_jobs.doctor() TO regress_cj_viewer;
+SET ROLE regress_cj_viewer;
+SELECT r.html LIKE '%</html>%' AS is_complete, r.html LIKE '%may not ask%' AS without_doctor FROM challenge_jobs.report_html() r(html);
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION challenge_jobs.doctor(), challenge_jobs.report_html(interval) FROM regress_cj_viewer;
 
 SELECT * FROM anyone ORDER BY object COLLATE "C", grantee::text COLLATE "C", privilege_type;
 SELECT status, found FROM challenge_jobs.doctor() WHERE "check" = 'execute';

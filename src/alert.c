@@ -22,11 +22,9 @@
 
 #include <unistd.h>
 
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
@@ -35,6 +33,7 @@
 
 #include "alert.h"
 #include "sql.h"
+#include "utf8.h"
 
 #define CHANNEL "challenge_jobs_alert"
 
@@ -476,72 +475,6 @@ static const CjStatement give_up = {
 	"   AND a.raised_at < pg_catalog.clock_timestamp() - '7 days'::pg_catalog.interval",
 	SPI_OK_UPDATE};
 
-/* convert_rest converts text to UTF-8; what has no counterpart there becomes a question mark. */
-static void
-convert_rest(StringInfo utf8, const char *text, Oid conversion)
-{
-	int encoding = GetDatabaseEncoding();
-	int left = strlen(text);
-	unsigned char *buffer = palloc((Size) left * MAX_CONVERSION_GROWTH + 1);
-
-	while (left > 0)
-	{
-		int done = pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8,
-												 (unsigned char *) unconstify(char *, text), left,
-												 buffer, left * MAX_CONVERSION_GROWTH + 1, true);
-
-		appendStringInfoString(utf8, (char *) buffer);
-		if (done < left)
-		{
-			appendStringInfoChar(utf8, '?');
-			done += Min(pg_encoding_mblen(encoding, text + done), left - done);
-		}
-		text += done;
-		left -= done;
-	}
-	pfree(buffer);
-}
-
-/* keep_valid copies text whose encoding is not known; what is no UTF-8 becomes a question mark. */
-static void
-keep_valid(StringInfo utf8, const char *text)
-{
-	int left = strlen(text);
-
-	while (left > 0)
-	{
-		int length = pg_encoding_verifymbchar(PG_UTF8, text, left);
-
-		if (length > 0)
-			appendBinaryStringInfo(utf8, text, length);
-		else
-			appendStringInfoChar(utf8, '?');
-		length = Max(length, 1);
-		text += length;
-		left -= length;
-	}
-}
-
-/* to_utf8 makes UTF-8 of text in the encoding of the database; it never fails. */
-static char *
-to_utf8(const char *text)
-{
-	int encoding = GetDatabaseEncoding();
-	Oid conversion = InvalidOid;
-	StringInfoData utf8;
-
-	if (encoding == PG_UTF8)
-		return pstrdup(text);
-	if (encoding != PG_SQL_ASCII)
-		conversion = FindDefaultConversionProc(encoding, PG_UTF8);
-	initStringInfo(&utf8);
-	if (OidIsValid(conversion))
-		convert_rest(&utf8, text, conversion);
-	else
-		keep_valid(&utf8, text);
-	return utf8.data;
-}
-
 /* cj_alert_claim claims an alert for an attempt to deliver it. */
 bool
 cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
@@ -559,7 +492,7 @@ cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
 	{
 		alert->alert_id = cj_sql_int64(&rows, 0, 1);
 		alert->attempts = (int) cj_sql_int64(&rows, 0, 2);
-		alert->json = to_utf8(cj_sql_text(&rows, 0, 3));
+		alert->json = cj_utf8_from_database(cj_sql_text(&rows, 0, 3));
 	}
 	cj_sql_free(&rows);
 	return found;

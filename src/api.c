@@ -26,6 +26,7 @@
 #include "jobs/catalogue.h"
 #include "pg_cron.h"
 #include "registry.h"
+#include "report.h"
 #include "runner.h"
 #include "shared_state.h"
 #include "stats/change_capture.h"
@@ -67,6 +68,7 @@ CJ_FUNCTION(cj_api_deliver_alerts);
 CJ_FUNCTION(cj_api_watchdog);
 CJ_FUNCTION(cj_api_doctor);
 CJ_FUNCTION(cj_api_progress);
+CJ_FUNCTION(cj_api_report_html);
 CJ_FUNCTION(cj_api_start_run);
 
 /* ---- arguments and results ---- */
@@ -599,6 +601,26 @@ cj_api_progress(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/* ---- a report to look at ---- */
+
+/* report_html(since interval) */
+Datum
+cj_api_report_html(PG_FUNCTION_ARGS)
+{
+	text *page;
+	char *html;
+
+	require_arg(fcinfo, 0, "since", "SELECT challenge_jobs.report_html('7 days');");
+	connect_spi(0);
+	html = cj_report_html(PG_GETARG_INTERVAL_P(0));
+	/* SPI's memory goes with the connection */
+	page = SPI_palloc(VARHDRSZ + strlen(html));
+	SET_VARSIZE(page, VARHDRSZ + strlen(html));
+	memcpy(VARDATA(page), html, strlen(html));
+	finish_spi();
+	PG_RETURN_TEXT_P(page);
 }
 
 /*

@@ -467,6 +467,15 @@ fail_and_recover() {
 	SQL
 }
 
+# Writes the page for people, to where it outlives the server.
+write_report() {
+	cj_heading "A report to look at"
+	REPORT=$(umask 077 && mktemp "/tmp/challenge_jobs_report.XXXXXX.html")
+	ask 'SELECT challenge_jobs.report_html()' >"$REPORT"
+	grep -q '</html>' "$REPORT" || fail 'the report is not complete'
+	say "How the jobs have done, for a browser: $REPORT"
+}
+
 # Says how to get into the server that stays, and how to get rid of it.
 say_how_to_go_on() {
 	local as_user=''
@@ -491,5 +500,6 @@ run_by_pg_cron
 show_changes
 check_claims
 fail_and_recover
+write_report
 if [ "$KEEP" = 1 ]; then say_how_to_go_on; fi
 cj_heading "The demo has worked"

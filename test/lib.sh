@@ -195,6 +195,7 @@ cj_group_packages() {
 		echo python3-celery python3-fastapi python3-httpx python3-psycopg python3-psycopg-pool python3-redis
 		# redis-tools has what libraries redis-server needs
 		echo python3-uvicorn redis-tools
+		if cj_package_exists chromium; then echo chromium; fi
 		# Node.js may have come from elsewhere, with an npm of its own.
 		command -v npm >/dev/null || echo npm
 		;;
