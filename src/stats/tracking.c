@@ -414,7 +414,7 @@ raise_refusal(const CjViewAnalysis *analysis, const char *view_name, const char 
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s cannot be refreshed by its column \"%s\"", view_name, key),
+			 errmsg("materialized view %s cannot be refreshed by its column \"%s\"", view_name, key),
 			 errdetail("%s", analysis->refusal),
 			 analysis->remedy ? errhint("%s", analysis->remedy) : 0));
 }

@@ -21,7 +21,7 @@ CREATE TABLE "Odd one"."Members" ("Challenge" integer, "user" integer);
 CREATE TABLE "Odd one"."Users" ("user" integer, n integer);
 SELECT make('SELECT m."Challenge" AS challenge_id, u.n, (SELECT count(*) FROM codes) AS c FROM "Odd one"."Members" m JOIN "Odd one"."Users" u USING ("user")') \g /dev/null
 SELECT results_eq($$ SELECT * FROM challenge_jobs.track('t.v', dry_run => true) $$,
-                  $$ VALUES ('"Odd one"."Members"', 'Challenge'::name, 'direct', NULL, NULL),
+                  $$ VALUES ('"Odd one"."Members"', 'Challenge', 'direct', NULL, NULL),
                             ('"Odd one"."Users"', 'user', 'through', '"Odd one"."Members": "user" -> "Challenge"', NULL),
                             ('t.codes', NULL, 'coarse', NULL, 'none of its columns has to be equal to the key, or to a column of a table with it') $$,
                   'names are quoted where needed, and the reason of a coarse route is told');
@@ -56,7 +56,7 @@ CREATE TYPE pair AS (a integer, b integer);
 CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 SELECT is(key_of(k), 'not refused', 'a key may be ' || k) FROM unnest(ARRAY['integer', 'bigint', 'uuid', 'text', 'varchar(10)', 'short', 'mood', 'date', 'numeric']) k;
 SELECT is(key_of(k), format('Its type %s does not have what keys need: an equality that can be sorted and hashed by, and arrays.', k), 'but not ' || k)
-  FROM unnest(ARRAY['json', 'point', 'xml', 'pair', 'integer[]']) k;
+  FROM unnest(ARRAY['json', 'point', 'xml', 't.pair', 'integer[]']) k;
 SELECT is(key_of('text COLLATE nd'), 'Its collation takes different texts for equal.', 'nor a text with several spellings');
 
 /* ---- the view ---- */
@@ -146,21 +146,21 @@ SELECT is(refusal_of(definition), refused, name) FROM (VALUES
 ('chance', 'SELECT challenge_id FROM members WHERE random() < 0.5', 'It calls random(), whose result depends on more than its arguments: the time, the session, the catalogs or chance.'),
 ('chance in a LIMIT', 'SELECT challenge_id, (SELECT points FROM checkins k WHERE k.challenge_id = m.challenge_id LIMIT 1 + random()) AS p FROM members m', 'It calls random(), whose result depends on more than its arguments: the time, the session, the catalogs or chance.'),
 ('a setting', 'SELECT challenge_id FROM rich WHERE txt = current_setting(''app.x'', true)', 'It calls current_setting(text,boolean), whose result depends on more than its arguments: the time, the session, the catalogs or chance.'),
-('a STABLE function of the app', 'SELECT challenge_id, stable_one(user_id) FROM members', 'It calls stable_one(integer), which is STABLE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.stable_one(integer) IMMUTABLE;'),
-('a VOLATILE one', 'SELECT challenge_id FROM members ORDER BY volatile_one(user_id)', 'It calls volatile_one(integer), which is VOLATILE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.volatile_one(integer) IMMUTABLE;'),
-('one behind an aggregate', 'SELECT challenge_id, stable_sum(user_id) FROM members GROUP BY 1', 'It calls stable_step(integer,integer), which is STABLE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.stable_step(integer,integer) IMMUTABLE;'),
-('one behind an operator', 'SELECT challenge_id FROM rich WHERE mood === ''x''', 'It calls stable_equal(mood,text), which is STABLE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.stable_equal(t.mood,pg_catalog.text) IMMUTABLE;'),
-('an enum as text', 'SELECT challenge_id, mood::text FROM rich', 'It turns values of the enum mood into text or back, and labels can be renamed.|Leave the column in its own type.'),
-('an enum in a text', 'SELECT challenge_id, concat(challenge_id, mood) FROM rich', 'It turns values of the enum mood into text or back, and labels can be renamed.|Leave the column in its own type.'),
-('an enum in a row as JSON', 'SELECT challenge_id, row_to_json(r) AS r FROM rich r', 'It writes values of type rich as text or reads them from text, which depends on more than the value.'),
-('text as an enum', 'SELECT challenge_id, txt::mood AS mood FROM rich', 'It turns values of the enum mood into text or back, and labels can be renamed.|Leave the column in its own type.'),
+('a STABLE function of the app', 'SELECT challenge_id, stable_one(user_id) FROM members', 'It calls t.stable_one(integer), which is STABLE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.stable_one(integer) IMMUTABLE;'),
+('a VOLATILE one', 'SELECT challenge_id FROM members ORDER BY volatile_one(user_id)', 'It calls t.volatile_one(integer), which is VOLATILE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.volatile_one(integer) IMMUTABLE;'),
+('one behind an aggregate', 'SELECT challenge_id, stable_sum(user_id) FROM members GROUP BY 1', 'It calls t.stable_step(integer,integer), which is STABLE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.stable_step(integer,integer) IMMUTABLE;'),
+('one behind an operator', 'SELECT challenge_id FROM rich WHERE mood === ''x''', 'It calls t.stable_equal(t.mood,text), which is STABLE: its result may depend on what nobody watches.|If its result depends on nothing but its arguments: ALTER FUNCTION t.stable_equal(t.mood,pg_catalog.text) IMMUTABLE;'),
+('an enum as text', 'SELECT challenge_id, mood::text FROM rich', 'It turns values of the enum t.mood into text or back, and labels can be renamed.|Leave the column in its own type.'),
+('an enum in a text', 'SELECT challenge_id, concat(challenge_id, mood) FROM rich', 'It turns values of the enum t.mood into text or back, and labels can be renamed.|Leave the column in its own type.'),
+('an enum in a row as JSON', 'SELECT challenge_id, row_to_json(r) AS r FROM rich r', 'It writes values of type t.rich as text or reads them from text, which depends on more than the value.'),
+('text as an enum', 'SELECT challenge_id, txt::mood AS mood FROM rich', 'It turns values of the enum t.mood into text or back, and labels can be renamed.|Leave the column in its own type.'),
 ('text as a date', 'SELECT challenge_id, (j->>''d'')::date AS d FROM rich', 'It reads values of type date from text, where ''now'' is one of them.|Use to_date() or to_timestamp() with a constant pattern.'),
 ('money as text', 'SELECT challenge_id, m::text FROM rich', 'It writes values of type money as text or reads them from text, which depends on more than the value.'),
 ('names of the locale', 'SELECT challenge_id, to_char(d, ''TMMonth'') FROM rich', 'It calls to_char(timestamp with time zone,text) with a pattern that is no constant, or that asks for the names, signs or separators of a locale.|Use a constant pattern without TM.'),
 ('a pattern that is no constant', 'SELECT challenge_id, to_char(ts, txt) FROM rich', 'It calls to_char(timestamp without time zone,text) with a pattern that is no constant, or that asks for the names, signs or separators of a locale.|Use a constant pattern without TM.'),
 ('separators of the locale', 'SELECT challenge_id, to_char(user_id, ''9G999'') FROM members', 'It calls to_char(integer,text) with a pattern that is no constant, or that asks for the names, signs or separators of a locale.|Use a constant pattern without D, G, L and S.'),
 ('the sign of the locale', 'SELECT challenge_id, to_char(user_id, ''S999'') FROM members', 'It calls to_char(integer,text) with a pattern that is no constant, or that asks for the names, signs or separators of a locale.|Use a constant pattern without D, G, L and S.'),
-('a type with attributes as JSON', 'SELECT challenge_id, to_json(p) AS p FROM rich', 'It writes values of type pair as text or reads them from text, which depends on more than the value.'),
+('a type with attributes as JSON', 'SELECT challenge_id, to_json(p) AS p FROM rich', 'It writes values of type t.pair as text or reads them from text, which depends on more than the value.'),
 ('XML', 'SELECT challenge_id, xmlelement(name a, txt) AS x FROM rich', 'It uses an expression that is not known to depend on the tables alone, such as the SQL syntax for XML and JSON.|Use the functions for JSON (json_build_object() and the like).'),
 ('XMLTABLE', 'SELECT r.challenge_id, x.a FROM rich r, XMLTABLE(''/r'' PASSING r.xm COLUMNS a text) x', 'It reads XMLTABLE, JSON_TABLE or something else that is no table.'),
 ('the search configuration of the session', 'SELECT challenge_id, to_tsvector(txt) AS v FROM rich', 'It calls to_tsvector(text), whose result depends on more than its arguments: the time, the session, the catalogs or chance.'),
