@@ -478,9 +478,14 @@ sub turn_inside
 	}
 	elsif ($dice < 73)
 	{
-		# what the transaction itself has done so far is seen as well
+		# what the transaction itself has done so far is seen as well, and what it does after that is not lost
+		my $change = change_again();
+
+		ask($session, $change);
 		verify($session, "after the verb in a transaction ($session->{isolation})", refresh_by_verb($session, ''));
-		ask($session, change_again()) if !$session->{failed};
+		return if $session->{failed} || $failure;
+		ask($session, $change);
+		end_transaction($session, 'COMMIT') if !$session->{failed} && chance(50);
 	}
 	elsif ($dice < 75)
 	{
