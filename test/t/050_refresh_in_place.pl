@@ -85,8 +85,9 @@ SKIP:
 	skip 'there is no amcheck', 2
 	  if $node->safe_psql($db, "SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'") eq '0';
 	$node->safe_psql($db, 'CREATE EXTENSION amcheck');
+	# (a concurrent REINDEX that gave up leaves an index that is not valid)
 	is( $node->safe_psql($db, <<'SQL'), '', 'amcheck finds all rows of the views in their indexes');
-SELECT bt_index_check(i.indexrelid, true) FROM shape JOIN pg_index i ON i.indrelid = view_name::regclass WHERE bt_index_check(i.indexrelid, true) IS NULL
+SELECT bt_index_check(i.indexrelid, true) FROM shape JOIN pg_index i ON i.indrelid = view_name::regclass AND i.indisvalid WHERE bt_index_check(i.indexrelid, true) IS NULL
 SQL
 	is($node->safe_psql($db, "SELECT view_name, h.* FROM shape, verify_heapam(view_name, check_toast => true) h"),
 		'', 'and nothing wrong in their heaps');
@@ -324,7 +325,7 @@ sub note_methods
 	foreach my $method (split ' ', $methods)
 	{
 		$done{$method}++;
-		$views++;
+		$views++ if $method ne 'left_over';
 	}
 	return $views == $view_count;
 }
