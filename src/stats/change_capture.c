@@ -23,6 +23,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "stats/change_capture.h"
 #include "stats/change_log.h"
@@ -91,11 +92,16 @@ forget_source(Datum arg, Oid relid)
 		source->is_valid = false;
 }
 
-/* own_column returns the number that a column of the root has in a table: partitions have their own. */
+/*
+ * own_column returns the number that a column of the root has in a table: partitions have their own. 0: it has been
+ * dropped, and before it the view that reads it.
+ */
 static AttrNumber
 own_column(Oid root, AttrNumber column, Oid relid)
 {
-	return root == relid ? column : get_attnum(relid, get_attname(root, column, false));
+	AttrNumber own = root == relid ? column : get_attnum(relid, get_attname(root, column, false));
+
+	return OidIsValid(get_atttype(relid, own)) ? own : InvalidAttrNumber;
 }
 
 /* find_reader returns the reader for a view; makes it if it is new. */
@@ -124,8 +130,9 @@ add_route(Source *source, const CjTrackedSource *tracked, int max_routes)
 	route = &reader->routes[reader->route_count++];
 	route->number = tracked->route;
 	if (tracked->column > 0)
-	{
 		route->column = own_column(tracked->source, tracked->column, source->relid);
+	if (route->column > 0)
+	{
 		route->type = cj_key_image_type(get_atttype(source->relid, route->column));
 		source->last_column = Max(source->last_column, route->column);
 	}
@@ -134,6 +141,8 @@ add_route(Source *source, const CjTrackedSource *tracked, int max_routes)
 	{
 		AttrNumber column = own_column(tracked->source, lfirst_int(cell), source->relid);
 
+		if (column == InvalidAttrNumber)
+			continue;
 		reader->columns = list_append_unique_int(reader->columns, column);
 		source->last_column = Max(source->last_column, column);
 	}
@@ -443,8 +452,14 @@ cj_change_capture_invalidate(Oid source)
 {
 	ListCell *cell;
 
+	/* what has been dropped needs no word */
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(source)))
+		return;
 	foreach(cell, find_all_inheritors(source, NoLock, NULL))
-		CacheInvalidateRelcacheByRelid(lfirst_oid(cell));
+	{
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell))))
+			CacheInvalidateRelcacheByRelid(lfirst_oid(cell));
+	}
 }
 
 /* cj_change_capture_init registers the callbacks. */

@@ -1,0 +1,58 @@
+/*
+ * Tracked views when what they are made of is changed under them: dropped, renamed, attached, truncated, read while
+ * it is written. A view is never other than REFRESH would have it, and nothing stands in the way of the app.
+ */
+BEGIN;
+SET client_min_messages = error;
+CREATE EXTENSION IF NOT EXISTS challenge_jobs;
+CREATE SCHEMA r;
+SET search_path = r, public;
+SELECT no_plan();
+
+/* refresh() says by which method the view was refreshed, and how many of its rows are not as they should be. */
+CREATE FUNCTION refresh(view text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    used    text;
+    wrong   bigint;
+BEGIN
+    SELECT method INTO used FROM refresh_challenge_stats() s WHERE s.view_name = 'r.' || view;
+    EXECUTE format('SELECT count(*) FROM ((TABLE %1$I EXCEPT ALL (%2$s)) UNION ALL ((%2$s) EXCEPT ALL TABLE %1$I)) d',
+                   view, rtrim(pg_get_viewdef(view::regclass), ';')) INTO wrong;
+    RETURN format('%s, %s wrong', used, wrong);
+END
+$$;
+
+/* make() makes a view of a table, by challenge_id, tracked and up to date. */
+CREATE FUNCTION make(view text, source text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE MATERIALIZED VIEW %I AS SELECT k AS challenge_id, count(*) AS n, sum(v) AS s FROM %I GROUP BY k', view, source);
+    EXECUTE format('CREATE UNIQUE INDEX ON %I (challenge_id)', view);
+    PERFORM challenge_jobs.track(view::regclass);
+    PERFORM refresh_challenge_stats();
+END
+$$;
+
+/* ---- what is dropped ---- */
+CREATE TABLE dropped (id int, k int, v int);
+CREATE TABLE parts (id int, k int, v int) PARTITION BY RANGE (id);
+CREATE TABLE part (v int, gone int, k int, id int);
+ALTER TABLE part DROP COLUMN gone;
+ALTER TABLE parts ATTACH PARTITION part FOR VALUES FROM (0) TO (1000);
+INSERT INTO dropped SELECT i, i % 3, i FROM generate_series(1, 9) i;
+INSERT INTO parts TABLE dropped;
+SELECT make('d', 'dropped'), make('p', 'parts') \g /dev/null
+DROP MATERIALIZED VIEW d, p;
+ALTER TABLE dropped DROP COLUMN k, DROP COLUMN v;
+ALTER TABLE parts DROP COLUMN k, DROP COLUMN v;
+SELECT lives_ok($$ INSERT INTO dropped VALUES (10); UPDATE dropped SET id = 11; DELETE FROM dropped $$,
+                'a table whose view and key are dropped can be written to');
+SELECT lives_ok($$ INSERT INTO parts VALUES (10); UPDATE parts SET id = 11; DELETE FROM parts $$, 'and one with partitions');
+DROP TABLE dropped, parts;
+SELECT lives_ok($$ SELECT challenge_jobs.remove_stats_view('r.d') $$, 'a view can be removed when its tables are gone as well');
+CREATE TABLE t (id int, k int, v int);
+INSERT INTO t SELECT i, i % 3, i FROM generate_series(1, 9) i;
+SELECT lives_ok($$ SELECT make('v', 't') $$, 'and others can be tracked');
+SELECT challenge_jobs.remove_stats_view('r.p') \g /dev/null
+
+SELECT * FROM finish();
+ROLLBACK;
