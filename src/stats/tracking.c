@@ -59,12 +59,16 @@ static const CjStatement remove_name = {
 	"untrack a view", "DELETE FROM challenge_jobs.tracking t WHERE t.view_name = $1",
 	SPI_OK_DELETE};
 
-/* $1: the view of that name now. What there is of others under the name, and of views that are gone. */
+/*
+ * $1: a name, $2: the view that is to have it. What there is of others under the name, of this one under another (it may
+ * have been renamed), and of views that are gone.
+ */
 static const CjStatement find_forgotten = {
 	"find tracked views that are gone",
 	"SELECT s.view_id"
 	"  FROM challenge_jobs.tracking_state s"
 	" WHERE s.view_name = $1"
+	"    OR s.view_id = $2"
 	"    OR NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = s.view_id)",
 	SPI_OK_SELECT};
 
@@ -351,9 +355,9 @@ forget_view(Oid view)
 	return sources;
 }
 
-/* forget_name does that for all views that have had the name, and for those that are gone. */
+/* forget_name does that for all views that have had the name, for this one, and for those that are gone. */
 static List *
-forget_name(const char *name)
+forget_name(const char *name, Oid view)
 {
 	CjParams params = {0};
 	List *sources = NIL;
@@ -361,6 +365,7 @@ forget_name(const char *name)
 	ListCell *cell;
 
 	cj_sql_param_text(&params, name);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
 	rows = cj_sql_run_own(&find_forgotten, &params);
 	foreach(cell, read_oids(&rows))
 		sources = list_concat_unique_oid(sources, forget_view(lfirst_oid(cell)));
@@ -398,7 +403,7 @@ cj_tracking_arm(const CjStatsView *view, CjViewAnalysis *analysis)
 	/* from here on nobody writes */
 	foreach(cell, analysis->sources)
 		cj_capture_trigger_create(((CjViewSource *) lfirst(cell))->relid);
-	dropped = forget_name(view->name);
+	dropped = forget_name(view->name, view->relid);
 	run_for_view(&add_state, view->relid, view->name);
 	foreach(cell, routes_of(analysis))
 		cj_tracked_source_add(lfirst(cell));
@@ -453,7 +458,7 @@ void
 cj_tracking_forget(const char *view_name)
 {
 	if (run_for_name(&remove_name, view_name, NULL) > 0)
-		drop_unused(forget_name(view_name));
+		drop_unused(forget_name(view_name, InvalidOid));
 }
 
 /* cj_tracking_untrack stops tracking a view. */

@@ -54,5 +54,13 @@ INSERT INTO t SELECT i, i % 3, i FROM generate_series(1, 9) i;
 SELECT lives_ok($$ SELECT make('v', 't') $$, 'and others can be tracked');
 SELECT challenge_jobs.remove_stats_view('r.p') \g /dev/null
 
+/* ---- what is renamed ---- */
+ALTER MATERIALIZED VIEW v RENAME TO w;
+SELECT lives_ok($$ SELECT challenge_jobs.track('w') $$, 'a view that was renamed can be tracked by its new name');
+SELECT challenge_jobs.remove_stats_view('r.v') \g /dev/null
+SELECT is(refresh('w'), 'concurrent, 0 wrong', 'it is recomputed once');
+INSERT INTO t VALUES (10, 1, 1);
+SELECT is(refresh('w'), 'incremental, 0 wrong', 'and then in place: its old name took nothing along');
+
 SELECT * FROM finish();
 ROLLBACK;
