@@ -3,7 +3,8 @@
  *		The triggers by which the changes of a table are noted: made, found, dropped.
  *
  * Called by tracking, which makes and drops them, and by signature, which looks whether they are in order. They are
- * known by their function, not by their name. They are made and dropped by the functions behind CREATE and DROP TRIGGER,
+ * known by their function, not by their name. That has the OID of the table in it: a partition may have triggers of its
+ * own beside those of the table that it is, or comes to be, attached to. They are made and dropped by the functions behind CREATE and DROP TRIGGER,
  * as by a statement the owner of the table would need USAGE on our schema. Their dependency on the extension is
  * that of ALTER TRIGGER … DEPENDS ON EXTENSION: DROP EXTENSION takes them along, pg_dump dumps them.
  */
@@ -147,7 +148,7 @@ make_trigger(Oid relid, const Kind *kind)
 	ObjectAddress trigger;
 	ObjectAddress extension;
 
-	statement->trigname = pstrdup(kind->name);
+	statement->trigname = psprintf("%s_%u", kind->name, relid);
 	statement->relation =
 		makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
 	statement->funcname =

@@ -62,5 +62,23 @@ SELECT is(refresh('w'), 'concurrent, 0 wrong', 'it is recomputed once');
 INSERT INTO t VALUES (10, 1, 1);
 SELECT is(refresh('w'), 'incremental, 0 wrong', 'and then in place: its old name took nothing along');
 
+/* ---- partitions that are sources themselves ---- */
+CREATE TABLE whole (id int, k int, v int) PARTITION BY RANGE (id);
+CREATE TABLE low PARTITION OF whole FOR VALUES FROM (0) TO (100);
+CREATE TABLE high (id int, k int, v int);
+SELECT make('of_low', 'low'), make('of_high', 'high') \g /dev/null
+SELECT lives_ok($$ SELECT make('of_whole', 'whole') $$, 'a table can be tracked whose partition is tracked already');
+SELECT lives_ok($$ ALTER TABLE whole ATTACH PARTITION high FOR VALUES FROM (100) TO (200) $$, 'a tracked table can be attached to another one');
+SELECT refresh('of_high') \g /dev/null
+/* Partitions that are made in the same transaction have the whole recomputed each time: what is noted is looked at. */
+CREATE VIEW noted AS SELECT view_id::regclass AS view, count(*) FROM challenge_jobs.change_log GROUP BY 1;
+INSERT INTO whole SELECT i, i % 5, i FROM generate_series(1, 199) i;
+SELECT bag_eq('TABLE noted', $$ VALUES ('of_low'::regclass, 5::bigint), ('of_high', 5), ('of_whole', 5) $$, 'what is written to it is noted for all of them, once');
+SELECT is(refresh('of_low'), 'incremental, 0 wrong', 'and they are right by it');
+SELECT challenge_jobs.untrack('of_whole') \g /dev/null
+INSERT INTO whole VALUES (5, 5, 5), (105, 5, 5);
+SELECT bag_eq('TABLE noted', $$ VALUES ('of_low'::regclass, 1::bigint), ('of_high', 1) $$, 'and for the others when it is not tracked any more');
+SELECT challenge_jobs.track('of_whole') \g /dev/null
+
 SELECT * FROM finish();
 ROLLBACK;
