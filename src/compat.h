@@ -99,6 +99,17 @@ typedef bool CjCompatUpdateIndexes;
 	((void) ExecInsertIndexTuples(indexes, slot, estate, true, false, NULL, NIL))
 #endif
 
+/* Tells whether this transaction has made the file of a relation. */
+#if PG_VERSION_NUM >= 160000
+#define cj_compat_file_is_new(rel)                     \
+	((rel)->rd_createSubid != InvalidSubTransactionId || \
+	 (rel)->rd_newRelfilelocatorSubid != InvalidSubTransactionId)
+#else
+#define cj_compat_file_is_new(rel)                     \
+	((rel)->rd_createSubid != InvalidSubTransactionId || \
+	 (rel)->rd_newRelfilenodeSubid != InvalidSubTransactionId)
+#endif
+
 /* The expressions that the columns of an entry for GROUP BY stand for; NIL: it is another one. */
 static inline List *
 cj_compat_group_expressions(const RangeTblEntry *entry)

@@ -28,6 +28,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "stats/capture_trigger.h"
 #include "stats/signature.h"
 
@@ -87,6 +88,23 @@ add_columns(StringInfo text, const CjViewSource *source, TupleDesc desc)
 	}
 }
 
+/*
+ * add_file adds which file a table is stored in. The transaction that has made the file may truncate the table in place,
+ * which the trigger of a source sees, and nobody if it is a partition: meanwhile each signature is another one.
+ */
+static void
+add_file(StringInfo text, Relation rel, bool is_source)
+{
+	static uint64 count = 0;
+
+	add(text, rel->rd_rel->relfilenode);
+	if (!is_source && cj_compat_file_is_new(rel))
+	{
+		count++;
+		add(text, count);
+	}
+}
+
 /* add_table adds a table: a source, or a partition of one. */
 static bool
 add_table(StringInfo text, const CjViewSource *source, Oid relid)
@@ -97,7 +115,7 @@ add_table(StringInfo text, const CjViewSource *source, Oid relid)
 	ListCell *cell;
 
 	add(text, relid);
-	add(text, rel->rd_rel->relfilenode);
+	add_file(text, rel, relid == source->relid);
 	add(text, rel->rd_rel->relkind);
 	add(text, rel->rd_rel->relpersistence);
 	if (relid == source->relid)

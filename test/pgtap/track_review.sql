@@ -80,5 +80,13 @@ INSERT INTO whole VALUES (5, 5, 5), (105, 5, 5);
 SELECT bag_eq('TABLE noted', $$ VALUES ('of_low'::regclass, 1::bigint), ('of_high', 1) $$, 'and for the others when it is not tracked any more');
 SELECT challenge_jobs.track('of_whole') \g /dev/null
 
+/* ---- a partition that is truncated in place ---- */
+SELECT refresh('of_whole') \g /dev/null
+TRUNCATE low;
+INSERT INTO whole VALUES (5, 5, 5);
+SELECT is(refresh('of_whole'), 'concurrent, 0 wrong', 'the truncation of a partition is noticed');
+TRUNCATE low;
+SELECT is(refresh('of_whole'), 'concurrent, 0 wrong', 'also a second one in the same transaction, which keeps the file');
+
 SELECT * FROM finish();
 ROLLBACK;
