@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -225,6 +226,33 @@ is_noted(Oid view)
 	return found;
 }
 
+/*
+ * is_in_use tells whether a statement over the sources is under way in this session: the refresh is called in it, or by a
+ * trigger. What it has changed so far is seen, and is noted only when it ends.
+ */
+static bool
+is_in_use(const CjViewAnalysis *analysis)
+{
+	ListCell *cell;
+
+	foreach(cell, analysis->sources)
+	{
+		ListCell *relid;
+
+		foreach(relid, find_all_inheritors(((CjViewSource *) lfirst(cell))->relid, AccessShareLock,
+										   NULL))
+		{
+			Relation rel = table_open(lfirst_oid(relid), NoLock);
+			bool in_use = rel->rd_refcnt > 1;
+
+			table_close(rel, NoLock);
+			if (in_use)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* judge finds the state of a view that has a row in tracking_state, if `stored_signature`. */
 static CjTrackingState
 judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature, int64 version)
@@ -236,7 +264,7 @@ judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature
 	if (!complete || !cj_tracked_source_same(tracking->routes, routes_of(tracking->analysis)))
 		return CJ_TRACKING_UNARMED;
 	if (stored_signature == NULL || *stored_signature != tracking->signature ||
-		version != version_of(tracking->analysis->relid))
+		version != version_of(tracking->analysis->relid) || is_in_use(tracking->analysis))
 		return CJ_TRACKING_STALE;
 	/* last of all: what has been noted by then is seen */
 	return is_noted(tracking->analysis->relid) ? CJ_TRACKING_CHANGED : CJ_TRACKING_CURRENT;

@@ -88,5 +88,21 @@ SELECT is(refresh('of_whole'), 'concurrent, 0 wrong', 'the truncation of a parti
 TRUNCATE low;
 SELECT is(refresh('of_whole'), 'concurrent, 0 wrong', 'also a second one in the same transaction, which keeps the file');
 
+/* ---- in the middle of a statement ---- */
+CREATE FUNCTION refresh_at_once() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM refresh_challenge_stats();
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER a_first AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION refresh_at_once();
+INSERT INTO t VALUES (11, 2, 2);
+SELECT is(n, (SELECT count(*) FROM t WHERE k = 2), 'a trigger that is fired before ours refreshes with what the statement has changed')
+  FROM w WHERE challenge_id = 2;
+DROP TRIGGER a_first ON t;
+WITH changed AS (INSERT INTO t VALUES (12, 0, 0), (13, 0, 1) RETURNING id)
+SELECT (SELECT count(*) FROM refresh_challenge_stats()) FROM changed \g /dev/null
+SELECT is(refresh('w'), 'incremental, 0 wrong', 'what is noted after a refresh in the same statement is for the next one');
+
 SELECT * FROM finish();
 ROLLBACK;
