@@ -184,13 +184,15 @@ lacks(List *relids, const Kind *kind)
 	return false;
 }
 
-/* create makes what is missing; as the owner of the table. */
+/*
+ * create makes what is missing; as the owner of the table. Also where nothing is, writers are locked out: they know
+ * what is to be noted from before.
+ */
 static void
 create(Oid relid)
 {
 	List *relids;
 
-	/* also where there is no trigger to be made, as those are there for another view; partitions are locked by the next */
 	LockRelationOid(relid, ShareRowExclusiveLock);
 	relids = find_all_inheritors(relid, ShareRowExclusiveLock, NULL);
 	drop_broken(relid);

@@ -318,10 +318,14 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 bool
 cj_tracking_is_still(const CjTracking *tracking, const char *time_zone)
 {
+	CjIdentity saved;
 	bool complete;
+	int64 signature;
 
-	return cj_signature_make(tracking->analysis, time_zone, &complete) == tracking->signature &&
-		   complete;
+	cj_identity_become_extension(&saved);
+	signature = cj_signature_make(tracking->analysis, time_zone, &complete);
+	cj_identity_restore(&saved);
+	return signature == tracking->signature && complete;
 }
 
 /* cj_tracking_set_current notes that a view has been brought up to date. */
@@ -341,6 +345,26 @@ cj_tracking_set_current(const CjTracking *tracking, int64 keys)
 }
 
 /* ---- begin and end ---- */
+
+/*
+ * lock_writers_out waits for those who are writing to what other views are still made of: they go on to note, until
+ * they end, by the routes that have been removed. (Those of other tables have been waited for by the caller who has the
+ * tables noted anew, or are by who drops the triggers.)
+ */
+static void
+lock_writers_out(List *sources)
+{
+	ListCell *cell;
+
+	foreach(cell, sources)
+	{
+		if (cj_tracked_source_of_table(lfirst_oid(cell)) == NIL)
+			continue;
+		LockRelationOid(lfirst_oid(cell), ShareRowExclusiveLock);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell))))
+			(void) find_all_inheritors(lfirst_oid(cell), ShareRowExclusiveLock, NULL);
+	}
+}
 
 /* drop_unused drops the triggers of those of the tables that no tracked view is made of. */
 static void
@@ -366,8 +390,11 @@ forget_view(Oid view)
 {
 	List *sources = NIL;
 	Snapshot snapshot;
+	CjIdentity saved;
 	ListCell *cell;
 
+	/* as the owner of the extension: with our lock_timeout */
+	cj_identity_become_extension(&saved);
 	foreach(cell, cj_tracked_source_of_view(view))
 		sources = list_append_unique_oid(sources, ((CjTrackedSource *) lfirst(cell))->source);
 	cj_tracked_source_remove(view);
@@ -375,11 +402,15 @@ forget_view(Oid view)
 	foreach(cell, sources)
 		cj_change_capture_invalidate(lfirst_oid(cell));
 	CommandCounterIncrement();
+	/* of a view that is gone nobody reads what is still noted */
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)))
+		lock_writers_out(sources);
 
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	cj_change_log_take(view, snapshot, NULL, NULL);
 	cj_change_capture_forget();
 	UnregisterSnapshot(snapshot);
+	cj_identity_restore(&saved);
 	return sources;
 }
 
