@@ -161,7 +161,10 @@ cj_view_refresh(const CjStatsView *view, const CjTracking *tracking, bool by_key
 	/* what the caller's transaction has changed itself is seen as well */
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	/* which partitions are being detached is looked up by the snapshot */
+	PushActiveSnapshot(snapshot);
 	by_keys = by_keys && cj_tracking_is_still(tracking, time_zone);
+	PopActiveSnapshot();
 	changed = cj_changed_keys_take(tracking, snapshot, by_keys ? limit_of(tracking, share) : 0);
 	cj_change_capture_forget();
 	if (by_keys && !changed->everything)
