@@ -72,7 +72,7 @@ ALTER TABLE app.rows OWNER TO cj_other;
 SELECT is(t.error_as('cj_app', $$SELECT challenge_jobs.track('app.view')$$), '42501: the owner of app.view may not make triggers on app.rows', 'the tables are for their owner to have triggers made on');
 GRANT cj_other TO cj_app;
 SELECT is(t.error_as('cj_app', $$SELECT challenge_jobs.track('app.view')$$), 'no error', 'with the hint typed in it is possible');
-SELECT is(t.triggers('app.rows'), 'challenge_jobs_capture A, challenge_jobs_capture_truncate A', 'the triggers fire always');
+SELECT is(regexp_replace(t.triggers('app.rows'), '_\d+', '', 'g'), 'challenge_jobs_capture A, challenge_jobs_capture_truncate A', 'the triggers fire always');
 SELECT challenge_jobs.untrack('app.view') \g /dev/null
 SELECT is(t.triggers('app.rows'), '', 'untrack drops them');
 REVOKE cj_other FROM cj_app;
@@ -227,8 +227,8 @@ END
 $$;
 SELECT t.once('triggers disabled and enabled', $$ALTER TABLE app.rows DISABLE TRIGGER USER; UPDATE app.rows SET value = 'unseen' WHERE key = 11; ALTER TABLE app.rows ENABLE TRIGGER USER$$);
 SELECT t.once('triggers disabled', $$ALTER TABLE app.rows DISABLE TRIGGER USER; UPDATE app.rows SET value = 'unseen 2' WHERE key = 11$$);
-SELECT t.once('a trigger dropped', $$DROP TRIGGER challenge_jobs_capture ON app.rows; UPDATE app.rows SET value = 'unseen 3' WHERE key = 11$$);
-SELECT is(t.triggers('app.rows'), 'challenge_jobs_capture A, challenge_jobs_capture_truncate A', 'the triggers are as they have to be');
+SELECT t.once('a trigger dropped', format('DROP TRIGGER %I ON app.rows; ', 'challenge_jobs_capture_' || 'app.rows'::regclass::oid) || $$UPDATE app.rows SET value = 'unseen 3' WHERE key = 11$$);
+SELECT is(regexp_replace(t.triggers('app.rows'), '_\d+', '', 'g'), 'challenge_jobs_capture A, challenge_jobs_capture_truncate A', 'the triggers are as they have to be');
 SELECT t.once('a table rewritten', $$ALTER TABLE app.rows ALTER unused TYPE bigint$$);
 SET ROLE cj_app;
 ALTER TABLE app.rows RENAME COLUMN value TO what;
@@ -278,7 +278,7 @@ UPDATE app.rows SET value = 'both' WHERE key = 15;
 SELECT is(t.noted(), 'app.two 0: 1, app.view 0: 1', 'a change is noted for both');
 SELECT is(t.refresh(), 'two=incremental:2 view=incremental:2', 'both are refreshed by it');
 SELECT challenge_jobs.untrack('app.view') \g /dev/null
-SELECT is(t.triggers('app.rows'), 'challenge_jobs_capture A, challenge_jobs_capture_truncate A', 'untracked, one leaves the other the triggers');
+SELECT is(regexp_replace(t.triggers('app.rows'), '_\d+', '', 'g'), 'challenge_jobs_capture A, challenge_jobs_capture_truncate A', 'untracked, one leaves the other the triggers');
 SELECT is(t.triggers('app.names'), '', 'but none on a table that is not the other''s');
 UPDATE app.rows SET value = 'one' WHERE key = 15;
 SELECT is(t.noted(), 'app.two 0: 1', 'nothing is noted for it any more');

@@ -293,7 +293,7 @@ sub rare_thing
 		sub { 'ALTER TABLE challenges ALTER unused TYPE ' . pick('bigint', 'integer') },
 		sub { 'ALTER TABLE members ALTER unused TYPE ' . pick('bigint', 'integer') . ' USING unused % 7' },
 		sub { "ALTER TABLE tags DISABLE TRIGGER " . pick('USER', 'ALL') . "; UPDATE tags SET value = 'unseen' WHERE tag = 'tag $key'; ALTER TABLE tags ENABLE TRIGGER USER" },
-		sub { "ALTER TABLE postings DISABLE TRIGGER USER; WITH g AS (DELETE FROM postings WHERE account = $key RETURNING amount) INSERT INTO postings SELECT 1, sum(amount) FROM g HAVING count(*) > 0; ALTER TABLE postings ENABLE ALWAYS TRIGGER challenge_jobs_capture; ALTER TABLE postings ENABLE ALWAYS TRIGGER challenge_jobs_capture_truncate" },
+		sub { "ALTER TABLE postings DISABLE TRIGGER USER; WITH g AS (DELETE FROM postings WHERE account = $key RETURNING amount) INSERT INTO postings SELECT 1, sum(amount) FROM g HAVING count(*) > 0; DO 'DECLARE name text; BEGIN FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = ''postings''::regclass AND tgname ~ ''^challenge_jobs_capture'' LOOP EXECUTE format(''ALTER TABLE postings ENABLE ALWAYS TRIGGER %I'', name); END LOOP; END'" },
 		sub { "ALTER TABLE events DETACH PARTITION events_2" },
 		sub { "ALTER TABLE events ATTACH PARTITION events_2 FOR VALUES FROM (10) TO (20)" },
 		sub { "ALTER TABLE events DETACH PARTITION events_2; UPDATE events_2 SET amount = amount + 1; ALTER TABLE events ATTACH PARTITION events_2 FOR VALUES FROM (10) TO (20)" },
