@@ -101,11 +101,11 @@ typedef bool CjCompatUpdateIndexes;
 
 /* Tells whether this transaction has made the file of a relation. */
 #if PG_VERSION_NUM >= 160000
-#define cj_compat_file_is_new(rel)                     \
+#define cj_compat_file_is_new(rel)                       \
 	((rel)->rd_createSubid != InvalidSubTransactionId || \
 	 (rel)->rd_newRelfilelocatorSubid != InvalidSubTransactionId)
 #else
-#define cj_compat_file_is_new(rel)                     \
+#define cj_compat_file_is_new(rel)                       \
 	((rel)->rd_createSubid != InvalidSubTransactionId || \
 	 (rel)->rd_newRelfilenodeSubid != InvalidSubTransactionId)
 #endif

@@ -239,8 +239,8 @@ is_in_use(const CjViewAnalysis *analysis)
 	{
 		ListCell *relid;
 
-		foreach(relid, find_all_inheritors(((CjViewSource *) lfirst(cell))->relid, AccessShareLock,
-										   NULL))
+		foreach(relid,
+				find_all_inheritors(((CjViewSource *) lfirst(cell))->relid, AccessShareLock, NULL))
 		{
 			Relation rel = table_open(lfirst_oid(relid), NoLock);
 			bool in_use = rel->rd_refcnt > 1;
