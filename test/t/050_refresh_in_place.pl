@@ -462,20 +462,18 @@ sub turn_inside
 	}
 	elsif ($dice < 57)
 	{
-		push @$savepoints, 's' . @$savepoints;
-		ask($session, "SAVEPOINT $savepoints->[-1]");
+		push @$savepoints, { name => 's' . @$savepoints, change => chance(60) ? change_again() : change() };
+		ask($session, "SAVEPOINT $savepoints->[-1]{name}");
 		$done{savepoint}++;
-		ask($session, change());
+		ask($session, $savepoints->[-1]{change});
 	}
 	elsif ($dice < 64)
 	{
-		return unless @$savepoints;
-		rollback_to($session);
-		ask($session, change_again());
+		rollback_to($session) if @$savepoints;
 	}
 	elsif ($dice < 67)
 	{
-		ask($session, 'RELEASE ' . pop @$savepoints) if @$savepoints;
+		ask($session, 'RELEASE ' . (pop @$savepoints)->{name}) if @$savepoints;
 	}
 	elsif ($dice < 73)
 	{
@@ -515,8 +513,11 @@ sub rollback_to
 
 	$#$savepoints = int rand @$savepoints;
 	$session->{failed} = 0;
-	ask($session, "ROLLBACK TO $savepoints->[-1]");
+	ask($session, "ROLLBACK TO $savepoints->[-1]{name}");
 	$done{rollback_to}++;
+	# what was done there is done again, and is the only time that it is done
+	ask($session, $savepoints->[-1]{change});
+	end_transaction($session, 'COMMIT') if !$session->{failed} && chance(40);
 	return;
 }
 
@@ -577,9 +578,8 @@ sub take_turns
 		return if $failure;
 	}
 	finish_all();
-	refresh_by_run(super());
-	my $again = refresh_by_run(super());
-	verify(super(), 'after a round', $again);
+	verify(super(), 'after a round', refresh_by_run(super()));
+	verify(super(), 'after a refresh in full', refresh_by_verb(super(), 'true')) unless $failure;
 	return;
 }
 
@@ -658,6 +658,11 @@ sub crash
 	$node->start;
 	# it may not have come to be prepared
 	%prepared = map { $_ => 1 } split ' ', $node->safe_psql($db, 'SELECT gid FROM pg_prepared_xacts');
+	if (delete $prepared{crash})
+	{
+		ask(super(), "COMMIT PREPARED 'crash'");
+		$done{commit_prepared}++;
+	}
 	$done{crash}++;
 	return;
 }
