@@ -292,10 +292,10 @@ SELECT t.view_name,
             WHEN i.signature IS NULL THEN 'new'
             ELSE 'tracked'
        END AS state,
-       pg_catalog.format('%I.%I', n.nspname, c.relname) AS source,
+       CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END AS source,
        a.attname::text AS column_name,
-       CASE WHEN s.route = 0 THEN 'direct' WHEN s.route > 0 THEN 'through' ELSE 'coarse' END AS route,
-       CASE WHEN s.route > 0
+       CASE WHEN s.route = 0 THEN 'direct' WHEN s.route > 0 THEN 'through' WHEN s.route < 0 THEN 'coarse' END AS route,
+       CASE WHEN s.route > 0 AND tc.oid IS NOT NULL AND ta.attname IS NOT NULL AND tk.attname IS NOT NULL
             THEN pg_catalog.format('%I.%I: %I -> %I', tn.nspname, tc.relname, ta.attname, tk.attname)
        END AS through,
        s.reason

@@ -42,6 +42,8 @@ INSERT INTO dropped SELECT i, i % 3, i FROM generate_series(1, 9) i;
 INSERT INTO parts TABLE dropped;
 SELECT make('d', 'dropped'), make('p', 'parts') \g /dev/null
 DROP MATERIALIZED VIEW d, p;
+SELECT results_eq('SELECT view_name, state, source, route FROM challenge_jobs.tracked_view ORDER BY 1',
+                  $$ VALUES ('r.d', 'inactive', NULL, NULL), ('r.p', 'inactive', NULL, NULL) $$, 'of tracked views that are gone is told that they are inactive');
 ALTER TABLE dropped DROP COLUMN k, DROP COLUMN v;
 ALTER TABLE parts DROP COLUMN k, DROP COLUMN v;
 SELECT lives_ok($$ INSERT INTO dropped VALUES (10); UPDATE dropped SET id = 11; DELETE FROM dropped $$,
