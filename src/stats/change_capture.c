@@ -220,7 +220,12 @@ find_source(Relation rel)
 		source->is_valid = false;
 		source->memory = NULL;
 	}
-	while (!source->is_valid)
+
+	/*
+	 * What has been read stays right for this row, even if PostgreSQL has said meanwhile that the table has changed: the
+	 * routes do not, as we have a lock on it. The next row reads it anew.
+	 */
+	if (!source->is_valid)
 	{
 		PG_TRY();
 		{

@@ -106,5 +106,14 @@ WITH changed AS (INSERT INTO t VALUES (12, 0, 0), (13, 0, 1) RETURNING id)
 SELECT (SELECT count(*) FROM refresh_challenge_stats()) FROM changed \g /dev/null
 SELECT is(refresh('w'), 'incremental, 0 wrong', 'what is noted after a refresh in the same statement is for the next one');
 
+/* ---- caches ---- */
+SET LOCAL statement_timeout = '1min';
+/* a server with assertions can be told to forget what it has cached all the time */
+SELECT set_config('debug_discard_caches', '1', true) FROM pg_settings WHERE name = 'debug_discard_caches' AND max_val <> '0' \g /dev/null
+INSERT INTO t VALUES (14, 0, 0);
+UPDATE t SET v = 1 WHERE id = 14;
+SET LOCAL debug_discard_caches = 0;
+SELECT is(refresh('w'), 'incremental, 0 wrong', 'what is noted does not depend on caches');
+
 SELECT * FROM finish();
 ROLLBACK;
