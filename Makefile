@@ -75,6 +75,7 @@ demo:
 bench:
 	bash test/bench/auto_complete.sh
 	bash test/bench/refresh.sh
+	bash test/bench/refresh_in_place.sh
 	bash test/bench/cleanup.sh
 	bash test/bench/reminders.sh
 	bash test/bench/worker.sh
