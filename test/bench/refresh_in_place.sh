@@ -5,10 +5,10 @@
 #
 #     bash test/bench/refresh_in_place.sh [--quick] [--rounds N] [CHALLENGES [MEMBERS]]
 #
-# The view has a row for each of the MEMBERS (10) of CHALLENGES (120000). It takes ten minutes a round and 12 GB
-# of disk. --quick is a smoke run: it shows that the benchmark works, its figures mean nothing. BENCH_CHANGES
-# says of how many of a thousand challenges rows are to change ("0 1 10 50 200 500 1000"; the goals need the 0 and the
-# 10). Ends with status 1 when a side did not bring the view up to date.
+# The view has a row for each of the MEMBERS (10) of CHALLENGES (120000). It takes 12 GB of disk and a quarter of an hour
+# a round, more on a machine that has other things to do. --quick is a smoke run: it shows that the benchmark works, its
+# figures mean nothing. BENCH_CHANGES says of how many of a thousand challenges rows are to change ("0 1 10 50 200 500
+# 1000"; the goals need the 0 and the 10). Ends with status 1 when a side did not bring the view up to date.
 
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
