@@ -60,11 +60,8 @@ $node->safe_psql($db, 'CREATE DATABASE owners TEMPLATE template0');
 # rights on schemas come last in a dump
 $node->safe_psql('owners', 'GRANT ALL ON SCHEMA public TO app_owner');
 my ($status, $out, $err) = $node->psql('owners', slurp_file("$folder/owners.sql"), on_error_stop => 0);
-# for want of USAGE on the schema of the extension they cannot make the triggers; nothing else is missing
-my @errors = $err =~ /ERROR:\s+(.*)/g;
-isnt(scalar @errors, 0, 'without USAGE on the schema challenge_jobs the owners cannot make the triggers');
-is(scalar(grep { !/permission denied for schema challenge_jobs|trigger .* does not exist/ } @errors), 0, 'and miss nothing else')
-  or diag(join "\n", @errors);
+unlike($err, qr/ERROR:(?!  permission denied for schema challenge_jobs|  trigger "challenge_jobs_capture)/,
+	'all is restored but for triggers whose function they may not see');
 goes_on($node, 'owners', 'restored by the owners');
 is($node->safe_psql('owners', $count_triggers), '4', 'triggers that were missing are made by the first refresh');
 
