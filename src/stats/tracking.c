@@ -445,8 +445,8 @@ check_owner(const CjStatsView *view, const CjViewSource *source)
 						cj_bound_entity_qualified_name(rel)),
 				 errdetail("The changes of a tracked view's tables are noted by triggers, which are "
 						   "for their owners to make."),
-				 errhint("GRANT %s TO %s;", quote_identifier(GetUserNameFromId(owner, false)),
-						 quote_identifier(GetUserNameFromId(view->owner, false)))));
+				 errhint("ALTER MATERIALIZED VIEW %s OWNER TO %s;", view->name,
+						 quote_identifier(GetUserNameFromId(owner, false)))));
 	table_close(rel, NoLock);
 }
 
