@@ -97,15 +97,17 @@ make_sides() {
 		"SELECT challenge_jobs.alter_job('refresh_challenge_stats', settings => '{\"incremental_share\": 100}')"
 }
 
-# Makes the databases of the sides that write.
-make_writers() {
+# Makes the database in which all sides write. It is one, where triggers are switched on and off, since two databases
+# differ by more than the triggers cost: by where their pages are, and which of them are in memory.
+make_writing() {
 	local side
 	for side in "${SIDES[@]}"; do cj_psql -qc "DROP DATABASE $(side_database "$side")"; done
-	copy_database bench_plain bench_untracked
-	copy_database bench_noting bench_tracked
-	copy_database bench_plain bench_plpgsql
-	cj_psql -qd bench_plpgsql -c 'CALL bench.track_by_plpgsql()'
+	copy_database bench_noting bench_writing
+	cj_psql -qd bench_writing -c 'CALL bench.make_triggers()'
 }
+
+# Switches the triggers of a side on, and those of the others off.
+use_writer() { cj_psql -qd bench_writing -c "CALL bench.use_triggers('$1')"; }
 
 # Prints the SQL that brings the relations of the app into memory and leaves a checkpoint nothing to do.
 settle_sql() {
@@ -253,16 +255,16 @@ cpu_ticks() { awk '{ print $16 + $17 }' "/proc/$POSTMASTER/stat"; }
 # Measures the app with a side: a line "app", synchronous_commit, side, round, transactions a second, bytes of WAL for
 # each, microseconds of CPU time for each.
 measure_app() {
-	local commit=$1 side=$2 round=$3 database before count ticks
-	database=$(side_database "$side")
-	settle_sql | cj_psql -qd "$database"
+	local commit=$1 side=$2 round=$3 before count ticks
+	use_writer "$side"
+	settle_sql | cj_psql -qd bench_writing
 	before=$(wal_position)
 	ticks=$(cpu_ticks)
 	PGOPTIONS="-c synchronous_commit=$commit" "$CJ_BINDIR/pgbench" -n -M prepared -c "$APP_CLIENTS" -j 1 \
-		-T "$APP_SECONDS" --random-seed="$round" -f "$CJ_TMP/check_in.sql" "$database" >"$CJ_TMP/pgbench.out" 2>&1 ||
+		-T "$APP_SECONDS" --random-seed="$round" -f "$CJ_TMP/check_in.sql" bench_writing >"$CJ_TMP/pgbench.out" 2>&1 ||
 		cj_die "pgbench failed: $(cat "$CJ_TMP/pgbench.out")"
 	# the backends end a moment after pgbench has
-	cj_wait_until 10 "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = '$database')"
+	cj_wait_until 10 "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = 'bench_writing')"
 	ticks=$(($(cpu_ticks) - ticks))
 	count=$(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$CJ_TMP/pgbench.out")
 	awk -v commit="$commit" -v side="$side" -v round="$round" -v count="$count" \
@@ -274,6 +276,7 @@ measure_app() {
 # Measures the big UPDATE with a side: a line "update", "-", side, round, seconds, bytes of WAL, seconds of CPU time.
 measure_update() {
 	local side=$1 round=$2 figures
+	use_writer "$side"
 	figures=$(
 		{
 			settle_sql
@@ -290,7 +293,7 @@ measure_update() {
 				SELECT :seconds, :bytes, :cpu_then - :cpu;
 				VACUUM challenge_members;
 			SQL
-		} | cj_psql -qAtF ' ' -d "$(side_database "$side")"
+		} | cj_psql -qAtF ' ' -d bench_writing
 	)
 	echo "update - $side $round $figures" >>"$BENCH_RESULTS"
 }
@@ -388,10 +391,11 @@ show_conditions() {
 		first statement to last commit; CPU time: of the backend and its parallel workers. "faster", "less CPU": what REFRESH
 		CONCURRENTLY takes, divided by what the side takes, the median of the quotients within a round. That all
 		sides have the same view in the end has been checked each time.
-		Writing: $APP_ROUNDS round(s), the sides in turn, each in a database of its own; $APP_CLIENTS clients, $APP_SECONDS s each; a transaction is
-		an INSERT of a check-in, an UPDATE of the member's streak, and one of the user's picture. Medians, and what per cent
-		of where nothing is noted they are. With synchronous_commit = on most of the time is waiting for the disk,
-		which hides what a trigger costs; with off it shows. CPU time is that of the backends.
+		Writing: $APP_ROUNDS round(s), the sides in turn, all in one database, in which the triggers of the side are switched
+		on and those of the others off; $APP_CLIENTS clients, $APP_SECONDS s each; a transaction is an INSERT of a check-in, an UPDATE of
+		the member's streak, and one of the user's picture. Medians, and what per cent of where nothing is noted they
+		are. With synchronous_commit = on most of the time is waiting for the disk, which hides what a trigger
+		costs; with off it shows. CPU time is that of the backends.
 	END
 	if [ "$BENCH_QUICK" = 1 ]; then echo 'A quick run: that it works is all that it shows.'; fi
 }
@@ -405,7 +409,7 @@ make_data
 make_sides
 make_app
 measure_refreshes
-make_writers
+make_writing
 measure_writes
 
 cj_heading "refreshing in place: a view of $((CHALLENGES * MEMBERS)) rows"

@@ -89,7 +89,7 @@ BEGIN
 END
 $$;
 
-CREATE PROCEDURE bench.track_by_plpgsql()
+CREATE PROCEDURE bench.make_triggers()
 LANGUAGE plpgsql AS $$
 DECLARE
     name text;
@@ -97,6 +97,21 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['challenges', 'challenge_members', 'check_ins', 'user_profiles'] LOOP
         EXECUTE format('CREATE TRIGGER note_key AFTER INSERT OR UPDATE OR DELETE ON %I'
                        ' FOR EACH ROW EXECUTE FUNCTION bench.note_key()', name);
+    END LOOP;
+END
+$$;
+
+/* Which triggers are at work: those of a tracked view ("tracked"), those above ("plpgsql"), or none. */
+CREATE PROCEDURE bench.use_triggers(side text)
+LANGUAGE plpgsql AS $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['challenges', 'challenge_members', 'check_ins', 'user_profiles'] LOOP
+        EXECUTE format('ALTER TABLE %I %s TRIGGER challenge_jobs_capture', name,
+                       CASE side WHEN 'tracked' THEN 'ENABLE ALWAYS' ELSE 'DISABLE' END);
+        EXECUTE format('ALTER TABLE %I %s TRIGGER note_key', name,
+                       CASE side WHEN 'plpgsql' THEN 'ENABLE' ELSE 'DISABLE' END);
     END LOOP;
 END
 $$;
