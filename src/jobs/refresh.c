@@ -34,7 +34,7 @@
  * incremental_share: of a tracked view at most so many per cent of the keys are recomputed by themselves; if more
  * have changed, everything is.
  */
-static const CjSetting settings[] = {{"incremental_share", CJ_SETTING_NUMBER, "20", 0, 100, NULL},
+static const CjSetting settings[] = {{"incremental_share", CJ_SETTING_NUMBER, "50", 0, 100, NULL},
 									 {NULL}};
 
 enum

@@ -29,6 +29,9 @@
 /* How many values are looked up at once. */
 #define BATCH 10000
 
+/* How many keys and values are kept in memory, whatever the share of the keys that this is. */
+#define MAX_IMAGES 1000000
+
 /* $1: values. */
 static const CjStatement look_up = {
 	"find the keys that changed rows lead to",
@@ -45,6 +48,16 @@ static const CjStatement sort_keys = {
 
 /* ---- what the log says ---- */
 
+/* add_image keeps a key, or a value that leads to keys; with too many it is everything. */
+static void
+add_image(CjChangedKeys *changed, uint64 tag, const char *bytes, Size length)
+{
+	if (cj_image_set_add(changed->noted, tag, bytes, length, 0) && tag == CJ_CHANGE_KEY)
+		changed->count++;
+	if (changed->count > changed->limit || cj_image_set_count(changed->noted) > MAX_IMAGES)
+		changed->everything = true;
+}
+
 /* note_row keeps what a row of the log says. */
 static void
 note_row(int16 route, const char *bytes, Size length, void *arg)
@@ -57,9 +70,7 @@ note_row(int16 route, const char *bytes, Size length, void *arg)
 		changed->with_null = true;
 	if (changed->everything || bytes == NULL)
 		return;
-	(void) cj_image_set_add(changed->noted, (uint16) route, bytes, length, 0);
-	if (cj_image_set_count(changed->noted) > changed->limit)
-		changed->everything = true;
+	add_image(changed, (uint16) route, bytes, length);
 }
 
 /* cj_changed_keys_take takes the rows of a view out of the change log. */
@@ -112,9 +123,7 @@ add_key(CjChangedKeys *changed, const CjKeyType *type, Datum key, bool isnull)
 		return;
 	}
 	bytes = cj_key_image_bytes(&key, type, &length);
-	(void) cj_image_set_add(changed->noted, CJ_CHANGE_KEY, bytes, length, 0);
-	if (cj_image_set_count(changed->noted) > changed->limit)
-		changed->everything = true;
+	add_image(changed, CJ_CHANGE_KEY, bytes, length);
 }
 
 /* look_up_values looks up the keys that some values lead to. */

@@ -15,8 +15,8 @@ typedef struct CjChangedKeys
 	bool everything; /* any row may have changed, or too many: the keys are not known */
 	bool with_null;  /* those without a key as well */
 	Datum *keys;     /* in their order, each once */
-	int count;
-	Oid type; /* base type of the key */
+	int count;       /* of keys; before they are found: of those that were noted */
+	Oid type;        /* base type of the key */
 
 	/* what the log says */
 	struct CjImageSet *noted;
