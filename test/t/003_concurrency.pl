@@ -16,7 +16,7 @@ my $transactions = 100;
 my $seed = $ENV{CJ_TEST_SEED} // int(rand(1_000_000));
 note "CJ_TEST_SEED=$seed";
 
-my $node = create_node('concurrency', "max_connections = 60\nchallenge_jobs.lock_timeout = '20ms'\n");
+my $node = create_node('concurrency', "max_connections = 60\nchallenge_jobs.lock_timeout = '250ms'\n");
 create_app($node, $db, 400);
 set_batch_size($node, $db, 7);
 $node->safe_psql($db, <<'SQL');
