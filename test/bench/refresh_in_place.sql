@@ -108,8 +108,9 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['challenges', 'challenge_members', 'check_ins', 'user_profiles'] LOOP
-        EXECUTE format('ALTER TABLE %I %s TRIGGER challenge_jobs_capture', name,
-                       CASE side WHEN 'tracked' THEN 'ENABLE ALWAYS' ELSE 'DISABLE' END);
+        EXECUTE format('ALTER TABLE %I %s TRIGGER %I', name,
+                       CASE side WHEN 'tracked' THEN 'ENABLE ALWAYS' ELSE 'DISABLE' END,
+                       'challenge_jobs_capture_' || name::regclass::oid);
         EXECUTE format('ALTER TABLE %I %s TRIGGER note_key', name,
                        CASE side WHEN 'plpgsql' THEN 'ENABLE' ELSE 'DISABLE' END);
     END LOOP;
