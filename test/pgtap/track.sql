@@ -173,10 +173,10 @@ SELECT is(t.refresh(), 'view=incremental:2', 'nor is it recomputed');
 CREATE FUNCTION t.share(share numeric) RETURNS void LANGUAGE sql AS $$
     SELECT challenge_jobs.alter_job('refresh_challenge_stats', settings => jsonb_build_object('incremental_share', share))
 $$;
-UPDATE app.rows SET value = 'x' WHERE key <= 8;
-SELECT is(t.refresh(), 'view=incremental:16', 'up to 20 per cent of the keys by themselves');
-UPDATE app.rows SET value = 'y' WHERE key <= 9;
-SELECT is(t.refresh(), 'view=concurrent:18', 'if more have changed, all');
+UPDATE app.rows SET value = 'x' WHERE key <= 20;
+SELECT is(t.refresh(), 'view=incremental:40', 'up to half of the keys by themselves');
+UPDATE app.rows SET value = 'y' WHERE key <= 21;
+SELECT is(t.refresh(), 'view=concurrent:42', 'if more have changed, all');
 SELECT t.share(0) \g /dev/null
 UPDATE app.rows SET value = 'z' WHERE key = 1;
 SELECT is(t.refresh(), 'view=concurrent:2', 'incremental_share 0: always all');
