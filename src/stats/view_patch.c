@@ -32,13 +32,13 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "compat.h"
+#include "stats/row_set.h"
 #include "stats/view_difference.h"
 #include "stats/view_patch.h"
 
@@ -59,7 +59,7 @@ struct CjViewPatch
 
 	TupleTableSlot *slot;     /* a row to be written */
 	Tuplestorestate *waiting; /* rows to be inserted at the end */
-	HTAB *matched;            /* the addresses of rows that have been matched in this call */
+	CjRowSet *matched;        /* rows that have been matched in this call */
 	CjPatchCounts counts;
 };
 
@@ -251,10 +251,7 @@ raise_second_match(CjViewPatch *patch, TupleTableSlot *slot)
 static void
 note_match(CjViewPatch *patch, const CjRowPair *pair)
 {
-	bool found;
-
-	(void) hash_search(patch->matched, pair->address, HASH_ENTER, &found);
-	if (found)
+	if (!cj_row_set_add(patch->matched, pair->address))
 		raise_second_match(patch, set_row(patch, &pair->defined));
 }
 
@@ -327,27 +324,13 @@ add_context(void *arg)
 			   RelationGetRelationName(((const CjViewPatch *) arg)->view));
 }
 
-/* make_matched makes an empty set of addresses, in the memory of the call. */
-static HTAB *
-make_matched(CjViewPatch *patch)
-{
-	HASHCTL control = {
-		.keysize = sizeof(ItemPointerData),
-		.entrysize = sizeof(ItemPointerData),
-		.hcxt = patch->batch,
-	};
-
-	return hash_create("challenge_jobs patch: rows", 1024, &control,
-					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
 /* patch_rows brings the rows up to date that a query finds. */
 static void
 patch_rows(CjViewPatch *patch, const CjViewDifference *difference, Datum keys)
 {
 	MemoryContext caller = MemoryContextSwitchTo(patch->batch);
 
-	patch->matched = make_matched(patch);
+	patch->matched = cj_row_set_make(patch->batch);
 	cj_view_difference_run(difference, keys, patch->snapshot, take_pair, patch);
 	/* the next query is to see it */
 	CommandCounterIncrement();

@@ -9,11 +9,13 @@
 #include "utils/snapshot.h"
 
 /*
- * How many keys to pass at once, if there are as many. Where the definition joins the rows of the keys with
- * another table, the planner soon prefers to read and hash that whole, which then is done once for each call:
- * few large calls are cheaper. Much larger ones only take more memory.
+ * How many keys to pass at once, if there are as many, and how many rows these should have at most. Where the
+ * definition joins the rows of the keys with another table, the planner soon prefers to read and hash that
+ * whole, which then is done once for each call: few large calls are cheaper. What is kept in memory for a call grows
+ * with both; the executor's joins and sorts go to disk beyond work_mem.
  */
 #define CJ_VIEW_PATCH_KEYS 5000
+#define CJ_VIEW_PATCH_ROWS 500000
 
 /* A patch of a materialized view under way. */
 typedef struct CjViewPatch CjViewPatch;
@@ -41,8 +43,9 @@ extern CjViewPatch *cj_view_patch_begin(Oid view, AttrNumber key, Snapshot snaps
 /*
  * Brings the rows with these keys (an array of the key's type, no nulls), and with `with_null` those
  * whose key is null, to what the definition gives. May be called any number of times, but with each key at
- * most once in a patch, as the = of its type has it: rows that are new are stored at the end only. Raises unique_violation if the
- * definition gives two rows where a unique index allows one, and what the definition raises.
+ * most once in a patch, as the = of its type has it: rows that are new are stored at the end only. Raises
+ * unique_violation if the definition gives two rows where a unique index allows one, and what the definition
+ * raises.
  */
 extern void cj_view_patch_keys(CjViewPatch *patch, Datum keys, bool with_null);
 

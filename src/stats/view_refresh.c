@@ -83,15 +83,22 @@ keys_by_statistics(Oid relid, AttrNumber key)
 }
 
 /*
- * limit_of returns how many keys may have changed. A view may have grown since its keys were counted, and
- * statistics may be of when it was smaller: the larger number is the better one.
+ * keys_of returns how many keys a view has; 0: nothing is known. It may have grown since its keys were counted,
+ * and statistics may be of when it was smaller: the larger number is the better one.
  */
+static double
+keys_of(const CjTracking *tracking)
+{
+	return Max(keys_by_statistics(tracking->analysis->relid, tracking->analysis->key),
+			   (double) tracking->keys);
+}
+
+/* limit_of returns how many keys may have changed. */
 static int64
 limit_of(const CjTracking *tracking, double share)
 {
-	double keys = keys_by_statistics(tracking->analysis->relid, tracking->analysis->key);
+	double keys = keys_of(tracking);
 
-	keys = Max(keys, (double) tracking->keys);
 	return keys > 0 ? (int64) Max(keys * share / 100, share > 0 ? 1 : 0)
 					: (share > 0 ? KEYS_OF_UNKNOWN : 0);
 }
@@ -105,6 +112,18 @@ make_array(const CjChangedKeys *changed, int from, int to)
 	return cj_sql_array(changed->keys + from, to - from, changed->type);
 }
 
+/* keys_at_once returns of how many keys the rows are brought up to date at once. */
+static int
+keys_at_once(const CjTracking *tracking)
+{
+	double keys = keys_of(tracking);
+	double rows = rows_of(tracking->analysis->relid);
+
+	if (keys <= 0 || rows <= 0)
+		return CJ_VIEW_PATCH_KEYS;
+	return (int) Min(Max(keys * CJ_VIEW_PATCH_ROWS / rows, 1), CJ_VIEW_PATCH_KEYS);
+}
+
 /* patch brings the rows of the changed keys up to date. */
 static void
 patch(const CjTracking *tracking, const CjChangedKeys *changed, Snapshot snapshot,
@@ -115,10 +134,11 @@ patch(const CjTracking *tracking, const CjChangedKeys *changed, Snapshot snapsho
 	MemoryContext scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "challenge_jobs keys", ALLOCSET_DEFAULT_SIZES);
 	bool with_null = changed->with_null;
+	int step = keys_at_once(tracking);
 
-	for (int from = 0; from < changed->count || with_null; from += CJ_VIEW_PATCH_KEYS)
+	for (int from = 0; from < changed->count || with_null; from += step)
 	{
-		int to = Min(from + CJ_VIEW_PATCH_KEYS, changed->count);
+		int to = Min(from + step, changed->count);
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
 		Datum keys = make_array(changed, Min(from, to), to);
 
