@@ -17,8 +17,9 @@ set -euo pipefail
 # earnest, and six million of them are loaded within two minutes.
 readonly DAYS=14
 
-# Of a thousand challenges so many are changed.
+# Of a thousand challenges so many are changed; up to so many once more, in the same session.
 read -ra CHANGES <<<"${BENCH_CHANGES:-0 1 10 50 200 500 1000}"
+readonly MAX_NEXT=50
 readonly SIDES=(statement-full statement in-place chosen)
 readonly WRITERS=(untracked tracked plpgsql)
 readonly APP_CLIENTS=2
@@ -130,24 +131,40 @@ cpu_command() {
 
 # ---- refreshing ----------------------------------------------------------------------------
 
-# Prints the script of a measurement: seconds, bytes of WAL, seconds of a refresh right after it, seconds of CPU time, the
-# method that was chosen, the checksum of the view.
+# Prints the script of a measurement: seconds, bytes of WAL, seconds of the next refresh in the session (0: not
+# measured), seconds of CPU time, the method that was chosen, the checksum of the view.
 measure_sql() {
+	local change=$1 side=$2
 	settle_sql
 	cat <<-SQL
 		\set method statement
+		\set next 0
 		SELECT pg_backend_pid() AS pid \gset
 		\set cpu \`$(cpu_command) /proc/:pid/schedstat\`
 		SELECT clock_timestamp() AS began, pg_current_wal_insert_lsn() AS lsn \gset
-		$(side_sql "$1")
+		$(side_sql "$side")
 		SELECT extract(epoch FROM clock_timestamp() - :'began') AS seconds,
 		       pg_current_wal_insert_lsn() - :'lsn' AS bytes,
 		       :'method' AS first_method \gset
 		\set cpu_then \`$(cpu_command) /proc/:pid/schedstat\`
+		$(next_sql "$change" "$side")
+		SELECT :seconds, :bytes, :next, :cpu_then - :cpu, :'first_method', bench.checksum();
+	SQL
+}
+
+# Prints the SQL that makes the same changes again and measures the refresh, and takes them back, as the other sides
+# do not have them.
+next_sql() {
+	local change=$1 side=$2
+	case $side in statement*) return ;; esac
+	if [ "$change" -gt "$MAX_NEXT" ]; then return; fi
+	cat <<-SQL
+		SELECT bench.change($((CHALLENGES * change / 1000))) \g /dev/null
 		SELECT clock_timestamp() AS began \gset
-		$(case $1 in statement*) ;; *) side_sql "$1" ;; esac)
-		SELECT :seconds, :bytes, extract(epoch FROM clock_timestamp() - :'began'),
-		       :cpu_then - :cpu, :'first_method', bench.checksum();
+		$(side_sql "$side")
+		SELECT extract(epoch FROM clock_timestamp() - :'began') AS next \gset
+		SELECT bench.change($((CHALLENGES * change / 1000))) \g /dev/null
+		$(side_sql "$side")
 	SQL
 }
 
@@ -157,7 +174,7 @@ measure_refresh() {
 	local change=$1 side=$2 round=$3 database figures
 	database=$(side_database "$side")
 	cj_psql -qd "$database" -o /dev/null -c "SELECT bench.change($((CHALLENGES * change / 1000)))"
-	measure_sql "$side" >"$CJ_TMP/measure.sql"
+	measure_sql "$change" "$side" >"$CJ_TMP/measure.sql"
 	figures=$(cj_psql -qAtF ' ' -d "$database" -f "$CJ_TMP/measure.sql") || cj_die "the side \"$side\" failed"
 	echo "refresh $change $side $round $figures" >>"$BENCH_RESULTS"
 	cj_psql -qd "$database" -c 'VACUUM challenges, challenge_members, check_ins, user_profiles,
@@ -188,25 +205,27 @@ measure_refreshes() {
 # Prints a column of the results of a side, a line a round.
 refresh_column() {
 	local number
-	case $1 in seconds) number=5 ;; bytes) number=6 ;; again) number=7 ;; cpu) number=8 ;; method) number=9 ;; esac
+	case $1 in seconds) number=5 ;; bytes) number=6 ;; next) number=7 ;; cpu) number=8 ;; method) number=9 ;; esac
 	awk -v change="$2" -v side="$3" -v number="$number" \
 		'$1 == "refresh" && $2 == change && $3 == side { print $number }' "$BENCH_RESULTS"
 }
 
 refresh_median() { refresh_column "$@" | bench_median_of; }
 
-# Prints how often REFRESH CONCURRENTLY takes what a side takes (of "seconds" or "cpu"): the median of the quotients
-# within a round.
+# Prints how often REFRESH CONCURRENTLY takes what a side takes (of "seconds" or "cpu"; of "seconds next": the next
+# refresh in the session): the median of the quotients within a round. 0: it was not measured.
 times_better() {
-	paste -d ' ' <(refresh_column "$1" "$2" statement) <(refresh_column "$1" "$2" "$3") |
-		awk '{ print $1 / $2 }' | bench_median_of
+	local column=$1 change=$2 side=$3
+	paste -d ' ' <(refresh_column "${column% next}" "$change" statement) \
+		<(refresh_column "${column#seconds }" "$change" "$side") |
+		awk '{ print $2 == 0 ? 0 : $1 / $2 }' | bench_median_of
 }
 
 # Prints the table: for each change and side time, WAL, and how often both go into those of REFRESH CONCURRENTLY.
 show_refreshes() {
 	local change side
-	printf '%-10s %-22s %-12s %9s %9s %9s %9s %8s %8s\n' \
-		changed side method 'median s' 'best s' 'CPU s' 'WAL, MB' 'faster' 'less CPU'
+	printf '%-8s %-22s %-12s %9s %9s %9s %9s %8s %8s %9s %8s\n' \
+		changed side method 'median s' 'best s' 'CPU s' 'WAL, MB' 'faster' 'less CPU' 'next s' 'faster'
 	for change in "${CHANGES[@]}"; do
 		for side in statement statement-full in-place chosen; do
 			awk -v share="$(awk -v c="$change" 'BEGIN { print c / 10 }') %" -v title="$(side_title "$side")" \
@@ -217,8 +236,12 @@ show_refreshes() {
 				-v cpu="$(refresh_median cpu "$change" "$side")" \
 				-v faster="$(times_better seconds "$change" "$side")" \
 				-v less="$(times_better cpu "$change" "$side")" \
-				'BEGIN { printf "%-10s %-22s %-12s %9.4f %9.4f %9.4f %9.2f %8.2f %8.2f\n",
-				                share, title, method, median, best, cpu, bytes / 1048576, faster, less }'
+				-v next_s="$(refresh_median next "$change" "$side")" \
+				-v next_faster="$(times_better 'seconds next' "$change" "$side")" \
+				'BEGIN { printf "%-8s %-22s %-12s %9.4f %9.4f %9.4f %9.2f %8.2f %8.2f",
+				                share, title, method, median, best, cpu, bytes / 1048576, faster, less
+				         if (next_s > 0) printf " %9.4f %8.2f", next_s, next_faster
+				         print "" }'
 		done
 	done
 }
@@ -370,14 +393,18 @@ worst_choice() {
 show_goals() {
 	show_goal 'nothing changed: ms, for the first refresh of a session' \
 		"$(refresh_median seconds 0 chosen | awk '{ print $1 * 1000 }')" '<=' 5
-	show_goal 'nothing changed: ms, for the next one' "$(refresh_median again 0 chosen | awk '{ print $1 * 1000 }')" '<=' 5
-	show_goal '1 % changed: times as fast as CONCURRENTLY' "$(times_better seconds 10 chosen)" '>=' 75
+	show_goal 'nothing changed: ms, for the next one' "$(refresh_median next 0 chosen | awk '{ print $1 * 1000 }')" '<=' 5
+	show_goal '1 % changed: times as fast as CONCURRENTLY, first of a session' "$(times_better seconds 10 chosen)" '>=' 75
+	show_goal '1 % changed: times as fast as CONCURRENTLY, next one' "$(times_better 'seconds next' 10 chosen)" '>=' 75
 	show_goal 'as chosen: at worst so many times as slow as CONCURRENTLY' "$(worst_choice)" '<=' 1.1
 	show_goal 'check-ins: share of the throughput' "$(write_ratio app on tracked 5)" '>=' 0.95
 	show_goal 'check-ins, synchronous_commit = off: share of the throughput' \
 		"$(write_ratio app off tracked 5)" '>=' 0.95
 	show_goal 'UPDATE of 100000 rows: to where nothing is noted' "$(write_ratio update - tracked 5)" '<=' 1.3
 }
+
+# Prints how many huge pages the machine has set aside.
+huge_pages() { awk '/^HugePages_Total/ { count = $2 } END { print count ? count : "none" }' /proc/meminfo; }
 
 # Prints what the figures stand on.
 show_conditions() {
@@ -389,8 +416,10 @@ show_conditions() {
 		checks in (or that is taken back), in every tenth somebody leaves, every twentieth gets a day longer, and a member of
 		every hundredth another name, which changes other challenges of that member as well. Time: the backend's clock,
 		first statement to last commit; CPU time: of the backend and its parallel workers. "faster", "less CPU": what REFRESH
-		CONCURRENTLY takes, divided by what the side takes, the median of the quotients within a round. That all
-		sides have the same view in the end has been checked each time.
+		CONCURRENTLY takes, divided by what the side takes, the median of the quotients within a round. "next": the same
+		number of changes once more, in the same session. A new session has to map the pages of shared memory that it
+		touches, which huge pages make cheap: there are $(huge_pages) here (see vm.nr_hugepages). That all sides have
+		the same view in the end has been checked each time.
 		Writing: $APP_ROUNDS round(s), the sides in turn, all in one database, in which the triggers of the side are switched
 		on and those of the others off; $APP_CLIENTS clients, $APP_SECONDS s each; a transaction is an INSERT of a check-in, an UPDATE of
 		the member's streak, and one of the user's picture. Medians, and what per cent of where nothing is noted they
