@@ -745,7 +745,7 @@ COMMENT ON COLUMN challenge_jobs.alert.payload IS 'all that is known, as challen
 COMMENT ON COLUMN challenge_jobs.alert.announced_at IS 'when it went to the server log and by NOTIFY; NULL: not yet';
 COMMENT ON COLUMN challenge_jobs.alert.delivered_at IS 'when challenge_jobs.alert_command had taken it; NULL: not yet, or never';
 COMMENT ON COLUMN challenge_jobs.alert.attempts IS 'how often the command was started for it';
-COMMENT ON COLUMN challenge_jobs.alert.next_attempt_at IS 'not tried again before; NULL: delivered, or given up after 7 days';
+COMMENT ON COLUMN challenge_jobs.alert.next_attempt_at IS 'not tried again before; NULL: delivered, or given up (after 7 days, or since a later "recovered" was delivered)';
 COMMENT ON COLUMN challenge_jobs.alert.last_error IS 'how the last attempt failed: exit status and first line of standard error';
 
 COMMENT ON VIEW challenge_jobs.job_progress IS 'how far the runs are that are at work in this database; empty if the library is not preloaded';

@@ -37,6 +37,12 @@
 
 #define CHANNEL "challenge_jobs_alert"
 
+/*
+ * After so many attempts, half an hour or so, an alert lets later ones of its job pass: it may be the alert itself that
+ * the command fails for.
+ */
+#define ATTEMPTS_IN_ORDER 6
+
 /* A moment as ISO 8601 in UTC, whatever the session's settings: for to_char. */
 #define MOMENT_FORMAT "YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\""
 
@@ -411,7 +417,8 @@ cj_alert_log(List *announced)
 
 /*
  * $1 the alert after which to look, $2 whether also those that wait for another attempt, $3 how long this one
- * may take. A next attempt too far away was noted before the clock was set back.
+ * may take, $4 after how many attempts an alert lets later ones of its job pass. A next attempt too far away was noted
+ * before the clock was set back.
  */
 static const CjStatement claim = {
 	"claim an alert",
@@ -427,6 +434,12 @@ static const CjStatement claim = {
 	"                             OR c.next_attempt_at <= pg_catalog.clock_timestamp()"
 	"                             OR c.next_attempt_at > pg_catalog.clock_timestamp()"
 	"                                                    + '1 day'::pg_catalog.interval)"
+	"                        AND NOT EXISTS (SELECT 1"
+	"                                          FROM challenge_jobs.alert e"
+	"                                         WHERE e.job = c.job"
+	"                                           AND e.alert_id < c.alert_id"
+	"                                           AND e.next_attempt_at IS NOT NULL"
+	"                                           AND e.attempts < $4)"
 	"                      ORDER BY c.alert_id"
 	"                      LIMIT 1"
 	"                        FOR UPDATE SKIP LOCKED)"
@@ -441,6 +454,24 @@ static const CjStatement note_delivery = {
 	"UPDATE challenge_jobs.alert a"
 	"   SET delivered_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, last_error = NULL"
 	" WHERE a.alert_id = $1",
+	SPI_OK_UPDATE};
+
+/*
+ * $1 the alert. Who has been told that a job has recovered is not told afterwards that it had failed: to open
+ * an incident then would be to leave it open.
+ */
+static const CjStatement give_up_earlier = {
+	"give up the alerts that a recovery has overtaken",
+	"UPDATE challenge_jobs.alert e"
+	"   SET next_attempt_at = NULL,"
+	"       last_error = 'given up, as alert ' || a.alert_id || ' was delivered'"
+	"                    || COALESCE(': ' || e.last_error, '')"
+	"  FROM challenge_jobs.alert a"
+	" WHERE a.alert_id = $1"
+	"   AND a.kind = 'recovered'"
+	"   AND e.job = a.job"
+	"   AND e.alert_id < a.alert_id"
+	"   AND e.next_attempt_at IS NOT NULL",
 	SPI_OK_UPDATE};
 
 /* The command works again: there is no reason for others to wait. */
@@ -486,6 +517,7 @@ cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
 	cj_sql_param(&params, INT8OID, Int64GetDatum(after), false);
 	cj_sql_param(&params, BOOLOID, BoolGetDatum(all), false);
 	cj_sql_param(&params, INT4OID, Int32GetDatum(milliseconds), false);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(ATTEMPTS_IN_ORDER), false);
 	rows = cj_sql_run_own(&claim, &params);
 	found = rows.processed > 0;
 	if (found)
@@ -512,6 +544,7 @@ cj_alert_finish(const CjAlert *alert, const char *problem)
 		return;
 	}
 	(void) cj_sql_run_own(&note_delivery, &params);
+	(void) cj_sql_run_own(&give_up_earlier, &params);
 	if (alert->attempts > 1)
 		(void) cj_sql_run_own(&hasten_others, NULL);
 }

@@ -67,8 +67,8 @@ typedef struct CjAlert
 
 /*
  * Claims the first alert after `after` that is due, or with `all` the first that waits, for an attempt that
- * takes at most so many milliseconds; false if there is none. What is returned lives in the current memory
- * context.
+ * takes at most so many milliseconds; false if there is none. Alerts of a job come in their order, until one has been
+ * tried for some time. What is returned lives in the current memory context.
  */
 extern bool cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert);
 

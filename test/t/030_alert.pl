@@ -465,6 +465,30 @@ foreach my $scope ("ALTER ROLE operator SET challenge_jobs.alert_command = 'x'",
 ($status, $out, $err) = $node->psql($db, "BEGIN; $deliver");
 like($err, qr/challenge_jobs.deliver_alerts\(\) cannot run inside a transaction block/, 'not in a transaction block');
 
+# ---- in their order ----
+
+my $picky = write_script('picky', <<'SH');
+case $(cat) in
+*'"kind": "failed"'*) echo 'not this' >&2; exit 7 ;;
+esac
+SH
+my $alerts = q(SELECT string_agg(kind || ' ' || attempts || ' ' || (delivered_at IS NOT NULL) || ' ' || (next_attempt_at IS NOT NULL), ', ' ORDER BY alert_id)
+	FROM challenge_jobs.alert);
+set_command($picky);
+raise_alert();
+$node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
+like(deliver(), qr/delivered: 0, not delivered: 1/, 'a command that fails for the first alert of a job');
+is($node->safe_psql($db, $alerts), 'failed 1 false true, recovered 0 false true', 'is not called for the one after it');
+$node->safe_psql($db, "INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, next_attempt_at, payload)"
+	. " VALUES ('send_streak_reminders', 'overdue', 0, now() + interval '1 hour', now(), now(), '{}')");
+like(deliver(), qr/delivered: 1, not delivered: 1/, 'but for those of other jobs');
+$node->safe_psql($db, "UPDATE challenge_jobs.alert SET attempts = 5 WHERE kind = 'failed'; DELETE FROM challenge_jobs.alert WHERE kind = 'overdue'");
+like(deliver(), qr/delivered: 1, not delivered: 1/, 'when it has failed six times');
+is($node->safe_psql($db, $alerts), 'failed 6 false false, recovered 1 true false', 'the next one is delivered, and the failure is not told after the recovery');
+like($node->safe_psql($db, "SELECT last_error FROM challenge_jobs.alert WHERE kind = 'failed'"),
+	qr/^given up, as alert \d+ was delivered: exit status 7: not this/, 'which is noted');
+set_command($recorder);
+
 # ---- given up ----
 
 raise_alert();
