@@ -30,8 +30,8 @@ extern void cj_job_lock_release(const CjJobLock *lock, bool session);
 extern bool cj_job_lock_is_held(const CjJobLock *lock);
 
 /*
- * Returns the process that holds the lock, or 0 if it has just let it go. The caller is connected to
- * SPI.
+ * Returns the process that holds the lock, or 0 if it has just let it go, or a prepared transaction has it. The
+ * caller is connected to SPI.
  */
 extern int cj_job_lock_holder(const CjJobLock *lock);
 

@@ -32,10 +32,11 @@
 #include "stats/tracked_source.h"
 
 /*
- * How many keys a transaction remembers. One that changes more has changed so much that everything is better
- * recomputed: that is noted instead, and nothing after it.
+ * How many keys a transaction remembers, and bytes of them. One that changes more has changed so much that
+ * everything is better recomputed: that is noted instead, and nothing after it.
  */
-#define MAX_NOTED 65536
+#define MAX_NOTED       65536
+#define MAX_NOTED_BYTES (16 * 1024 * 1024)
 
 /* ---- what is to be noted for a table ---- */
 
@@ -279,7 +280,7 @@ note(Oid log, Oid view, int16 route, const char *bytes, Size length)
 		return;
 	if (cj_image_set_has(noted, tag_of(view, route), bytes, length))
 		return;
-	if (cj_image_set_count(noted) >= MAX_NOTED)
+	if (cj_image_set_count(noted) >= MAX_NOTED || cj_image_set_size(noted) >= MAX_NOTED_BYTES)
 	{
 		route = CJ_CHANGE_EVERYTHING;
 		bytes = NULL;
@@ -444,10 +445,14 @@ cj_change_capture_note(TriggerData *trigger)
 	}
 }
 
-/* cj_change_capture_forget forgets what this transaction has noted; the memory goes with the transaction. */
+/* cj_change_capture_forget forgets what this transaction has noted. */
 void
 cj_change_capture_forget(void)
 {
+	if (noted == NULL)
+		return;
+	/* a context of its own, in which the set lies as well */
+	MemoryContextDelete(GetMemoryChunkContext(noted));
 	noted = NULL;
 }
 

@@ -29,8 +29,9 @@
 /* How many values are looked up at once. */
 #define BATCH 10000
 
-/* How many keys and values are kept in memory, whatever the share of the keys that this is. */
+/* How many keys and values are kept in memory, and bytes of them, whatever the share of the keys that this is. */
 #define MAX_IMAGES 1000000
+#define MAX_BYTES  (128 * 1024 * 1024)
 
 /* $1: values. */
 static const CjStatement look_up = {
@@ -54,7 +55,8 @@ add_image(CjChangedKeys *changed, uint64 tag, const char *bytes, Size length)
 {
 	if (cj_image_set_add(changed->noted, tag, bytes, length, 0) && tag == CJ_CHANGE_KEY)
 		changed->count++;
-	if (changed->count > changed->limit || cj_image_set_count(changed->noted) > MAX_IMAGES)
+	if (changed->count > changed->limit || cj_image_set_count(changed->noted) > MAX_IMAGES ||
+		cj_image_set_size(changed->noted) > MAX_BYTES)
 		changed->everything = true;
 }
 

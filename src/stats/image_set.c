@@ -49,6 +49,7 @@ struct CjImageSet
 	MemoryContext memory;
 	slots_hash *slots;
 	CjImage **list;
+	Size bytes; /* of the images */
 	int count;
 	int size;         /* of the list */
 	CjImage *scratch; /* what is looked for */
@@ -122,7 +123,15 @@ cj_image_set_add(CjImageSet *set, uint64 tag, const char *bytes, Size length, ui
 	}
 	(void) slots_insert_hash(set->slots, copy, copy->hash, &found);
 	set->list[set->count++] = copy;
+	set->bytes += offsetof(CjImage, bytes) + length;
 	return true;
+}
+
+/* cj_image_set_size returns how much memory the images take. */
+Size
+cj_image_set_size(const CjImageSet *set)
+{
+	return set->bytes;
 }
 
 /* cj_image_set_count returns the number of images. */
@@ -147,5 +156,6 @@ cj_image_set_pop(CjImageSet *set)
 	CjImage *image = set->list[--set->count];
 
 	(void) slots_delete(set->slots, image);
+	set->bytes -= offsetof(CjImage, bytes) + image->length;
 	pfree(image);
 }

@@ -30,6 +30,9 @@ extern bool cj_image_set_has(CjImageSet *set, uint64 tag, const char *bytes, Siz
 extern bool cj_image_set_add(CjImageSet *set, uint64 tag, const char *bytes, Size length,
 							 uint32 mark);
 
+/* How much memory the images take, in bytes; the scratch space aside. */
+extern Size cj_image_set_size(const CjImageSet *set);
+
 /* How many there are; the n-th, from 0, which stays where it is until it is removed. */
 extern int cj_image_set_count(const CjImageSet *set);
 extern const CjImage *cj_image_set_nth(const CjImageSet *set, int n);

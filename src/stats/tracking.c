@@ -15,9 +15,11 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -228,7 +230,8 @@ is_noted(Oid view)
 
 /*
  * is_in_use tells whether a statement over the sources is under way in this session: the refresh is called in it, or by a
- * trigger. What it has changed so far is seen, and is noted only when it ends.
+ * trigger. What it has changed so far is seen, and is noted only when it ends; that of a foreign key's action, only
+ * when the statement ends that it belongs to.
  */
 static bool
 is_in_use(const CjViewAnalysis *analysis)
@@ -243,7 +246,7 @@ is_in_use(const CjViewAnalysis *analysis)
 				find_all_inheritors(((CjViewSource *) lfirst(cell))->relid, AccessShareLock, NULL))
 		{
 			Relation rel = table_open(lfirst_oid(relid), NoLock);
-			bool in_use = rel->rd_refcnt > 1;
+			bool in_use = rel->rd_refcnt > 1 || AfterTriggerPendingOnRel(lfirst_oid(relid));
 
 			table_close(rel, NoLock);
 			if (in_use)
@@ -414,6 +417,18 @@ forget_view(Oid view)
 	return sources;
 }
 
+/* lock_forgetting waits for others who forget views: of those that are gone each forgets all. */
+static void
+lock_forgetting(void)
+{
+	CjIdentity saved;
+
+	cj_identity_become_extension(&saved);
+	LockRelationOid(get_relname_relid("tracking_state", get_namespace_oid("challenge_jobs", false)),
+					ShareUpdateExclusiveLock);
+	cj_identity_restore(&saved);
+}
+
 /* forget_name does that for all views that have had the name, for this one, and for those that are gone. */
 static List *
 forget_name(const char *name, Oid view)
@@ -423,6 +438,7 @@ forget_name(const char *name, Oid view)
 	CjRows rows;
 	ListCell *cell;
 
+	lock_forgetting();
 	cj_sql_param_text(&params, name);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
 	rows = cj_sql_run_own(&find_forgotten, &params);

@@ -65,8 +65,8 @@
 
 #include "stats/source_table.h"
 #include "stats/view_analysis.h"
+#include "stats/view_difference.h"
 #include "stats/view_graph.h"
-#include "unique_index.h"
 
 /* refuse notes why a view is refused; returns false. */
 static bool
@@ -87,13 +87,19 @@ allow_view(CjViewAnalysis *analysis, Relation rel)
 
 	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
 		return refuse(analysis, psprintf("%s is not a materialized view.", name), NULL);
-	if (!cj_unique_index_exists(RelationGetRelid(rel)))
+	if (!OidIsValid(cj_view_difference_index(rel, InvalidAttrNumber)))
 		return refuse(
 			analysis,
 			psprintf("%s has no valid unique index on plain columns without WHERE, by which "
 					 "its rows could be told apart.",
 					 name),
 			psprintf("CREATE UNIQUE INDEX ON %s (…);", name));
+	if (!cj_view_difference_has_room(rel))
+		return refuse(analysis,
+					  psprintf("%s has too many columns for a query that compares its rows with "
+							   "what they should be.",
+							   name),
+					  NULL);
 	return true;
 }
 
@@ -113,8 +119,9 @@ allow_key(CjViewAnalysis *analysis, Relation rel, const char *key)
 	column = TupleDescAttr(RelationGetDescr(rel), analysis->key - 1);
 	analysis->key_type = column->atttypid;
 	type = lookup_type_cache(cj_query_block_compared_type(column->atttypid),
-							 TYPECACHE_EQ_OPR | TYPECACHE_HASH_PROC);
-	if (!OidIsValid(type->hash_proc) || !OidIsValid(get_array_type(type->type_id)) ||
+							 TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR | TYPECACHE_HASH_PROC);
+	if (!OidIsValid(type->hash_proc) || !OidIsValid(type->lt_opr) ||
+		!OidIsValid(get_array_type(type->type_id)) ||
 		!cj_query_block_is_equality(type->eq_opr, type->type_id, InvalidOid))
 		return refuse(
 			analysis,

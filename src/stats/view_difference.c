@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -61,7 +62,18 @@ equality_operator(Relation index, int column)
 	return get_opfamily_member(index->rd_opfamily[column], type, type, BTEqualStrategyNumber);
 }
 
-/* can_match tells whether rows can be matched by an index: what REFRESH CONCURRENTLY asks as well. */
+/* is_same_equality tells whether texts that are equal by a collation are so by another one. */
+static bool
+is_same_equality(Oid collation, Oid other)
+{
+	return collation == other || !OidIsValid(collation) || !OidIsValid(other) ||
+		   (get_collation_isdeterministic(collation) && get_collation_isdeterministic(other));
+}
+
+/*
+ * can_match tells whether rows can be matched by an index: what REFRESH CONCURRENTLY asks as well; and that rows that are
+ * different for the index are so for the columns.
+ */
 static bool
 can_match(Relation view, Relation index)
 {
@@ -78,10 +90,12 @@ can_match(Relation view, Relation index)
 	/* by operators of other kinds there is no full join */
 	for (int i = 0; i < form->indnkeyatts; i++)
 	{
-		Oid type = TupleDescAttr(RelationGetDescr(view), form->indkey.values[i] - 1)->atttypid;
+		Form_pg_attribute column =
+			TupleDescAttr(RelationGetDescr(view), form->indkey.values[i] - 1);
 		Oid equals = equality_operator(index, i);
 
-		if (!OidIsValid(equals) || !op_mergejoinable(equals, type))
+		if (!OidIsValid(equals) || !op_mergejoinable(equals, getBaseType(column->atttypid)) ||
+			!is_same_equality(index->rd_indcollation[i], column->attcollation))
 			return false;
 	}
 	return true;
@@ -124,6 +138,13 @@ cj_view_difference_index(Relation view, AttrNumber key)
 	return found;
 }
 
+/* cj_view_difference_has_room tells whether a query can have all columns twice, and an address. */
+bool
+cj_view_difference_has_room(Relation view)
+{
+	return 2 * RelationGetNumberOfAttributes(view) + 1 <= MaxTupleAttributeNumber;
+}
+
 /* ---- the text ---- */
 
 /* append_columns appends the view's columns, which are known by their numbers alone. */
@@ -132,6 +153,21 @@ append_columns(StringInfo text, const char *prefix, int count)
 {
 	for (int i = 1; i <= count; i++)
 		appendStringInfo(text, "%s%sc%d", i > 1 ? ", " : "", prefix, i);
+}
+
+/*
+ * as_base writes a column as what its domain is over, which operators of polymorphic types (those of enums, for instance)
+ * do not look through; an index on the column serves all the same.
+ */
+static char *
+as_base(char *column, Oid *type)
+{
+	Oid base = getBaseType(*type);
+
+	if (base == *type)
+		return column;
+	*type = base;
+	return psprintf("%s::%s", column, format_type_extended(base, -1, FORMAT_TYPE_FORCE_QUALIFY));
 }
 
 /* append_match appends the condition that two rows agree in the columns of the index. */
@@ -144,20 +180,23 @@ append_match(StringInfo text, Relation view, Oid index_oid)
 	{
 		AttrNumber column = index->rd_index->indkey.values[i];
 		Oid type = TupleDescAttr(RelationGetDescr(view), column - 1)->atttypid;
+		Oid left = type;
+		Oid right = type;
+		char *defined = as_base(psprintf("n.c%d", column), &left);
+		char *stored = as_base(psprintf("s.c%d", column), &right);
 
 		if (i > 0)
 			appendStringInfoString(text, " AND ");
-		generate_operator_clause(text, psprintf("n.c%d", column), type, equality_operator(index, i),
-								 psprintf("s.c%d", column), type);
+		generate_operator_clause(text, defined, left, equality_operator(index, i), stored, right);
 	}
 	index_close(index, NoLock);
 }
 
 /* append_key_condition appends the condition on the key; returns the type of the parameter's elements. */
 static Oid
-append_key_condition(StringInfo text, const char *column, Oid type, bool of_null)
+append_key_condition(StringInfo text, char *column, Oid type, bool of_null)
 {
-	Oid equals = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	Oid equals;
 	Oid left;
 	Oid right;
 
@@ -166,6 +205,8 @@ append_key_condition(StringInfo text, const char *column, Oid type, bool of_null
 		appendStringInfo(text, "%s IS NULL", column);
 		return InvalidOid;
 	}
+	column = as_base(column, &type);
+	equals = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
 	if (!OidIsValid(equals) || !OidIsValid(get_array_type(type)))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

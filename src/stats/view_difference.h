@@ -35,10 +35,13 @@ typedef struct CjRowPair
 typedef void (*CjTakeRowPair)(const CjRowPair *pair, void *arg);
 
 /*
- * Finds the unique index by which rows are matched: InvalidOid if there is none. That is one which REFRESH
- * MATERIALIZED VIEW CONCURRENTLY takes as well.
+ * Finds the unique index by which rows are matched, one with the key if there is such: InvalidOid if there is none.
+ * That is one which REFRESH MATERIALIZED VIEW CONCURRENTLY takes as well.
  */
 extern Oid cj_view_difference_index(Relation view, AttrNumber key);
+
+/* Tells whether a view has few enough columns. */
+extern bool cj_view_difference_has_room(Relation view);
 
 /*
  * Makes the query for the rows with given keys, or for those whose key is null. As whoever is the current

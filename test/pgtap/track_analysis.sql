@@ -73,6 +73,21 @@ SELECT is(refusal(view => 't.no_index'), 't.no_index has no valid unique index o
 CREATE UNIQUE INDEX ON no_index (challenge_id) WHERE challenge_id > 0;
 CREATE UNIQUE INDEX ON no_index ((challenge_id + 1));
 SELECT alike(refusal(view => 't.no_index'), '%no valid unique index%', 'nor with those that cannot be used');
+CREATE MATERIALIZED VIEW other_index AS SELECT m.challenge_id, ''::text COLLATE nd AS name FROM members m;
+CREATE UNIQUE INDEX ON other_index (challenge_id, name COLLATE "C");
+SELECT alike(refusal(view => 't.other_index'), '%no valid unique index%', 'nor with one that tells texts apart which the column does not');
+CREATE UNIQUE INDEX ON other_index (name, challenge_id);
+SELECT is(refusal(view => 't.other_index'), 'not refused', 'unless there is another one');
+SELECT is(key_of('xid'), 'Its type xid does not have what keys need: an equality that can be sorted and hashed by, and arrays.', 'a key that cannot be sorted');
+SELECT format('CREATE TABLE wide (challenge_id integer, %s)', string_agg('c' || i || ' boolean', ', ')) FROM generate_series(1, 831) i \gexec
+CREATE MATERIALIZED VIEW too_wide AS SELECT * FROM wide;
+CREATE UNIQUE INDEX ON too_wide (challenge_id);
+SELECT is(refusal(view => 't.too_wide'), 't.too_wide has too many columns for a query that compares its rows with what they should be.', 'a view with 832 columns');
+ALTER TABLE wide DROP COLUMN c831 CASCADE;
+CREATE MATERIALIZED VIEW too_wide AS SELECT * FROM wide;
+CREATE UNIQUE INDEX ON too_wide (challenge_id);
+SELECT is(refusal(view => 't.too_wide'), 'not refused', 'one with 831 is not refused');
+DROP TABLE wide CASCADE;
 
 /* ---- what a definition must not have ---- */
 CREATE FUNCTION immutable_one(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';

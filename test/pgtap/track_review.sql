@@ -106,6 +106,47 @@ WITH changed AS (INSERT INTO t VALUES (12, 0, 0), (13, 0, 1) RETURNING id)
 SELECT (SELECT count(*) FROM refresh_challenge_stats()) FROM changed \g /dev/null
 SELECT is(refresh('w'), 'incremental, 0 wrong', 'what is noted after a refresh in the same statement is for the next one');
 
+/* What a foreign key's action changes is noted only at the end of the statement. */
+CREATE TABLE challenge (id int PRIMARY KEY);
+CREATE TABLE member (id int PRIMARY KEY, k int REFERENCES challenge ON DELETE CASCADE, v int);
+INSERT INTO challenge SELECT i FROM generate_series(1, 20) i;
+INSERT INTO member SELECT i, i % 20 + 1, i FROM generate_series(1, 100) i;
+SELECT make('of_members', 'member') \g /dev/null
+CREATE FUNCTION refresh_and_look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    CREATE TEMP TABLE seen AS SELECT refresh('of_members') AS what;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER z_last AFTER DELETE ON challenge FOR EACH ROW EXECUTE FUNCTION refresh_and_look();
+DELETE FROM challenge WHERE id = 7;
+SELECT is(what, 'concurrent, 0 wrong', 'a trigger refreshes with what the cascade of its statement has deleted') FROM seen;
+SELECT is(refresh('of_members'), 'incremental, 0 wrong', 'as does the next refresh');
+
+/* ---- types ---- */
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'glad');
+CREATE DOMAIN my_mood AS mood;
+CREATE TABLE moods (id int, mood my_mood, v int);
+INSERT INTO moods SELECT i, (enum_range(NULL::mood))[i % 3 + 1], i FROM generate_series(1, 30) i;
+CREATE MATERIALIZED VIEW by_mood AS SELECT id, mood, v FROM moods;
+CREATE UNIQUE INDEX ON by_mood (id);
+SELECT challenge_jobs.track('by_mood', 'mood'), refresh_challenge_stats(),
+       challenge_jobs.alter_job('refresh_challenge_stats', settings => '{"incremental_share": 100}') \g /dev/null
+UPDATE moods SET v = 0 WHERE id = 4;
+SELECT is(refresh('by_mood'), 'incremental, 0 wrong', 'a key of a domain over an enum');
+
+/* ---- large keys ---- */
+CREATE TABLE large (id int, k text, v int);
+CREATE MATERIALIZED VIEW by_text AS SELECT id, k, v FROM large;
+CREATE UNIQUE INDEX ON by_text (id);
+SELECT challenge_jobs.track('by_text', 'k'), refresh_challenge_stats() \g /dev/null
+INSERT INTO large SELECT i, i || repeat('x', 100000), i FROM generate_series(1, 300) i;
+SELECT is((SELECT count(*) FROM challenge_jobs.change_log WHERE view_id = 'by_text'::regclass AND route = -1), 1::bigint,
+          'of keys that take more than 16 MB is noted that everything has changed');
+SELECT cmp_ok((SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name = 'challenge_jobs changes'), '<', 24 * 1024 * 1024::numeric, 'so much memory they take');
+SELECT is(refresh('by_text'), 'concurrent, 0 wrong', 'and all is recomputed');
+SELECT is((SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'challenge_jobs changes'), 0::bigint, 'which is forgotten with what was noted');
+
 /* ---- caches ---- */
 SET LOCAL statement_timeout = '1min';
 /* a server with assertions can be told to forget what it has cached all the time */
