@@ -10,8 +10,9 @@ set -eu
 config=${1:?usage: alert-chat.sh FILE}
 
 body=$(jq -nc '
-	# Nothing that the app says may become a mention or a link.
-	def plain: gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;");
+	# Nothing that the app says may become a mention, in a chat that knows <!channel> or one that knows @all (hence
+	# the space without width), or a link under another name in the manner of Slack. Markdown remains Markdown.
+	def plain: gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;") | gsub("@"; "@\u200b");
 	input
 	| {failed: ":red_circle:", crashed: ":red_circle:", overdue: ":large_yellow_circle:",
 	   recovered: ":large_green_circle:"}[.kind] as $mark

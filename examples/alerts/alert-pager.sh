@@ -12,7 +12,7 @@ url=${2:-https://events.pagerduty.com/v2/enqueue}
 
 body=$(jq -nc --rawfile key "$key" '
 	input | {
-		routing_key: ($key | gsub("\\s"; "")),
+		routing_key: ($key | gsub("\\s"; "") | if . == "" then error("the file of the key is empty") else . end),
 		dedup_key: ([.cluster_name // empty, .database, .job] | "challenge_jobs/" + join("/"))
 	} + if .kind == "recovered" then
 		{event_action: "resolve"}

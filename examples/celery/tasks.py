@@ -23,6 +23,9 @@ app.conf.update(
     # A task whose worker is killed is delivered again. It can do no harm: nothing is done twice.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
+    # Seconds until a task that hangs is ended: longer than any max_runtime of challenge_jobs.job, by which
+    # the server ends a run itself.
+    task_time_limit=2 * 60 * 60,
     timezone="UTC",
     # The schedules of challenge_jobs.job: by those its watchdog judges whether a run is overdue.
     beat_schedule={
@@ -49,6 +52,8 @@ def run(job: str) -> dict[str, Any]:
         autocommit=True,
         row_factory=dict_row,
         application_name="celery",
+        client_encoding="utf8",
+        connect_timeout=10,
     ) as connection:
         connection.execute("CALL challenge_jobs.run(%s, 'celery')", (job,))
         outcome = connection.execute(

@@ -6,9 +6,10 @@ is not set. Requests have to carry "Authorization: Bearer <ADMIN_TOKEN>".
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, AsyncIterator, Optional
 
 import psycopg
@@ -16,7 +17,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncNullConnectionPool
+from psycopg.types.datetime import TimestamptzLoader
 
 JOBS = {
     "auto-complete": "auto_complete_challenges",
@@ -25,30 +26,50 @@ JOBS = {
     "cleanup-notifications": "cleanup_expired_notifications",
 }
 
-# Admin requests are rare: this pool bounds and queues connections, and keeps none that could be
-# dead when it is wanted. At most four are busy for long, one a job: a second run is skipped.
-pool = AsyncNullConnectionPool(
-    os.environ.get("DATABASE_URL", ""),
-    max_size=8,
-    timeout=10,
-    open=False,
-    # autocommit, since run() commits as it goes and refuses to be part of a transaction
-    kwargs={
-        "autocommit": True,
-        "row_factory": dict_row,
-        "application_name": "admin_jobs",
-    },
-)
+# RFC 6750 has no others, and clients do not agree on how to send them.
+if not os.environ.get("ADMIN_TOKEN", "").isascii():
+    raise RuntimeError("ADMIN_TOKEN has to be plain ASCII")
+
+# Admin requests are rare: each has a connection of its own, which cannot have died before. At most
+# four are busy for long, one a job: a second run is skipped.
+slots = asyncio.Semaphore(8)
+
+
+class TimestampLoader(TimestamptzLoader):
+    """Reads times, and leaves those that Python does not have, such as infinity, as they are."""
+
+    def load(self, data: Any) -> Any:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return bytes(data).decode()
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Open the pool for as long as the app runs; the database may come later."""
-    await pool.open()
-    try:
-        yield
-    finally:
-        await pool.close()
+async def connect() -> AsyncIterator[psycopg.AsyncConnection[dict[str, Any]]]:
+    """Give a connection, within ten seconds or not at all."""
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(10):
+                await stack.enter_async_context(slots)
+                connection = await psycopg.AsyncConnection.connect(
+                    os.environ.get("DATABASE_URL", ""),
+                    # run() commits as it goes and refuses to be part of a transaction
+                    autocommit=True,
+                    row_factory=dict_row,
+                    application_name="admin_jobs",
+                    client_encoding="utf8",
+                )
+                stack.push_async_callback(connection.close)
+                # the only styles that psycopg reads, whatever the database is set to
+                await connection.execute(
+                    "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'"
+                )
+        except TimeoutError:
+            message = "the database gave no connection within 10 seconds"
+            raise psycopg.OperationalError(message) from None
+        connection.adapters.register_loader("timestamptz", TimestampLoader)
+        yield connection
 
 
 async def require_admin(
@@ -74,7 +95,7 @@ router = APIRouter(prefix="/admin/jobs", dependencies=[Depends(require_admin)])
 @router.get("")
 async def job_status() -> list[dict[str, Any]]:
     """How each job is doing."""
-    async with pool.connection() as connection:
+    async with connect() as connection:
         cursor = await connection.execute("SELECT * FROM challenge_jobs.job_status")
         return await cursor.fetchall()
 
@@ -84,11 +105,15 @@ async def job_runs(
     job: Optional[str] = None,
     status: Optional[str] = None,
     triggered_by: Optional[str] = None,
-    before: Optional[int] = Query(None, description="only runs with a lower run_id"),
+    before: Optional[int] = Query(
+        None, ge=0, lt=2**63, description="only runs with a lower run_id"
+    ),
     limit: int = Query(50, ge=1, le=1000),
 ) -> list[dict[str, Any]]:
     """The log of runs, newest first."""
-    async with pool.connection() as connection:
+    if "\0" in f"{job}{status}{triggered_by}":
+        raise HTTPException(422, "no text in the database has a NUL")
+    async with connect() as connection:
         cursor = await connection.execute(
             """
             SELECT *
@@ -116,7 +141,7 @@ async def run_job(name: str, response: Response) -> dict[str, Any]:
     """Run a job and answer when it has ended: 200 with its row of the log, 409 if it was skipped."""
     if name not in JOBS:
         raise HTTPException(404, f"there is no job {name!r}: {', '.join(JOBS)}")
-    async with pool.connection() as connection:
+    async with connect() as connection:
         await connection.execute(
             "CALL challenge_jobs.run(%s, 'admin-api')", (JOBS[name],)
         )
@@ -140,8 +165,9 @@ async def run_job(name: str, response: Response) -> dict[str, Any]:
 async def database_error(_: Request, error: Exception) -> JSONResponse:
     """Answer with what the database says: 500, or 503 where there is no connection to be had."""
     assert isinstance(error, psycopg.Error)
+    is_lost = isinstance(error, psycopg.OperationalError) and not error.sqlstate
     return JSONResponse(
-        status_code=500 if error.sqlstate else 503,
+        status_code=503 if is_lost else 500,
         content={
             "sqlstate": error.sqlstate,
             "message": error.diag.message_primary or str(error),
@@ -153,6 +179,5 @@ async def database_error(_: Request, error: Exception) -> JSONResponse:
 
 
 app = FastAPI(title="challenge_jobs")
-app.router.lifespan_context = lifespan  # FastAPI(lifespan=lifespan) from 0.93 on
 app.add_exception_handler(psycopg.Error, database_error)
 app.include_router(router)

@@ -87,6 +87,11 @@ equal(call(function, method="GET")[0], 405, "nothing is done by a GET")
 equal(call(function, "?job=drop_everything"), (400, {"error": "no such job: drop_everything"}),
       "a job that there is not is refused")
 equal(call(function, f"?job={JOBS[0]}&job=nosuch")[0], 400, "also beside one that there is")
+equal(call(function, f"?jobs={JOBS[0]}"), (400, {"error": "no such parameter: jobs"}), "a parameter that there is not is refused")
+equal(call(function, f"?job={JOBS[0]}&dry_run=true")[0], 400, "also beside one that there is")
+status, answer = call(serve_function(**(settings | {"SUPABASE_URL": "no address"})))
+equal(status, 500, "where SUPABASE_URL is no address, that is an error")
+like(answer.get("error", ""), "^SUPABASE_URL: ", "and said to be")
 equal(runs(), "0", "and no job has run for any of these")
 
 # ---- what the role of the API may do ----
@@ -140,6 +145,23 @@ wait_for(lambda: psql("SELECT count(*) FROM challenge_jobs.job_run WHERE status 
 ok(True, "the failure is in the log of the jobs as well")
 psql("TRUNCATE broken")
 equal(call(function)[0], 200, "and when it is mended, all is well again")
+
+# ---- a job fails in part ----
+
+psql("""CREATE TABLE divisor AS SELECT 1 AS n;
+CREATE MATERIALIZED VIEW broken_view AS SELECT 1 / n AS n FROM divisor;
+SELECT challenge_jobs.add_stats_view('broken_view');
+UPDATE divisor SET n = 0;""")
+status, answer = call(function)
+equal((status, answer.get("errors")), (500, {"refresh_challenge_stats": {
+    "message": "not refreshed: public.broken_view", "hint": "challenge_jobs.job_run says why."}}),
+      "a view that is not refreshed is an error")
+equal(list(answer["results"]), JOBS, "beside the results of all jobs")
+equal([view["method"] for view in answer["results"]["refresh_challenge_stats"]], ["failed", "concurrent"],
+      "and the other views are refreshed")
+wait_for(lambda: psql("SELECT count(*) FROM challenge_jobs.job_run WHERE status = 'failed' AND message ~ 'division by zero'") == "1",
+         "the failure to be recorded")
+ok(True, "why is in the log of the jobs")
 
 psql("DROP OWNED BY service_role, anon; DROP ROLE service_role, anon")
 done()

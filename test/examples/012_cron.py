@@ -7,8 +7,11 @@ import os
 import re
 import shlex
 import shutil
+import socket
+import struct
+import threading
 
-from harness import ROOT, BREAKABLE, UNDECIDE, done, equal, folder, like, need, ok, psql, run, skip_all
+from harness import ROOT, BREAKABLE, UNDECIDE, black_hole, done, equal, folder, like, need, ok, psql, run, skip_all, wait_for
 
 try:
     import yaml
@@ -52,7 +55,7 @@ def run_workflow(**inputs):
     """Runs the step as the runner does."""
     (step,) = [step for step in job["steps"] if "run" in step]
     command = {"bash": ["bash", "--noprofile", "--norc", "-eo", "pipefail"]}[step["shell"]]
-    values = {"secrets.CHALLENGE_JOBS_DATABASE_URL": URL, "inputs.job": inputs.get("job", "")}
+    values = {"secrets.CHALLENGE_JOBS_DATABASE_URL": URL, "secrets.CHALLENGE_JOBS_PASSWORD": "", "inputs.job": inputs.get("job", "")}
     environment = {name: re.sub(r"\$\{\{ *(\S+) *\}\}", lambda found: values[found[1]], value)
                    for name, value in step["env"].items()}
     script = folder() / "step.sh"
@@ -146,4 +149,28 @@ for name, readme, start in (("github-actions", workflow_readme, run_workflow), (
 
 result = run("sh", EXAMPLES / "run-jobs.sh", env=OUTSIDE)
 ok(result.returncode != 0 and "DATABASE_URL" in result.stderr, "nothing is run where DATABASE_URL is not set", result.stderr)
+
+# ---- servers that are not as they should be ----
+
+
+def ask_for_password(server):
+    """Asks whoever connects for a password, and notes what comes instead of it."""
+    client, _ = server.accept()
+    with client:
+        client.recv(8192)
+        client.sendall(struct.pack("!cii", b"R", 8, 3))
+        passwords.append(client.recv(8192))
+
+
+passwords = []
+for name, server in (("that wants a password", socket.create_server(("127.0.0.1", 0))), ("that hangs", None)):
+    if server:
+        threading.Thread(target=ask_for_password, args=(server,), daemon=True).start()
+    port = server.getsockname()[1] if server else black_hole()
+    url = f"postgresql://ci@127.0.0.1:{port}/app?sslmode=disable&gssencmode=disable"
+    result = run("sh", EXAMPLES / "run-jobs.sh", JOBS[0], env=OUTSIDE | {"DATABASE_URL": url})
+    equal((result.returncode, result.stdout), (1, f"{JOBS[0]}: failed\n"), f"a server {name}: red")
+    like(result.stderr, "no password supplied" if server else "timeout expired", "which is said")
+wait_for(lambda: passwords, "the one that asked to hear of it")
+equal(passwords, [b""], "and nobody is asked for a password")
 done()

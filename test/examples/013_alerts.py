@@ -27,7 +27,7 @@ DATABASE = os.environ["PGDATABASE"]
 pasted = folder() / "pasted"
 HOSTILE = (f"it's \"broken\" $(touch {pasted}) `touch {pasted}`; touch {pasted} | & \\n %s\n"
            "Bcc: evil@example.com\r\nSubject: you have won\n\n.\nQUIT\n"
-           "<!channel> <https://evil.example.com|log in> &lt;\t\x01\x1b[31m ä € 日本 😀")
+           "<!channel> @all <https://evil.example.com|log in> &lt;\t\x01\x1b[31m ä € 日本 😀")
 
 
 class SmtpSink:
@@ -180,8 +180,8 @@ equal((request["method"], request["path"], request["headers"]["Content-Type"]),
       ("POST", "/services/T0/secret", "application/json"), "for the web hook, as JSON")
 (message,) = chat.bodies()
 equal(list(message), ["text"], "which has a text")
-plain = HOSTILE.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-equal(message["text"], f":red_circle: failed: {JOB} in {DATABASE}\n{plain}", "of what the app said, as it was, without mentions or links")
+plain = HOSTILE.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "@\u200b")
+equal(message["text"], f":red_circle: failed: {JOB} in {DATABASE}\n{plain}", "of what the app said, as it was, without mentions or renamed links")
 recover()
 delivered(1, "recovered")
 like(chat.bodies()[1]["text"], rf"^:large_green_circle: recovered: {JOB} in {DATABASE}\n", "the recovery is told as well")
@@ -244,6 +244,26 @@ equal([event["dedup_key"] for event in events],
       [f"challenge_jobs/{name}/{JOB}" for name in ("app", "main/app", "main/app", "app")], "servers with a name have incidents of their own")
 equal((events[0]["payload"]["severity"], events[3]["payload"]["summary"][-1], len(events[3]["payload"]["summary"])),
       ("warning", "ä", 1024), "what is overdue is a warning, and a long text is cut")
+
+pager.requests.clear()
+empty = folder() / "empty.key"
+empty.write_text("\n")
+result = script("alert-pager.sh", empty, pager.url(), alert=alert)
+ok(result.returncode != 0 and not pager.requests, "without a key it is an error, and nothing is sent", result.stderr)
+
+# ---- a command without a script ----
+
+hook = HttpSink(302)
+(command,) = re.findall("alert_command = '(curl .*)'", (ROOT / "README.md").read_text())
+command = re.sub(r"https://\S+", hook.url(), command)
+configure(alert_command=command)
+fail("no")
+refused("exit status 47: ", "README's command: a redirection is no delivery")
+equal([request["path"] for request in hook.requests], ["/"], "and is not followed")
+hook.status = 200
+deliver()
+delivered(1, "failed")
+equal(hook.bodies()[1]["message"], "no", "the alert is repeated until the hook takes it")
 
 ok("curl" in commands, "curl was seen among the processes", sorted(commands))
 equal(seen, [], "but nothing of the keys")

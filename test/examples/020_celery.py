@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 
-from harness import BREAKABLE, ROOT, done, equal, folder, like, need, ok, psql, skip_all, stop, wait_for
+from harness import BREAKABLE, ROOT, black_hole, done, equal, folder, like, need, ok, psql, skip_all, stop, wait_for
 
 need("redis-server")
 try:
@@ -88,6 +89,35 @@ equal(result["result"]["left_over"], 0, "and has its figures")
 equal(undone(), "", "everything was done, once")
 equal(runs("status, triggered_by, role_name"), "succeeded|celery|celery", "the log tells who did it")
 
+# ---- a database without an encoding, and one that hangs ------------------------------------------
+
+psql("ALTER ROLE celery SET client_encoding = 'SQL_ASCII'")
+state, result = end(send(AUTO_COMPLETE))
+equal((state, result["status"]), ("SUCCESS", "succeeded"), "texts are texts, whatever encoding is set for the role")
+psql("ALTER ROLE celery RESET ALL")
+runs("status")
+
+limit = tasks.app.conf.task_time_limit
+equal(psql(f"SELECT max(max_runtime) < '{limit} s' FROM challenge_jobs.job"), "t", "the server ends long runs before Celery")
+hung: list[object] = []
+
+
+def run_hung() -> None:
+    os.environ["DATABASE_URL"] = f"postgresql://127.0.0.1:{black_hole()}/app"
+    try:
+        hung.append(tasks.run(AUTO_COMPLETE))
+    except psycopg.OperationalError as error:
+        hung.append(error)
+    del os.environ["DATABASE_URL"]
+
+
+threading.Thread(target=run_hung, daemon=True).start()
+try:
+    wait_for(lambda: hung, "the connection to be given up", 60)
+except TimeoutError:
+    pass
+like(str(hung), "timeout expired", "a database that never answers is given up")
+
 # ---- a run that is skipped --------------------------------------------------------------------
 
 make_due()
@@ -120,6 +150,24 @@ wait_for(
 )
 equal(undone(), "", "everything was done, once")
 equal(runs("status, triggered_by"), "succeeded|celery\nskipped|celery", "both runs are in the log")
+
+# ---- a task that hangs -------------------------------------------------------------------------
+
+make_due()
+with Stall() as stall:
+    task = tasks.app.send_task("challenge_jobs.run", (AUTO_COMPLETE,), time_limit=2).id
+    stall.wait_for_run()
+    state, error = end(task)
+    equal(state, "FAILURE", "a task that hangs is ended at its time limit")
+    like(repr(error), "TimeLimitExceeded", "which is the reason that is given")
+    state, result = end(send("send_streak_reminders"))
+    equal(state, "SUCCESS", "the worker goes on")
+wait_for(
+    lambda: psql("SELECT NOT EXISTS (SELECT FROM challenge_jobs.job_run WHERE status = 'running')") == "t",
+    "the run in the server to end",
+)
+equal(undone(), "", "everything was done, once")
+equal(runs("status, triggered_by"), "succeeded|celery", "and the task was not repeated")
 
 # ---- a run that fails -------------------------------------------------------------------------
 

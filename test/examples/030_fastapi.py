@@ -8,12 +8,12 @@ import os
 import sys
 from typing import Any
 
-from harness import BREAKABLE, LIMIT, ROOT, done, equal, folder, like, ok, psql, skip_all, stop
+from harness import BREAKABLE, LIMIT, ROOT, black_hole, done, equal, folder, like, ok, psql, run, skip_all, stop
 
 try:
     import fastapi
     import httpx
-    import psycopg_pool
+    import psycopg
     import uvicorn
 except ImportError as error:
     skip_all(f"{error.name} for {sys.executable} is not installed")
@@ -57,14 +57,21 @@ for name, environment in (("unset", {}), ("empty", {"ADMIN_TOKEN": ""})):
         answer = httpx.post(f"{closed}{AUTO_COMPLETE}", headers=header)
         equal(answer.status_code, 503, f"ADMIN_TOKEN is {name}: nobody may, with {header}")
 equal(decided(), 0, "nothing was done for any of them")
+refused = run(
+    *(sys.executable, "-B", "-m", "uvicorn", "admin_jobs:app", "--port", "0"),
+    cwd=ROOT / "examples/fastapi",
+    env={**os.environ, "ADMIN_TOKEN": "é"},
+)
+ok(refused.returncode != 0, "a token that cannot be sent: the server does not start")
+like(refused.stderr, "ADMIN_TOKEN has to be plain ASCII", "and says why")
 
 # ---- runs -------------------------------------------------------------------------------------
 
 answer = admin.post(AUTO_COMPLETE)
-run = answer.json()
-equal((answer.status_code, run.get("status")), (200, "succeeded"), "POST auto-complete runs the job")
-equal(run["result"]["completed"] + run["result"]["failed"], decided(), "and answers with its figures")
-equal((run["triggered_by"], run["role_name"]), ("admin-api", "admin_api"), "the log tells who did it")
+row = answer.json()
+equal((answer.status_code, row.get("status")), (200, "succeeded"), "POST auto-complete runs the job")
+equal(row["result"]["completed"] + row["result"]["failed"], decided(), "and answers with its figures")
+equal((row["triggered_by"], row["role_name"]), ("admin-api", "admin_api"), "the log tells who did it")
 equal(undone(), "", "everything was done, once")
 
 for name, job in (
@@ -149,6 +156,20 @@ answer = httpx.post(f"{lost}{AUTO_COMPLETE}", headers=admin.headers, timeout=LIM
 equal((answer.status_code, answer.json()["sqlstate"]), (503, None), "no database: 503")
 ok(answer.json()["message"], "with a message")
 
+hung = serve(ADMIN_TOKEN=TOKEN, PGHOST="127.0.0.1", PGPORT=str(black_hole()))
+
+
+async def ask_hung() -> None:
+    """Every request ends, however many there are at once."""
+    async with httpx.AsyncClient(base_url=hung, headers=admin.headers, timeout=60) as client:
+        requests = [client.post(AUTO_COMPLETE), *(client.get("/admin/jobs") for _ in range(20))]
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        statuses = {getattr(answer, "status_code", answer) for answer in answers}
+        equal(statuses, {503}, "a database that never answers: 503, for all who ask at once")
+
+
+asyncio.run(ask_hung())
+
 psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'admin_jobs'")
 equal(admin.get("/admin/jobs").status_code, 200, "sessions that were terminated are not noticed")
 
@@ -160,6 +181,22 @@ equal(
     dict(line.split("|") for line in psql("SELECT job, state FROM challenge_jobs.job_status").splitlines()),
     "GET /admin/jobs tells the state of each job",
 )
+
+
+answers = {path: admin.get(path).json() for path in ("/admin/jobs", "/admin/jobs/runs")}
+for setting in ("datestyle = 'German'", "intervalstyle = 'iso_8601'", "client_encoding = 'SQL_ASCII'"):
+    psql(f"ALTER ROLE admin_api SET {setting}")
+for path, wanted in answers.items():
+    answer = admin.get(path)
+    if equal(answer.status_code, 200, f"GET {path}, whatever styles and encoding are set for the role"):
+        equal(answer.json(), wanted, "the answer is the same")
+psql("ALTER ROLE admin_api RESET ALL")
+
+for odd in ("0044-03-15 00:00:00+00 BC", "infinity"):
+    psql(f"""UPDATE challenge_jobs.job_run SET as_of = '{odd}'
+              WHERE run_id = (SELECT max(run_id) FROM challenge_jobs.job_run)""")
+    answer = admin.get("/admin/jobs/runs", params={"limit": 1})
+    equal((answer.status_code, answer.json()[0]["as_of"]), (200, odd), f"a run as of {odd} is in the log")
 
 
 def logged(**parameters: Any) -> list[int]:
@@ -188,7 +225,7 @@ equal(
     in_database("job = 'refresh_challenge_stats' AND triggered_by = 'admin-api'"),
     "two filters",
 )
-for wrong in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"before": "x"}):
+for wrong in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"before": "x"}, {"before": 2**63}, {"job": "\0"}):
     equal(admin.get("/admin/jobs/runs", params=wrong).status_code, 422, f"{wrong} is refused")
 
 # ---- the end ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ need("redis-server", "curl")
 try:
     import celery  # noqa: F401
     import fastapi  # noqa: F401
-    import psycopg_pool  # noqa: F401
+    import psycopg  # noqa: F401
     import redis  # noqa: F401
     import uvicorn  # noqa: F401
 except ImportError as error:

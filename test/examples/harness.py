@@ -139,6 +139,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def black_hole():
+    """Returns a port of this machine that takes connections and never answers."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=100)
+    atexit.register(server.close)
+    return server.getsockname()[1]
+
+
 def listens(port):
     """Tells whether somebody listens on a port of this machine."""
     with contextlib.closing(socket.socket()) as probe:

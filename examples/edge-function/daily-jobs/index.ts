@@ -9,6 +9,9 @@ const JOBS = [
   "cleanup_expired_notifications",
 ];
 
+/** What refresh_challenge_stats answers for each view, as far as it is looked at here. */
+type View = { view_name: string; method: string };
+
 const digest = (text: string) => createHash("sha256").update(text).digest();
 
 /** Tells whether the request brings the secret; how long it takes does not tell how much of it is right. */
@@ -32,15 +35,25 @@ Deno.serve(async (request) => {
     return Response.json({ error: "POST, please" }, { status: 405, headers: { Allow: "POST" } });
   }
 
-  const asked = new URL(request.url).searchParams.getAll("job");
+  const parameters = new URL(request.url).searchParams;
+  const misnamed = [...parameters.keys()].filter((name) => name !== "job");
+  if (misnamed.length > 0) {
+    return Response.json({ error: `no such parameter: ${misnamed.join(", ")}` }, { status: 400 });
+  }
+  const asked = parameters.getAll("job");
   const unknown = asked.filter((job) => !JOBS.includes(job));
   if (unknown.length > 0) {
     return Response.json({ error: `no such job: ${unknown.join(", ")}` }, { status: 400 });
   }
 
-  const supabase = createClient(url, key, {
-    auth: { persistSession: false, autoRefreshToken: false },
-  });
+  let supabase;
+  try {
+    supabase = createClient(url, key, {
+      auth: { persistSession: false, autoRefreshToken: false },
+    });
+  } catch (error) {
+    return Response.json({ error: `SUPABASE_URL: ${(error as Error).message}` }, { status: 500 });
+  }
   const results: Record<string, unknown> = {};
   const errors: Record<string, unknown> = {};
   for (const job of asked.length > 0 ? asked : JOBS) {
@@ -50,6 +63,13 @@ Deno.serve(async (request) => {
       errors[job] = { code: error.code, message: error.message, details: error.details, hint: error.hint };
     } else {
       results[job] = data;
+      // Views that failed keep none of the others from being refreshed: the call itself succeeds.
+      const views = job === "refresh_challenge_stats" ? data.filter((view: View) => view.method === "failed") : [];
+      if (views.length > 0) {
+        const message = `not refreshed: ${views.map((view: View) => view.view_name).join(", ")}`;
+        console.error(`${job}: ${message}`);
+        errors[job] = { message, hint: "challenge_jobs.job_run says why." };
+      }
     }
   }
   const failed = Object.keys(errors).length > 0;
