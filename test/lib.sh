@@ -192,7 +192,7 @@ cj_group_packages() {
 	matrix) echo debootstrap ;;
 	examples)
 		echo curl jq msmtp python3 python3-aiosmtpd python3-yaml
-		echo python3-celery python3-fastapi python3-httpx python3-psycopg python3-redis
+		echo python3-celery python3-fastapi python3-httpx python3-psycopg python3-psycopg-pool python3-redis
 		# redis-tools has what libraries redis-server needs
 		echo python3-uvicorn redis-tools
 		if cj_package_exists chromium; then echo chromium; fi

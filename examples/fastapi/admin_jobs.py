@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from psycopg.rows import dict_row
 from psycopg.types.datetime import TimestamptzLoader
+from psycopg_pool import AsyncNullConnectionPool
 
 JOBS = {
     "auto-complete": "auto_complete_challenges",
@@ -30,9 +31,20 @@ JOBS = {
 if not os.environ.get("ADMIN_TOKEN", "").isascii():
     raise RuntimeError("ADMIN_TOKEN has to be plain ASCII")
 
-# Admin requests are rare: each has a connection of its own, which cannot have died before. At most
-# four are busy for long, one a job: a second run is skipped.
-slots = asyncio.Semaphore(8)
+# Admin requests are rare: this pool bounds and queues connections, and keeps none that could be
+# dead when it is wanted. At most four are busy for long, one a job: a second run is skipped.
+pool = AsyncNullConnectionPool(
+    os.environ.get("DATABASE_URL", ""),
+    max_size=8,
+    open=False,
+    # autocommit, since run() commits as it goes and refuses to be part of a transaction
+    kwargs={
+        "autocommit": True,
+        "row_factory": dict_row,
+        "application_name": "admin_jobs",
+        "client_encoding": "utf8",
+    },
+)
 
 
 class TimestampLoader(TimestamptzLoader):
@@ -46,21 +58,23 @@ class TimestampLoader(TimestamptzLoader):
 
 
 @asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Open the pool for as long as the app runs; the database may come later."""
+    await pool.open()
+    try:
+        yield
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
 async def connect() -> AsyncIterator[psycopg.AsyncConnection[dict[str, Any]]]:
     """Give a connection, within ten seconds or not at all."""
     async with AsyncExitStack() as stack:
         try:
+            # the pool makes one connection at a time, and waits for a server that hangs
             async with asyncio.timeout(10):
-                await stack.enter_async_context(slots)
-                connection = await psycopg.AsyncConnection.connect(
-                    os.environ.get("DATABASE_URL", ""),
-                    # run() commits as it goes and refuses to be part of a transaction
-                    autocommit=True,
-                    row_factory=dict_row,
-                    application_name="admin_jobs",
-                    client_encoding="utf8",
-                )
-                stack.push_async_callback(connection.close)
+                connection = await stack.enter_async_context(pool.connection())
                 # the only styles that psycopg reads, whatever the database is set to
                 await connection.execute(
                     "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'"
@@ -179,5 +193,6 @@ async def database_error(_: Request, error: Exception) -> JSONResponse:
 
 
 app = FastAPI(title="challenge_jobs")
+app.router.lifespan_context = lifespan  # FastAPI(lifespan=lifespan) from 0.93 on
 app.add_exception_handler(psycopg.Error, database_error)
 app.include_router(router)
