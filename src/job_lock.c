@@ -16,23 +16,10 @@
 #include "job_lock.h"
 #include "sql.h"
 
+/* $1, $2, $3: what the lock is on. Of a transaction that has been prepared the process is null. */
 static const CjStatement find_lock_holder = {
 	"find who holds the lock of the job",
 	"SELECT l.pid::pg_catalog.int8"
-	"  FROM pg_catalog.pg_locks l"
-	" WHERE l.locktype = 'object'"
-	"   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
-	"                      WHERE d.datname = pg_catalog.current_database())"
-	"   AND l.classid = $1"
-	"   AND l.objid = $2"
-	"   AND l.objsubid = $3"
-	"   AND l.granted"
-	"   AND l.pid IS NOT NULL",
-	SPI_OK_SELECT};
-
-static const CjStatement find_lock = {
-	"find whether anybody holds the lock of the job",
-	"SELECT 1"
 	"  FROM pg_catalog.pg_locks l"
 	" WHERE l.locktype = 'object'"
 	"   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
@@ -68,37 +55,40 @@ cj_job_lock_release(const CjJobLock *lock, bool session)
 	(void) LockRelease(&lock->tag, ExclusiveLock, session);
 }
 
-/* look_for runs one of the statements above for a lock. */
+/* find_holder returns a row with the process that holds the lock, or none. */
 static CjRows
-look_for(const CjStatement *statement, const CjJobLock *lock)
+find_holder(const CjJobLock *lock)
 {
 	CjParams params = {0};
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field2), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field3), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(lock->tag.locktag_field4), false);
-	return cj_sql_run_own(statement, &params);
+	return cj_sql_run_own(&find_lock_holder, &params);
 }
 
 /* cj_job_lock_is_held tells whether anybody holds the lock. */
 bool
 cj_job_lock_is_held(const CjJobLock *lock)
 {
-	CjRows rows = look_for(&find_lock, lock);
+	CjRows rows = find_holder(lock);
 	bool is_held = rows.processed > 0;
 
 	cj_sql_free(&rows);
 	return is_held;
 }
 
-/* cj_job_lock_holder returns the process that holds the lock. */
-int
-cj_job_lock_holder(const CjJobLock *lock)
+/* cj_job_lock_hint tells how to find out who holds the lock. */
+char *
+cj_job_lock_hint(const CjJobLock *lock)
 {
-	CjRows rows = look_for(&find_lock_holder, lock);
-	int pid;
+	CjRows rows = find_holder(lock);
+	bool is_held = rows.processed > 0;
+	int pid = is_held ? (int) cj_sql_int64(&rows, 0, 1) : 0;
 
-	pid = rows.processed > 0 ? (int) cj_sql_int64(&rows, 0, 1) : 0;
 	cj_sql_free(&rows);
-	return pid;
+	if (!is_held)
+		return pstrdup("Try again: it has just ended.");
+	return pid > 0 ? psprintf("SELECT * FROM pg_stat_activity WHERE pid = %d;", pid)
+				   : pstrdup("SELECT * FROM pg_prepared_xacts;");
 }

@@ -30,9 +30,9 @@ extern void cj_job_lock_release(const CjJobLock *lock, bool session);
 extern bool cj_job_lock_is_held(const CjJobLock *lock);
 
 /*
- * Returns the process that holds the lock, or 0 if it has just let it go, or a prepared transaction has it. The
- * caller is connected to SPI.
+ * Tells how to find out who holds the lock, as a hint: a statement about the process, or about transactions that have
+ * been prepared. In the current memory context; the caller is connected to SPI.
  */
-extern int cj_job_lock_holder(const CjJobLock *lock);
+extern char *cj_job_lock_hint(const CjJobLock *lock);
 
 #endif /* CJ_JOB_LOCK_H */

@@ -465,17 +465,6 @@ keep_failure(const Execution *execution, ErrorData *error)
 	cj_lost_run_fail(execution->lost_run, &execution->start, &end);
 }
 
-/* find_holder returns the statement that shows who holds the lock of a job. */
-static char *
-find_holder(const CjJobLock *lock)
-{
-	int pid = cj_job_lock_holder(lock);
-
-	/* a transaction that has been prepared has no process */
-	return pid > 0 ? psprintf("SELECT * FROM pg_stat_activity WHERE pid = %d;", pid)
-				   : pstrdup("SELECT * FROM pg_prepared_xacts;");
-}
-
 /* lock_for_verb takes the job's lock to the end of the caller's transaction. */
 static void
 lock_for_verb(Execution *execution)
@@ -490,7 +479,7 @@ lock_for_verb(Execution *execution)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("job \"%s\" is running in another session", name),
-				 errhint("%s", find_holder(&execution->lock))));
+				 errhint("%s", cj_job_lock_hint(&execution->lock))));
 	/* a dry run has learned what it wanted to know, and must not keep the job from running */
 	if (execution->run.dry_run)
 		cj_job_lock_release(&execution->lock, false);
@@ -778,7 +767,8 @@ cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 	else if (!run->config->enabled)
 		skip(execution, "the job is disabled", NULL);
 	else if (!cj_job_lock_try(&execution->lock, true))
-		skip(execution, "the job is running in another session", find_holder(&execution->lock));
+		skip(execution, "the job is running in another session",
+			 cj_job_lock_hint(&execution->lock));
 	else
 		error = run_locked(execution);
 	announce_alerts(execution);

@@ -135,6 +135,20 @@ SELECT challenge_jobs.track('by_mood', 'mood'), refresh_challenge_stats(),
 UPDATE moods SET v = 0 WHERE id = 4;
 SELECT is(refresh('by_mood'), 'incremental, 0 wrong', 'a key of a domain over an enum');
 
+/* ---- rows that the unique index of the view does not allow ---- */
+CREATE TABLE twice (id int, k int, v int);
+INSERT INTO twice SELECT i, i % 2, i FROM generate_series(1, 300) i;
+CREATE MATERIALIZED VIEW of_twice AS SELECT id, k, v FROM twice;
+CREATE UNIQUE INDEX of_twice_index ON of_twice (id);
+SELECT challenge_jobs.track('of_twice', 'k'), refresh_challenge_stats() \g /dev/null
+INSERT INTO twice VALUES (150, 0, -1);
+SELECT is(refresh('of_twice'), 'failed, 1 wrong', 'two rows of the definition are not written one over the other');
+SELECT matches(message || ': ' || detail, 'duplicate key value violates unique constraint "of_twice_index": .*more than one row of the key .id.=.150.', 'which is the error')
+  FROM challenge_jobs.job_run WHERE job = 'refresh_challenge_stats' ORDER BY run_id DESC LIMIT 1;
+DELETE FROM twice WHERE v < 0;
+UPDATE twice SET v = v + 1 WHERE k = 0;
+SELECT is(refresh('of_twice'), 'incremental, 0 wrong', 'the changes are not lost by that');
+
 /* ---- large keys ---- */
 CREATE TABLE large (id int, k text, v int);
 CREATE MATERIALIZED VIEW by_text AS SELECT id, k, v FROM large;
