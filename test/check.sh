@@ -5,6 +5,7 @@
 #
 #   bash test/check.sh                 all parts
 #   bash test/check.sh --only PART     one of: lint regress isolation pgtap tap examples (may be repeated)
+#   bash test/check.sh FILE...         test files of any kind: sql/rights.sql test/t/021_worker.pl
 #
 # The part "examples" is left out on majors other than 15 unless it is asked for by --only: what it tries
 # is the folders of examples/, on which the major makes no difference, and it fetches programs for them.
@@ -19,6 +20,8 @@ set -euo pipefail
 
 all_parts=(lint regress isolation pgtap tap examples)
 parts=()
+# Where files are named on the command line: the part of each. Empty: all files of the parts.
+declare -A part_of_file=()
 # One line for each part: name, passed, failed.
 summary=()
 # One line for each file or part that was skipped as a whole, with the reason.
@@ -98,18 +101,31 @@ make_variable() {
 		--eval="print_variable: ; @echo \$($1)" print_variable
 }
 
+# Prints the names of the tests of one of the two kinds that pg_regress knows.
+installcheck_tests() {
+	local part=$1 list=$2 file
+	if [ "${#part_of_file[@]}" -eq 0 ]; then
+		make_variable "$list"
+		return
+	fi
+	for file in "${!part_of_file[@]}"; do
+		if [ "${part_of_file[$file]}" = "$part" ]; then basename "${file%.*}"; fi
+	done
+}
+
 # Runs "make installcheck" for one of the two kinds that pg_regress knows. Its report has a line for
 # each test, as TAP since version 16 and in a manner of its own before; a test without a line failed.
 run_installcheck() {
-	local part=$1 list=$2 diffs=$3 log=$CJ_TMP/$1.log wanted passed failed status=0
+	local part=$1 list=$2 diffs=$3 log=$CJ_TMP/$1.log tests wanted passed failed status=0
 	shift 3
-	wanted=$(make_variable "$list" | wc -w)
+	tests=$(installcheck_tests "$part" "$list" | xargs)
+	wanted=$(wc -w <<<"$tests")
 	if [ "$wanted" -eq 0 ]; then
 		count_part "$part" 0 0
 		return
 	fi
 	cj_as_user timeout --foreground -k 30 "$part_limit" make -C "$CJ_WORK" -s PG_CONFIG="$PG_CONFIG" \
-		installcheck "$@" >"$log" 2>&1 || status=$?
+		installcheck "$list=$tests" "$@" >"$log" 2>&1 || status=$?
 	cat "$log"
 	passed=$(count_lines '^(ok [0-9]+ |(test)? +[^ ]+ +\.\.\. ok)' "$log")
 	failed=$((wanted - passed))
@@ -138,6 +154,7 @@ run_tap_files() {
 	local part=$1 pattern=$2 file passed=0 failed=0 files_skipped=0
 	shift 2
 	while read -r file; do
+		[ "${#part_of_file[@]}" -eq 0 ] || [ -n "${part_of_file[$file]:-}" ] || continue
 		"$before_file"
 		run_tap_file "$part" "$file" "$@"
 		passed=$((passed + file_passed))
@@ -238,6 +255,30 @@ make_examples_database() {
 
 # --------------------------------------------------------------------------------------------
 
+# Prints the part that a test file belongs to.
+part_of() {
+	case $1 in
+	sql/*--*) ;;
+	sql/*.sql) echo regress ;;
+	test/isolation/specs/*.spec) echo isolation ;;
+	test/pgtap/*.sql) echo pgtap ;;
+	test/t/*.pl) echo tap ;;
+	test/examples/[0-9][0-9][0-9]_*) echo examples ;;
+	esac
+}
+
+# Adds a test file, named from anywhere, and its part.
+add_file() {
+	local file part
+	file=$(realpath --relative-to="$CJ_ROOT" -- "$1")
+	part=$(part_of "$file")
+	if [ -z "$part" ] || ! [ -f "$CJ_ROOT/$file" ]; then
+		cj_die "\"$1\" is no test file: see the top of test/check.sh"
+	fi
+	part_of_file[$file]=$part
+	[[ " ${parts[*]} " == *" $part "* ]] || parts+=("$part")
+}
+
 # Reads the command line into "parts".
 read_arguments() {
 	while [ $# -gt 0 ]; do
@@ -247,7 +288,11 @@ read_arguments() {
 			parts+=("$2")
 			shift 2
 			;;
-		*) cj_die "unknown argument \"$1\": see the top of test/check.sh" ;;
+		-*) cj_die "unknown argument \"$1\": see the top of test/check.sh" ;;
+		*)
+			add_file "$1"
+			shift
+			;;
 		esac
 	done
 	[ "${#parts[@]}" -gt 0 ] || choose_default_parts
