@@ -41,6 +41,9 @@ tap_logs=
 # What is done before each file that prints TAP.
 before_file=:
 
+# How many such files run side by side. Only those that have servers of their own can.
+files_at_once=1
+
 # ---- counting ------------------------------------------------------------------------------
 
 # Notes how a part went. A part without a single test has failed: something is missing or misnamed;
@@ -148,29 +151,45 @@ run_isolation() {
 	run_installcheck isolation ISOLATION output_iso/regression.diffs REGRESS=
 }
 
-# Runs a part whose files print TAP, one file at a time, so that each failure has its file's name.
-# The arguments after the pattern are the command, to which the file is added.
+# Runs a part whose files print TAP, each by itself, so that each failure has its file's name; "files_at_once" of
+# them side by side. The arguments after the pattern are the command, to which the file is added.
 run_tap_files() {
-	local part=$1 pattern=$2 file passed=0 failed=0 files_skipped=0
+	local part=$1 pattern=$2 file report p f s passed=0 failed=0 files_skipped=0 reports=()
 	shift 2
 	while read -r file; do
 		[ "${#part_of_file[@]}" -eq 0 ] || [ -n "${part_of_file[$file]:-}" ] || continue
+		while [ "$(jobs -pr | wc -l)" -ge "$files_at_once" ]; do wait -n || true; done
 		"$before_file"
-		run_tap_file "$part" "$file" "$@"
-		passed=$((passed + file_passed))
-		failed=$((failed + file_failed))
-		files_skipped=$((files_skipped + file_skipped))
+		report=$CJ_TMP/$part-$(basename "$file")
+		reports+=("$report")
+		report_tap_file "$report" "$part" "$file" "$@" &
 	done < <(cd "$CJ_WORK" && compgen -G "$pattern" | sort)
+	wait
+	for report in "${reports[@]}"; do
+		read -r p f s <"$report.counts" || { p=0 f=1 s=0; }
+		passed=$((passed + p))
+		failed=$((failed + f))
+		files_skipped=$((files_skipped + s))
+		if [ "$s" -gt 0 ]; then skipped+=("$(cat "$report.reason")"); fi
+	done
 	count_part "$part" "$passed" "$failed" "$files_skipped"
+}
+
+# Runs one such file, shows how it went when it is done, and leaves its counts in files named after the report.
+report_tap_file() {
+	local report=$1
+	shift
+	run_tap_file "$report" "$@" >"$report.txt" 2>&1 || file_failed=$((${file_failed:-0} + 1))
+	cat "$report.txt"
+	echo "${file_passed:-0} ${file_failed:-1} ${file_skipped:-0}" >"$report.counts"
 }
 
 # Runs one such file and sets file_passed, file_failed and file_skipped (1 for a file that says by the plan
 # "1..0 # skip REASON" that it cannot be run here). Skipped tests are neither passed nor failed; failures that
 # are expected ("todo") are passed. A file that ends badly has failed even if none of its tests did.
 run_tap_file() {
-	local part=$1 file=$2 log reason status=0
-	shift 2
-	log=$CJ_TMP/$part-$(basename "$file").log
+	local report=$1 part=$2 file=$3 log=$1.log reason status=0 start=$SECONDS
+	shift 3
 	cj_as_user env -C "$CJ_WORK" timeout --foreground -k 30 "$file_limit" "$@" "$file" >"$log" 2>&1 </dev/null ||
 		status=$?
 	file_passed=$(grep -E '^(ok |not ok .*# todo)' -i "$log" | grep -vicE '^ok .*# skip' || true)
@@ -180,16 +199,16 @@ run_tap_file() {
 	file_skipped=0
 	if [ $((file_passed + file_failed)) -eq 0 ] && [ -n "$reason" ]; then
 		printf '%-40s skipped: %s\n' "$file" "$reason"
-		skipped+=("$file: $reason")
+		echo "$file: $reason" >"$report.reason"
 		file_skipped=1
 	elif [ $((file_passed + file_failed)) -eq 0 ]; then
 		printf '%-40s no test ran\n' "$file"
 		grep -iE 'skip' "$log" | head -n 5 || true
 		file_failed=1
 	elif [ "$file_failed" -eq 0 ]; then
-		printf '%-40s %4d ok\n' "$file" "$file_passed"
+		printf '%-40s %4d ok %13d s\n' "$file" "$file_passed" $((SECONDS - start))
 	else
-		printf '%-40s %4d ok %4d not ok\n' "$file" "$file_passed" "$file_failed"
+		printf '%-40s %4d ok %4d not ok %4d s\n' "$file" "$file_passed" "$file_failed" $((SECONDS - start))
 		[ "$status" -ne 124 ] || echo "ended after $file_limit s"
 		grep -vE '^ok ' "$log" | head -n 200 || true
 		show_server_logs "$(basename "$file" .pl)"
@@ -221,10 +240,12 @@ run_tap() {
 	local folder=$CJ_TMP/tap
 	tap_logs=$folder/tmp_check/log
 	cj_as_user mkdir -p "$tap_logs"
+	files_at_once=$(nproc)
 	run_tap_files tap 'test/t/*.pl' env \
 		TESTDIR="$folder" TESTDATADIR="$folder/tmp_check" TESTLOGDIR="$tap_logs" \
 		PATH="$CJ_BINDIR:$PATH" PGPORT=65432 PERL5LIB="$CJ_PGXS/src/test/perl:$CJ_WORK/test/t" \
 		PG_REGRESS="$CJ_PGXS/src/test/regress/pg_regress" prove --verbose --norc
+	files_at_once=1
 }
 
 # The folders of examples/, as they stand. test/examples/harness.py says what such a test finds.

@@ -138,11 +138,24 @@ cj_end() {
 	trap - EXIT
 	trap '' HUP INT TERM
 	set +e
+	# What runs in the background ignores a Ctrl-C by itself.
+	# shellcheck disable=SC2046  # process ids
+	kill $(cj_descendants $$) 2>/dev/null
 	if [ "$CJ_KEEP" != 1 ] && [ -n "$CJ_TMP" ]; then
 		cj_stop_leftover_servers
 		rm -rf "$CJ_TMP"
 	fi
 	exit "$status"
+}
+
+# Prints the ids of the processes that a process has started, and of theirs; not of servers, which have no parent.
+cj_descendants() {
+	local child children
+	read -ra children < <(cat /proc/"$1"/task/*/children 2>/dev/null)
+	for child in "${children[@]}"; do
+		cj_descendants "$child"
+		echo "$child"
+	done
 }
 
 # Stops the servers of CJ_TMP, one by one, known by the pid files in their data folders.
