@@ -37,7 +37,8 @@
 #   cj_as_root COMMAND...      runs a command as root
 #
 # Variables to set before (all optional):
-#   PG_MAJOR                   PostgreSQL's major version, default 15
+#   PG_MAJOR                   PostgreSQL's major version, default the newest that can be had here: installed, or
+#                              offered by the machine's package sources
 #   PG_CONFIG                  a pg_config of another installation; nothing is installed for it
 #   CJ_USER                    the account that runs the server when the caller is root
 #   CJ_KEEP=1                  leave the server and CJ_TMP behind (may be set at any time)
@@ -49,6 +50,8 @@
 
 CJ_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CJ_USER=${CJ_USER:-postgres}
+# The oldest major that the extension works with.
+CJ_OLDEST_MAJOR=15
 CJ_GIVEN_PG_CONFIG=${PG_CONFIG:-}
 CJ_KEEP=${CJ_KEEP:-0}
 CJ_TMP=
@@ -122,6 +125,7 @@ cj_begin() {
 	CJ_SERVER_LOG=$CJ_TMP/server.log
 	mkdir "$CJ_SOCKET" "$CJ_TMP/tmp"
 	export TMPDIR=$CJ_TMP/tmp
+	cj_choose_major
 	cj_give_to_user
 }
 
@@ -176,9 +180,46 @@ cj_major() {
 	if [ -n "$CJ_GIVEN_PG_CONFIG" ]; then
 		"$CJ_GIVEN_PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'
 	else
-		echo "${PG_MAJOR:-15}"
+		echo "${PG_MAJOR:-$CJ_OLDEST_MAJOR}"
 	fi
 }
+
+# Sets PG_MAJOR, unless the caller did: to the newest major from CJ_OLDEST_MAJOR on of which all packages are
+# installed or, for one who may install them, offered.
+cj_choose_major() {
+	local major
+	if [ -n "$CJ_GIVEN_PG_CONFIG" ] || [ -n "${PG_MAJOR:-}" ] || ! command -v dpkg-query >/dev/null; then return 0; fi
+	[ -n "$(cj_known_majors)" ] || cj_update_package_lists || return 0
+	for major in $(cj_known_majors); do
+		if PG_MAJOR=$major cj_packages_can_be_had build server; then
+			export PG_MAJOR=$major
+			return 0
+		fi
+	done
+}
+
+# Prints the majors from CJ_OLDEST_MAJOR on that the package lists know of, the newest first.
+cj_known_majors() {
+	{ apt-cache pkgnames postgresql-server-dev- 2>/dev/null || true; } |
+		sed -nE 's/^postgresql-server-dev-([0-9]+)$/\1/p' | sort -rnu |
+		while read -r major; do
+			if [ "$major" -ge "$CJ_OLDEST_MAJOR" ]; then echo "$major"; fi
+		done
+}
+
+# Tells whether all packages of the groups named are installed, or could be.
+cj_packages_can_be_had() {
+	local group package
+	for group in "$@"; do
+		for package in $(cj_group_packages "$group"); do
+			cj_package_installed "$package" && continue
+			cj_may_install && [ -n "$(apt-cache show --no-all-versions "$package" 2>/dev/null)" ] || return 1
+		done
+	done
+}
+
+# Tells whether the caller may install packages.
+cj_may_install() { cj_is_root || sudo -n true 2>/dev/null; }
 
 # Prints the packages of a group. Those of the server are left out where PG_CONFIG names another
 # installation: what that one lacks is not in a package.
@@ -233,7 +274,7 @@ cj_package_exists() {
 cj_update_package_lists() {
 	[ "$CJ_APT_UPDATED" = 0 ] || return 0
 	CJ_APT_UPDATED=1
-	cj_is_root || sudo -n true 2>/dev/null || return 0
+	cj_may_install || return 0
 	cj_run_quietly cj_as_root apt-get -o DPkg::Lock::Timeout=300 update
 }
 
@@ -261,18 +302,28 @@ cj_install_packages() {
 	done
 	[ "${#missing[@]}" -gt 0 ] || return 0
 
-	cj_is_root || sudo -n true 2>/dev/null ||
-		cj_die "packages are missing and installing them needs root: apt-get install ${missing[*]}"
 	cj_update_package_lists
 	for package in "${missing[@]}"; do
-		cj_package_exists "$package" ||
-			cj_die "this machine's package sources have no $package (for other versions of PostgreSQL: test/matrix.sh)"
+		cj_package_exists "$package" || cj_die "this machine's package sources have no $package$(cj_other_majors)"
 	done
+	cj_may_install ||
+		cj_die "packages are missing and installing them needs root: apt-get install ${missing[*]}"
 	echo "installing ${missing[*]}"
 	cj_without_main_cluster cj_run_quietly cj_as_root env DEBIAN_FRONTEND=noninteractive \
 		apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" ||
 		cj_die "the packages could not be installed"
 	cj_give_to_user
+}
+
+# Prints which majors could be had instead, as the end of a sentence.
+cj_other_majors() {
+	local majors
+	majors=$(cj_known_majors | xargs)
+	if [ -n "$majors" ]; then
+		echo "; they have PostgreSQL $majors, to be chosen by PG_MAJOR"
+	else
+		echo "; an installation of PostgreSQL can be named by PG_CONFIG"
+	fi
 }
 
 # Unless a program is there, puts it into CJ_TMP/programs/usr/bin, from the packages named. For those whose
