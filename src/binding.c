@@ -27,6 +27,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "app_locks.h"
 #include "binding.h"
 #include "compat.h"
 #include "identity.h"
@@ -96,9 +97,9 @@ source_name(const CjSource *source)
 									  cj_entity_definitions[source->entity].default_relation);
 }
 
-/* try_open_source opens and locks the relation that a source names; NULL if there is none. */
-static Relation
-try_open_source(const CjSource *source, LOCKMODE lock_mode)
+/* find_source finds and locks the relation that a source names; InvalidOid if there is none. */
+static Oid
+find_source(const CjSource *source, LOCKMODE lock_mode)
 {
 	char *name = source_name(source);
 	List *names = cj_compat_parse_name(name);
@@ -116,8 +117,7 @@ try_open_source(const CjSource *source, LOCKMODE lock_mode)
 	relid = RangeVarGetRelid(makeRangeVarFromNameList(names), lock_mode, true);
 	cj_identity_restore(&saved);
 	error_context_stack = context.previous;
-
-	return OidIsValid(relid) ? relation_open(relid, NoLock) : NULL;
+	return relid;
 }
 
 /* open_source opens and locks the relation that a source names; raises an error if there is none. */
@@ -125,9 +125,9 @@ static Relation
 open_source(const CjSource *source, LOCKMODE lock_mode)
 {
 	const char *entity = cj_entity_name(source->entity);
-	Relation rel = try_open_source(source, lock_mode);
+	Oid relid = find_source(source, lock_mode);
 
-	if (rel == NULL)
+	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 source->relation ?
@@ -137,7 +137,7 @@ open_source(const CjSource *source, LOCKMODE lock_mode)
 				 errhint("%s", cj_bound_entity_bind_call(source, suggest_relation(source->entity),
 				 		NULL,
 														 NULL, NULL, NULL))));
-	return rel;
+	return relation_open(relid, NoLock);
 }
 
 /* load_sources reads the table of bindings; entities without a row have no relation. */
@@ -334,6 +334,25 @@ build_search_path(const CjBinding *binding)
 	return path.data;
 }
 
+/* lock_sources locks all that a job uses, a plain view with what it reads. */
+static void
+lock_sources(const CjSource *sources, const CjUsage *usage, int count)
+{
+	List *locks = NIL;
+
+	for (int i = 0; i < count; i++)
+	{
+		Oid relid = find_source(&sources[usage[i].entity], NoLock);
+
+		if (!OidIsValid(relid))
+			continue;
+		locks = cj_app_locks_add(locks, relid, usage[i].lock_mode);
+		if (get_rel_relkind(relid) == RELKIND_VIEW)
+			locks = cj_app_locks_add_read(locks, relid, AccessShareLock, InvalidOid);
+	}
+	cj_app_locks_take(locks);
+}
+
 /* cj_binding_resolve resolves and checks what a job uses. */
 CjBinding *
 cj_binding_resolve(const CjUsage *usage, int count)
@@ -342,6 +361,7 @@ cj_binding_resolve(const CjUsage *usage, int count)
 	CjSource sources[CJ_ENTITY_COUNT];
 
 	load_sources(sources);
+	lock_sources(sources, usage, count);
 	for (int i = 0; i < count; i++)
 	{
 		CjEntity entity = usage[i].entity;
@@ -534,15 +554,17 @@ check_may_unbind(CjEntity entity)
 {
 	CjSource sources[CJ_ENTITY_COUNT];
 	Relation rel;
+	Oid relid;
 	Oid owner;
 	char *relation;
 
 	load_sources(sources);
 	if (sources[entity].relation == NULL)
 		return;
-	rel = try_open_source(&sources[entity], AccessShareLock);
-	if (rel == NULL)
+	relid = find_source(&sources[entity], AccessShareLock);
+	if (!OidIsValid(relid))
 		return;
+	rel = relation_open(relid, NoLock);
 	owner = rel->rd_rel->relowner;
 	relation = cj_bound_entity_qualified_name(rel);
 	relation_close(rel, NoLock);

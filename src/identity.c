@@ -15,6 +15,7 @@
  *   restricts itself.
  * - What that does not forbid, objects in the session's temporary schema, is an error; cursors are closed.
  * - Settings that the app's code changes are rolled back with the identity.
+ * - While locks on the app's relations are held, each wait for another lock ends before a deadlock would be looked for.
  */
 #include "postgres.h"
 
@@ -33,6 +34,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -47,6 +49,56 @@
 
 /* challenge_jobs.lock_timeout, in milliseconds */
 static int lock_timeout_ms = 5000;
+
+/* The subtransaction in which the first locks on the app's relations were taken, to be held on to; or none. */
+static SubTransactionId holding_since = InvalidSubTransactionId;
+
+/* forget_locks notes that the transaction has ended, and its locks with it. */
+static void
+forget_locks(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		holding_since = InvalidSubTransactionId;
+}
+
+/* pass_locks_on notes what becomes of the locks of a subtransaction that ends. */
+static void
+pass_locks_on(SubXactEvent event, SubTransactionId my_id, SubTransactionId parent_id, void *arg)
+{
+	if (holding_since != my_id)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		holding_since = parent_id;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		holding_since = InvalidSubTransactionId;
+}
+
+/* cj_identity_hold_locks notes that locks on the app's relations are held from here on. */
+void
+cj_identity_hold_locks(void)
+{
+	if (holding_since == InvalidSubTransactionId)
+		holding_since = GetCurrentSubTransactionId();
+}
+
+/* cj_identity_holds_locks tells whether locks on the app's relations are held. */
+bool
+cj_identity_holds_locks(void)
+{
+	return holding_since != InvalidSubTransactionId;
+}
+
+/*
+ * cj_identity_lock_timeout returns how long we may wait for a lock. PostgreSQL looks for a deadlock when somebody has
+ * waited for deadlock_timeout: by then whoever waits for what we hold has got it.
+ */
+int
+cj_identity_lock_timeout(void)
+{
+	if (!cj_identity_holds_locks())
+		return lock_timeout_ms;
+	return Min(lock_timeout_ms, Max(DeadlockTimeout / 5 * 2, 1));
+}
 
 /* cj_identity_init defines the setting that bounds every wait for a lock. */
 void
@@ -65,6 +117,8 @@ cj_identity_init(void)
 							PGC_USERSET,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	RegisterXactCallback(forget_locks, NULL);
+	RegisterSubXactCallback(pass_locks_on, NULL);
 }
 
 /* cj_identity_extension looks the extension up in the catalog. */
@@ -234,7 +288,7 @@ become(CjIdentity *saved, Oid role, const char *search_path, int restriction)
 	SetUserIdAndSecContext(role,
 						   saved->security_context | SECURITY_LOCAL_USERID_CHANGE | restriction);
 
-	snprintf(timeout, sizeof(timeout), "%d", lock_timeout_ms);
+	snprintf(timeout, sizeof(timeout), "%d", cj_identity_lock_timeout());
 	/* named, and last: left out, it would come first */
 	cj_identity_set("search_path", psprintf("%s, pg_temp", search_path));
 	cj_identity_set("row_security", "off");

@@ -70,6 +70,18 @@ extern void cj_identity_set(const char *name, const char *value);
  */
 extern void cj_identity_restore(const CjIdentity *saved);
 
+/*
+ * Notes that locks on the app's relations have been taken, and are held to the end of the subtransaction: from here on
+ * whoever becomes somebody gives up a wait for a lock before the app could become the victim of a deadlock with us.
+ */
+extern void cj_identity_hold_locks(void);
+
+/* Tells whether that has been noted. */
+extern bool cj_identity_holds_locks(void);
+
+/* Returns how long a lock may be waited for now, in milliseconds. */
+extern int cj_identity_lock_timeout(void);
+
 /* Defines challenge_jobs.lock_timeout. */
 extern void cj_identity_init(void);
 

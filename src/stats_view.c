@@ -19,7 +19,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -27,6 +26,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "app_locks.h"
 #include "bound_entity.h"
 #include "compat.h"
 #include "identity.h"
@@ -230,35 +230,13 @@ cj_stats_view_describe(const char *name, CjStatsView *view)
 	return describe(find_relation(name), name, view);
 }
 
-/* add_lock_context tells a lock timeout which relation it waited for. */
-static void
-add_lock_context(void *arg)
+/* cj_stats_view_locks lists what is to be locked of a view, and of all that it reads. */
+List *
+cj_stats_view_locks(const CjStatsView *view, LOCKMODE lock_mode, LOCKMODE tables)
 {
-	errcontext("challenge_jobs lock on relation %s", (const char *) arg);
-}
+	List *locks = cj_app_locks_add(NIL, view->relid, lock_mode);
 
-/* cj_stats_view_lock locks the relation of that name; InvalidOid if there is none. */
-Oid
-cj_stats_view_lock(const char *name, LOCKMODE lock_mode)
-{
-	RangeVar *range = parse_name(name);
-	CjIdentity saved;
-	ErrorContextCallback context;
-	Oid relid;
-
-	if (range == NULL)
-		return InvalidOid;
-	context.callback = add_lock_context;
-	context.arg = unconstify(char *, name);
-	context.previous = error_context_stack;
-	error_context_stack = &context;
-
-	/* as the owner of the extension, for the caller need not see the app's schemas */
-	cj_identity_become_extension(&saved);
-	relid = RangeVarGetRelid(range, lock_mode, true);
-	cj_identity_restore(&saved);
-	error_context_stack = context.previous;
-	return relid;
+	return cj_app_locks_add_read(locks, view->relid, tables, view->owner);
 }
 
 /* ---- add and remove ---- */
@@ -291,9 +269,9 @@ check_may_change(Relation rel, const char *what)
 	check_owner(rel->rd_rel->relowner, cj_bound_entity_qualified_name(rel), what);
 }
 
-/* describe_as_caller describes a view that the caller may change. */
-static void
-describe_as_caller(Oid relid, const char *what, CjStatsView *view)
+/* cj_stats_view_describe_as_caller describes a view that the caller may change. */
+void
+cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view)
 {
 	if (!describe(relid, NULL, view))
 		ereport(ERROR,
@@ -302,20 +280,6 @@ describe_as_caller(Oid relid, const char *what, CjStatsView *view)
 				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
 	view->name = quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(relid));
 	check_owner(view->owner, view->name, what);
-}
-
-/* cj_stats_view_lock_as_caller locks a view that the caller may change, and describes it. */
-void
-cj_stats_view_lock_as_caller(Oid relid, LOCKMODE lock_mode, const char *what, CjStatsView *view)
-{
-	CjIdentity saved;
-
-	/* to lock it is for its owner, too; and it may be another one's when we have got the lock */
-	describe_as_caller(relid, what, view);
-	cj_identity_become_extension(&saved);
-	LockRelationOid(relid, lock_mode);
-	cj_identity_restore(&saved);
-	describe_as_caller(relid, what, view);
 }
 
 /* run_for_name runs a statement for a name and as it was given; returns how many rows it changed. */

@@ -44,11 +44,8 @@ extern List *cj_stats_view_missing(List *names);
  */
 extern bool cj_stats_view_describe(const char *name, CjStatsView *view);
 
-/*
- * Locks the relation of that name to the end of the transaction; returns its OID, or InvalidOid if
- * there is none. Raises lock_not_available after challenge_jobs.lock_timeout.
- */
-extern Oid cj_stats_view_lock(const char *name, LOCKMODE lock_mode);
+/* Lists what is to be locked (app_locks.h) of a view, and of all that it reads: tables of its owner with `tables`. */
+extern List *cj_stats_view_locks(const CjStatsView *view, LOCKMODE lock_mode, LOCKMODE tables);
 
 /*
  * Registers a materialized view, resolved with the caller's search_path; the caller must have the rights
@@ -68,10 +65,9 @@ extern void cj_stats_view_register(const char *name);
 extern const char *cj_stats_view_remove(const char *name);
 
 /*
- * Locks a view for a change of how it is refreshed (`what`: "track it"), and describes it. The caller must have the
- * rights of its owner. Raises undefined_table, insufficient_privilege, lock_not_available.
+ * Describes a view for a change of how it is refreshed (`what`: "track it"); certain only when it is called again
+ * under a lock. The caller must have the rights of its owner. Raises undefined_table, insufficient_privilege.
  */
-extern void cj_stats_view_lock_as_caller(Oid relid, LOCKMODE lock_mode, const char *what,
-										 CjStatsView *view);
+extern void cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view);
 
 #endif /* CJ_STATS_VIEW_H */

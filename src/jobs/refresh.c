@@ -24,6 +24,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "app_locks.h"
+#include "identity.h"
 #include "jobs/batch.h"
 #include "jobs/job.h"
 #include "jobs/refresh_method.h"
@@ -109,7 +111,9 @@ raise_missing_entity(void)
 	CjUsage usage = {CJ_CHALLENGE_MEMBER_STATS, 0, 0, AccessShareLock, 0};
 
 	(void) cj_binding_resolve(&usage, 1);
-	elog(ERROR, "the relation of entity \"challenge_member_stats\" has just been created");
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("the relation of entity \"challenge_member_stats\" has just been created")));
 }
 
 /* add_entry appends a view to what is to be refreshed. */
@@ -172,40 +176,60 @@ check_is_view(const Entry *entry, const CjStatsView *view)
 						 quote_literal_cstr(entry->name))));
 }
 
-/* lock_view locks a view as strongly as its method needs, and describes it as it is from then on. */
-static CjRefreshPlan
-lock_view(const CjRun *run, const State *state, const Entry *entry, CjStatsView *view)
-{
-	LOCKMODE held = NoLock;
-	Oid locked = InvalidOid;
-
-	for (;;)
-	{
-		CjRefreshPlan plan;
-
-		if (!cj_stats_view_describe(entry->name, view))
-			raise_missing(entry);
-		check_is_view(entry, view);
-		plan = cj_refresh_method_choose(view, run->force_full, state->time_zone);
-		if (plan.method->lock_mode <= held && view->relid == locked)
-			return plan;
-		if (plan.method->lock_mode == NoLock)
-			return plan;
-		CHECK_FOR_INTERRUPTS();
-		held = plan.method->lock_mode;
-		locked = cj_stats_view_lock(entry->name, held);
-	}
-}
-
 /* What a batch of one view works with. */
 typedef struct Task
 {
 	State *state;
 	Entry *entry;
+	LOCKMODE lock_mode; /* that the view has to be locked with, as far as is known */
+	bool is_to_lock;    /* it could not be in this attempt */
+	bool is_once_more;  /* and so there has to be another one */
 	bool is_done;
 	bool is_unarmed;   /* its changes are not being noted */
 	bool tried_to_arm; /* it was tried to have them noted */
 } Task;
+
+/*
+ * lock_view locks a view and what it reads as strongly as its method needs, and describes it as it is from then on. To
+ * choose the method weaker locks may have been taken already, which must not be held while we wait: then the rest is for the next
+ * attempt, which begins with what this one has found out.
+ */
+static CjRefreshPlan
+lock_view(const CjRun *run, Task *task, CjStatsView *view)
+{
+	LOCKMODE held = NoLock;
+	Oid locked = InvalidOid;
+
+	task->is_to_lock = false;
+	for (;;)
+	{
+		CjRefreshPlan plan;
+
+		if (!cj_stats_view_describe(task->entry->name, view))
+			raise_missing(task->entry);
+		check_is_view(task->entry, view);
+		if (held < task->lock_mode || view->relid != locked)
+		{
+			held = task->lock_mode;
+			locked = view->relid;
+			if (held != NoLock)
+				cj_app_locks_take(cj_stats_view_locks(view, held, AccessShareLock));
+			if (held != NoLock)
+				continue;
+		}
+		plan = cj_refresh_method_choose(view, run->force_full, task->state->time_zone);
+		CHECK_FOR_INTERRUPTS();
+		if (plan.is_gone)
+			continue;
+		if (plan.method->lock_mode <= held)
+			return plan;
+		task->lock_mode = plan.method->lock_mode;
+		if (!cj_identity_holds_locks())
+			continue;
+		task->is_to_lock = true;
+		return plan;
+	}
+}
 
 /* arm_item has the changes of a view noted, in a subtransaction. */
 static void
@@ -213,11 +237,14 @@ arm_item(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	Task *task = arg;
 	CjStatsView view;
+	CjStatsView locked;
 	CjRefreshPlan plan;
 
 	*opened = true;
-	if (!OidIsValid(cj_stats_view_lock(task->entry->name, ShareUpdateExclusiveLock)) ||
-		!cj_stats_view_describe(task->entry->name, &view))
+	if (!cj_stats_view_describe(task->entry->name, &locked))
+		return;
+	cj_tracking_lock_to_arm(&locked);
+	if (!cj_stats_view_describe(task->entry->name, &view) || view.relid != locked.relid)
 		return;
 	plan = cj_refresh_method_choose(&view, false, task->state->time_zone);
 	if (plan.unarmed)
@@ -234,10 +261,10 @@ refresh_item(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	/* whatever goes wrong here is about this view */
 	*opened = true;
-	entry->plan = lock_view(run, task->state, entry, &view);
+	entry->plan = lock_view(run, task, &view);
 	task->is_unarmed = entry->plan.unarmed != NULL && !task->tried_to_arm;
 	entry->rows_changed = 0;
-	if (entry->plan.method->lock_mode == NoLock || task->is_unarmed)
+	if (entry->plan.method->lock_mode == NoLock || task->is_unarmed || task->is_to_lock)
 		return;
 	entry->rows_changed =
 		cj_refresh_method_run(&entry->plan, &view, task->state->share, task->state->time_zone);
@@ -250,7 +277,8 @@ item_done(CjRun *run, int from, int to, void *arg)
 	Task *task = arg;
 	int64 rows = Max(task->entry->rows_changed, 0);
 
-	if (task->is_unarmed)
+	task->is_once_more = task->is_to_lock;
+	if (task->is_unarmed || task->is_to_lock)
 		return;
 	task->is_done = true;
 	if (task->entry->plan.method->lock_mode == NoLock)
@@ -313,6 +341,17 @@ add_result(CjRun *run, const Entry *entry, const char *method, double seconds)
 	MemoryContextSwitchTo(caller);
 }
 
+/* process_view makes attempts to bring a view up to date, until it is known how it has to be locked. */
+static void
+process_view(CjRun *run, Task *task, const CjBatch *batch)
+{
+	do
+	{
+		task->is_once_more = false;
+		cj_batch_process(run, batch);
+	} while (task->is_once_more);
+}
+
 /*
  * refresh_view brings a view up to date. One whose changes should be noted and are not (after a restore) is first seen
  * to: under CALL run in a transaction of its own, as writers are locked out until it is committed. If that
@@ -323,12 +362,12 @@ refresh_view(CjRun *run, Task *task, const CjBatch *batch)
 {
 	CjBatch arming = {1, arm_item, NULL, batch->describe, task, true};
 
-	cj_batch_process(run, batch);
+	process_view(run, task, batch);
 	if (!task->is_unarmed)
 		return;
 	(void) cj_batch_try(run, &arming);
 	task->tried_to_arm = true;
-	cj_batch_process(run, batch);
+	process_view(run, task, batch);
 }
 
 /* process_item brings a view up to date, and tells what has become of it. */
@@ -336,7 +375,8 @@ static void
 process_item(CjRun *run, State *state, Entry *entry)
 {
 	Task task = {state, entry};
-	CjBatch batch = {1, refresh_item, item_done, describe, &task};
+	/* not each attempt is progress */
+	CjBatch batch = {1, refresh_item, item_done, describe, &task, true};
 	int64 left_over = run->left_over;
 	const char *method;
 	instr_time start;
@@ -347,6 +387,7 @@ process_item(CjRun *run, State *state, Entry *entry)
 	INSTR_TIME_SET_CURRENT(start);
 	entry->plan.keys = -1;
 	refresh_view(run, &task, &batch);
+	run->advance(run, 1);
 	INSTR_TIME_SET_CURRENT(duration);
 	INSTR_TIME_SUBTRACT(duration, start);
 

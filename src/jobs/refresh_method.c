@@ -73,6 +73,9 @@ cj_refresh_method_choose(const CjStatsView *view, bool force_full, const char *t
 	{
 		case CJ_TRACKING_NONE:
 			return plan;
+		case CJ_TRACKING_GONE:
+			plan.is_gone = true;
+			return plan;
 		case CJ_TRACKING_REFUSED:
 			plan.refused = tracking->analysis;
 			return plan;

@@ -28,6 +28,7 @@ typedef struct CjRefreshPlan
 	CjViewAnalysis *refused; /* it was to be tracked, and cannot be any more: why */
 	CjViewAnalysis
 		*unarmed; /* it is to be tracked, but its changes are not noted (cj_tracking_arm) */
+	bool is_gone; /* it has just been dropped, perhaps to be made anew */
 	int64 keys;   /* after it was done by keys: of how many; else -1 */
 } CjRefreshPlan;
 

@@ -30,6 +30,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "app_locks.h"
 #include "bound_entity.h"
 #include "identity.h"
 #include "sql.h"
@@ -301,11 +302,13 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 	tracking->keys = cj_sql_int64(&rows, 0, 5);
 	cj_sql_free(&rows);
 
-	/* as the owner of the extension: with our lock_timeout */
-	cj_identity_become_extension(&saved);
-	LockRelationOid(view->relid, AccessShareLock);
+	cj_app_locks_take(cj_stats_view_locks(view, AccessShareLock, AccessShareLock));
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view->relid)))
-		elog(ERROR, "%s has just been dropped", view->name);
+	{
+		tracking->state = CJ_TRACKING_GONE;
+		return tracking;
+	}
+	cj_identity_become_extension(&saved);
 	tracking->analysis = cj_view_analysis_make(view->relid, key);
 	if (tracking->analysis->refusal)
 		tracking->state = CJ_TRACKING_REFUSED;
@@ -417,34 +420,82 @@ forget_view(Oid view)
 	return sources;
 }
 
-/* lock_forgetting waits for others who forget views: of those that are gone each forgets all. */
-static void
-lock_forgetting(void)
-{
-	CjIdentity saved;
-
-	cj_identity_become_extension(&saved);
-	LockRelationOid(get_relname_relid("tracking_state", get_namespace_oid("challenge_jobs", false)),
-					ShareUpdateExclusiveLock);
-	cj_identity_restore(&saved);
-}
-
-/* forget_name does that for all views that have had the name, for this one, and for those that are gone. */
+/* forgotten_with lists all views that have had a name, this one, and those that are gone. */
 static List *
-forget_name(const char *name, Oid view)
+forgotten_with(const char *name, Oid view)
 {
 	CjParams params = {0};
-	List *sources = NIL;
 	CjRows rows;
-	ListCell *cell;
 
-	lock_forgetting();
 	cj_sql_param_text(&params, name);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
 	rows = cj_sql_run_own(&find_forgotten, &params);
-	foreach(cell, read_oids(&rows))
+	return read_oids(&rows);
+}
+
+/* forget_name forgets them. */
+static List *
+forget_name(const char *name, Oid view)
+{
+	List *sources = NIL;
+	ListCell *cell;
+
+	foreach(cell, forgotten_with(name, view))
 		sources = list_concat_unique_oid(sources, forget_view(lfirst_oid(cell)));
 	return sources;
+}
+
+/*
+ * add_forgotten adds the tables that views are made of that are to be forgotten, but for those that are in the list: who
+ * writes is waited for, and if triggers are to be dropped who reads as well.
+ */
+static List *
+add_forgotten(List *locks, List *views)
+{
+	List *kept = list_copy(locks);
+	ListCell *cell;
+
+	foreach(cell, views)
+	{
+		ListCell *source_cell;
+
+		foreach(source_cell, cj_tracked_source_of_view(lfirst_oid(cell)))
+		{
+			Oid source = ((CjTrackedSource *) lfirst(source_cell))->source;
+			LOCKMODE mode = AccessExclusiveLock;
+			ListCell *user;
+
+			foreach(user, cj_tracked_source_of_table(source))
+			{
+				if (!list_member_oid(views, ((CjTrackedSource *) lfirst(user))->view))
+					mode = ShareRowExclusiveLock;
+			}
+			if (!cj_app_locks_has(kept, source))
+				locks = cj_app_locks_add_table(locks, source, mode);
+		}
+	}
+	return locks;
+}
+
+/*
+ * lock_to_forget takes the locks of a list, and those that it takes to forget what forgotten_with lists: first of what is
+ * known of tracked views, so that others who forget are waited for. Of those that are gone each forgets all.
+ */
+static void
+lock_to_forget(const char *name, Oid view, List *locks)
+{
+	Oid state = get_relname_relid("tracking_state", get_namespace_oid("challenge_jobs", false));
+
+	locks = list_concat(cj_app_locks_add(NIL, state, ShareUpdateExclusiveLock), locks);
+	cj_app_locks_take(add_forgotten(locks, forgotten_with(name, view)));
+}
+
+/* cj_tracking_lock_to_arm takes the locks that it takes to begin to note the changes of a view. */
+void
+cj_tracking_lock_to_arm(const CjStatsView *view)
+{
+	lock_to_forget(view->name, view->relid,
+				   cj_stats_view_locks(view, ShareUpdateExclusiveLock, ShareRowExclusiveLock));
 }
 
 /* check_owner refuses a source whose owner has nothing to do with the owner of the view. */
@@ -507,7 +558,13 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 	CjViewAnalysis *analysis;
 	CjIdentity saved;
 
-	cj_stats_view_lock_as_caller(relid, ShareUpdateExclusiveLock, "track it", &view);
+	/* to lock it is for its owner, too; and it may be another one's when we have got the lock */
+	cj_stats_view_describe_as_caller(relid, "track it", &view);
+	if (dry_run || IsolationUsesXactSnapshot())
+		cj_app_locks_take(cj_stats_view_locks(&view, ShareUpdateExclusiveLock, AccessShareLock));
+	else
+		cj_tracking_lock_to_arm(&view);
+	cj_stats_view_describe_as_caller(relid, "track it", &view);
 	cj_identity_become_extension(&saved);
 	analysis = cj_view_analysis_make(relid, key);
 	cj_identity_restore(&saved);
@@ -528,12 +585,21 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 	return analysis;
 }
 
+/* forget stops tracking a view of that name, under locks of a list. */
+static void
+forget(const char *view_name, List *locks)
+{
+	lock_to_forget(view_name, InvalidOid, locks);
+	if (run_for_name(&remove_name, view_name, NULL) > 0)
+		drop_unused(forget_name(view_name, InvalidOid));
+}
+
 /* cj_tracking_forget stops tracking a view of that name. */
 void
 cj_tracking_forget(const char *view_name)
 {
-	if (run_for_name(&remove_name, view_name, NULL) > 0)
-		drop_unused(forget_name(view_name, InvalidOid));
+	if (cj_tracking_is_tracked(view_name))
+		forget(view_name, NIL);
 }
 
 /* cj_tracking_untrack stops tracking a view. */
@@ -542,10 +608,11 @@ cj_tracking_untrack(Oid relid)
 {
 	CjStatsView view;
 
-	cj_stats_view_lock_as_caller(relid, ShareUpdateExclusiveLock, "untrack it", &view);
+	cj_stats_view_describe_as_caller(relid, "untrack it", &view);
 	if (!cj_tracking_is_tracked(view.name))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not tracked", view.name),
 				 errhint("SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;")));
-	cj_tracking_forget(view.name);
+	forget(view.name, cj_app_locks_add(NIL, relid, ShareUpdateExclusiveLock));
+	cj_stats_view_describe_as_caller(relid, "untrack it", &view);
 }

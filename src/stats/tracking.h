@@ -13,7 +13,8 @@
 
 typedef enum CjTrackingState
 {
-	CJ_TRACKING_NONE,    /* the view is not tracked */
+	CJ_TRACKING_NONE, /* the view is not tracked */
+	CJ_TRACKING_GONE, /* it has just been dropped, perhaps to be made anew: look the name up again */
 	CJ_TRACKING_REFUSED, /* it is, but cannot be any more: see the refusal of the analysis */
 	CJ_TRACKING_UNARMED, /* its changes are not being noted: after a restore, or if triggers are gone */
 	CJ_TRACKING_STALE, /* they are, but something has happened that was not noted */
@@ -31,7 +32,7 @@ typedef struct CjTracking
 } CjTracking;
 
 /*
- * Looks how a view is tracked. Locks its sources (ACCESS SHARE). The state is as of now, and CURRENT only if the
+ * Looks how a view is tracked. Locks it and its sources (ACCESS SHARE). The state is as of now, and CURRENT only if the
  * transaction's next snapshot sees no row of the change log. `time_zone` is that of the refresh.
  */
 extern CjTracking *cj_tracking_examine(const CjStatsView *view, const char *time_zone);
@@ -44,6 +45,9 @@ extern bool cj_tracking_is_still(const CjTracking *tracking, const char *time_zo
 
 /* Tells whether a view is tracked, without looking at it. */
 extern bool cj_tracking_is_tracked(const char *view_name);
+
+/* Takes the locks that cj_tracking_arm needs; the view has to be looked at afterwards. Raises lock_not_available. */
+extern void cj_tracking_lock_to_arm(const CjStatsView *view);
 
 /*
  * Begins to note the changes of a view that is tracked: locks its sources so that nobody writes until the end of the

@@ -210,7 +210,7 @@ SELECT matches(t.escape('PERFORM set_config(''app.me'', ''app'', false); RAISE E
 SELECT is(t.settings(), settings, 'the caller''s settings are as they were after an error') FROM t.before;
 SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{"day_time_zone": "Asia/Tokyo"}') \g /dev/null
 SELECT is(t.escape('INSERT INTO t.seen VALUES (''settings'', concat_ws('' / '', current_setting(''timezone''), current_setting(''row_security''), current_setting(''lock_timeout'')))') || ' ' || t.saw('settings'),
-          'app.escaping=concurrent as cj_app Asia/Tokyo / off / 5s', 'what the app''s code sees');
+          'app.escaping=concurrent as cj_app Asia/Tokyo / off / 400ms', 'what the app''s code sees');
 
 /* ---- row security: an error, not a view with rows missing ---- */
 SET ROLE cj_other;
