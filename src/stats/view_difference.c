@@ -73,6 +73,9 @@ is_same_equality(Oid collation, Oid other)
 /*
  * can_match tells whether rows can be matched by an index: what REFRESH CONCURRENTLY asks as well; and that rows that are
  * different for the index are so for the columns.
+ *
+ * Whether there is a predicate is read from the catalog row. RelationGetIndexPredicate() would fold its constants, that
+ * is, run functions of the view's owner, and the caller may be the owner of the extension.
  */
 static bool
 can_match(Relation view, Relation index)
@@ -80,7 +83,8 @@ can_match(Relation view, Relation index)
 	Form_pg_index form = index->rd_index;
 
 	if (!form->indisunique || !form->indimmediate || !form->indisvalid || !form->indislive ||
-		index->rd_rel->relam != BTREE_AM_OID || RelationGetIndexPredicate(index) != NIL)
+		index->rd_rel->relam != BTREE_AM_OID ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 		return false;
 	for (int i = 0; i < form->indnatts; i++)
 	{
