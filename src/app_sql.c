@@ -10,6 +10,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -69,7 +70,7 @@ static const CjStatement operator_schemas = {
  */
 static const CjStatement deferrable_constraints = {
 	"find deferrable constraints",
-	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid"
+	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid, c.conname::pg_catalog.text"
 	"  FROM pg_catalog.pg_constraint c"
 	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
 	"  JOIN pg_catalog.pg_class r ON r.oid = c.conrelid"
@@ -78,6 +79,21 @@ static const CjStatement deferrable_constraints = {
 	"        OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
 	"        OR c.confrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
 	"        OR r.relowner = $2)",
+	SPI_OK_SELECT};
+
+/*
+ * $1, $2: a schema and a name. SET CONSTRAINTS is about every constraint of that name in the schema, whosever it is, and
+ * about those that follow from them on partitions.
+ */
+static const CjStatement constraint_relations = {
+	"find the tables whose checks a constraint may have pending",
+	"WITH RECURSIVE named(oid) AS ("
+	"    SELECT c.oid FROM pg_catalog.pg_constraint c WHERE c.connamespace = $1 AND c.conname = $2::pg_catalog.name"
+	"     UNION "
+	"    SELECT c.oid FROM pg_catalog.pg_constraint c JOIN named n ON c.conparentid = n.oid)"
+	"SELECT DISTINCT t.tgrelid"
+	"  FROM pg_catalog.pg_trigger t"
+	"  JOIN named n ON n.oid = t.tgconstraint",
 	SPI_OK_SELECT};
 
 static const CjStatement set_all_constraints = {"set all constraints immediate",
@@ -308,25 +324,51 @@ cj_app_sql_set_all_constraints_immediate(void)
 	(void) cj_sql_run(&set_all_constraints, NULL, NULL);
 }
 
+/* has_pending_checks tells whether SET CONSTRAINTS with that name would run checks or triggers at once. */
+static bool
+has_pending_checks(Oid schema, const char *name)
+{
+	CjParams params = {0};
+	CjRows rows;
+	bool found = false;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(schema), false);
+	cj_sql_param_text(&params, name);
+	rows = cj_sql_run_own(&constraint_relations, &params);
+	for (uint64 row = 0; row < rows.processed && !found; row++)
+		found = AfterTriggerPendingOnRel(cj_sql_oid(&rows, row, 1));
+	cj_sql_free(&rows);
+	return found;
+}
+
 /*
- * set_constraints makes a constraint immediate, as the caller.
+ * set_constraints makes a constraint immediate.
  *
- * SET CONSTRAINTS wants to look the names up, and a caller may be one who cannot see the app's
- * schema. Only then the tables' owner has to do it.
+ * What is pending fires at once, with the rights of the current user, and may be code of whoever has written to a table
+ * of his own: so it is done by the one who has it pending, or not at all. SET CONSTRAINTS wants to look the names up,
+ * which a caller without USAGE on the app's schema cannot: as long as nothing is pending, nothing runs, whoever does it.
  */
 static void
-set_constraints(const CjBinding *binding, Oid schema, const char *name)
+set_constraints(Oid schema, const char *qualified_name, const char *name)
 {
 	CjStatement statement = {"set constraints immediate", NULL, SPI_OK_UTILITY};
-	char *text = psprintf("SET CONSTRAINTS %s IMMEDIATE", name);
+	char *text = psprintf("SET CONSTRAINTS %s IMMEDIATE", qualified_name);
+	bool has_usage = cj_compat_schema_usage(schema, GetUserId());
 	CjIdentity saved;
 
-	if (cj_compat_schema_usage(schema, GetUserId()))
+	if (has_pending_checks(schema, name) && (!has_usage || InLocalUserIdChange()))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("constraint %s has checks pending in this transaction", qualified_name),
+				 errdetail("A job has to make the constraint immediate. The checks would run as \"%s\", who need "
+						   "not be the one who caused them.", GetUserNameFromId(GetUserId(), false)),
+				 errhint("Run before the job: SET CONSTRAINTS ALL IMMEDIATE;")));
+	if (has_usage)
 	{
 		(void) cj_sql_run(&statement, text, NULL);
 		return;
 	}
-	cj_identity_become_owner(&saved, binding->owner, binding->search_path, "UTC");
+	cj_identity_become_extension(&saved);
 	(void) cj_sql_run(&statement, text, NULL);
 	cj_identity_restore(&saved);
 }
@@ -342,6 +384,7 @@ cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity)
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->owner), false);
 	rows = cj_sql_run_own(&deferrable_constraints, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
-		set_constraints(binding, cj_sql_oid(&rows, row, 2), cj_sql_text(&rows, row, 1));
+		set_constraints(cj_sql_oid(&rows, row, 2), cj_sql_text(&rows, row, 1),
+						cj_sql_text(&rows, row, 3));
 	cj_sql_free(&rows);
 }
