@@ -134,6 +134,13 @@ CREATE TABLE challenge_jobs.tracking (
 );
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.tracking', '');
 
+/* Which views of this database the names stand for: not dumped. */
+CREATE TABLE challenge_jobs.known_view (
+    view_name   text PRIMARY KEY REFERENCES challenge_jobs.stats_view ON DELETE CASCADE,
+    view_id     oid NOT NULL,
+    key_number  smallint
+);
+
 CREATE TABLE challenge_jobs.tracking_state (
     view_id     oid PRIMARY KEY,
     view_name   text NOT NULL,
@@ -284,6 +291,20 @@ CREATE FUNCTION challenge_jobs.untrack(view regclass)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_untrack';
+
+/* A name that leads to something is right, whatever it has led to before. */
+CREATE VIEW challenge_jobs.renamed_view AS
+SELECT k.view_name,
+       k.view_id,
+       pg_catalog.format('%I.%I', n.nspname, c.relname) AS new_name
+  FROM challenge_jobs.known_view k
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.view_id AND c.relkind OPERATOR(pg_catalog.=) 'm'
+  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ WHERE NOT EXISTS (SELECT
+                     FROM pg_catalog.parse_ident(k.view_name) p(parts)
+                     JOIN pg_catalog.pg_namespace o ON o.nspname OPERATOR(pg_catalog.=) p.parts[1]::pg_catalog.name
+                     JOIN pg_catalog.pg_class r ON r.relnamespace OPERATOR(pg_catalog.=) o.oid
+                                               AND r.relname OPERATOR(pg_catalog.=) p.parts[2]::pg_catalog.name);
 
 CREATE VIEW challenge_jobs.tracked_view AS
 SELECT t.view_name,
@@ -700,6 +721,14 @@ COMMENT ON TABLE challenge_jobs.tracking IS 'the views that track() was called f
 COMMENT ON COLUMN challenge_jobs.tracking.view_name IS 'the view, schema-qualified and quoted where needed';
 COMMENT ON COLUMN challenge_jobs.tracking.key_column IS 'the column of the view by whose values it is refreshed';
 
+COMMENT ON TABLE challenge_jobs.known_view IS 'which views of this database the names in stats_view stand for';
+COMMENT ON COLUMN challenge_jobs.known_view.view_name IS 'the name, as in stats_view';
+COMMENT ON COLUMN challenge_jobs.known_view.view_id IS 'the view';
+COMMENT ON COLUMN challenge_jobs.known_view.key_number IS 'if it is tracked, the number of its column that is the key';
+COMMENT ON VIEW challenge_jobs.renamed_view IS 'registered views whose name leads nowhere any more, as they have been renamed or moved; the next refresh stores the new name';
+COMMENT ON COLUMN challenge_jobs.renamed_view.view_name IS 'the name, as in stats_view';
+COMMENT ON COLUMN challenge_jobs.renamed_view.view_id IS 'the view';
+COMMENT ON COLUMN challenge_jobs.renamed_view.new_name IS 'its name now';
 COMMENT ON TABLE challenge_jobs.tracking_state IS 'the tracked views whose changes are being noted';
 COMMENT ON COLUMN challenge_jobs.tracking_state.view_id IS 'the view';
 COMMENT ON COLUMN challenge_jobs.tracking_state.view_name IS 'its name, as in tracking';

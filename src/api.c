@@ -32,6 +32,7 @@
 #include "stats/change_capture.h"
 #include "stats/tracking.h"
 #include "stats_view.h"
+#include "view_names.h"
 #include "watchdog.h"
 #include "worker.h"
 
@@ -265,7 +266,9 @@ cj_api_add_stats_view(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "view", VIEW_EXAMPLE);
 	connect_spi(0);
+	cj_view_names_follow();
 	cj_stats_view_add(get_text_arg(fcinfo, 0));
+	cj_view_names_note();
 	finish_spi();
 	PG_RETURN_VOID();
 }
@@ -276,6 +279,7 @@ cj_api_remove_stats_view(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "view", "SELECT view_name FROM challenge_jobs.stats_view;");
 	connect_spi(0);
+	cj_view_names_follow();
 	cj_tracking_forget(cj_stats_view_remove(get_text_arg(fcinfo, 0)));
 	finish_spi();
 	PG_RETURN_VOID();

@@ -35,7 +35,11 @@
 #include "unique_index.h"
 
 static const CjStatement load_names = {
-	"load the registered views", "SELECT v.view_name FROM challenge_jobs.stats_view v ORDER BY 1",
+	"load the registered views",
+	"SELECT DISTINCT COALESCE(r.new_name, v.view_name)"
+	"  FROM challenge_jobs.stats_view v"
+	"  LEFT JOIN challenge_jobs.renamed_view r ON r.view_name = v.view_name"
+	" ORDER BY 1",
 	SPI_OK_SELECT};
 
 static const CjStatement add_name = {"register a view",

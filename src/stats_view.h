@@ -23,7 +23,7 @@ typedef struct CjStatsView
 	bool has_unique_index; /* one that REFRESH … CONCURRENTLY can tell rows apart by */
 } CjStatsView;
 
-/* Returns the names of the registered views, as C strings. */
+/* Returns the names of the registered views, as C strings: those that they have by now. */
 extern List *cj_stats_view_registered(void);
 
 /*

@@ -31,6 +31,7 @@
 #include "jobs/refresh_method.h"
 #include "jobs/view_sources.h"
 #include "stats_view.h"
+#include "view_names.h"
 
 /*
  * incremental_share: of a tracked view at most so many per cent of the keys are recomputed by themselves; if more
@@ -135,10 +136,15 @@ prepare(CjRun *run, void *arg)
 {
 	State *state = arg;
 	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
-	List *registered = cj_stats_view_registered();
-	List *names = list_names(&stats, registered);
+	List *registered;
+	List *names;
 	ListCell *cell;
 
+	cj_view_names_follow();
+	cj_view_names_note();
+	cj_tracking_sweep();
+	registered = cj_stats_view_registered();
+	names = list_names(&stats, registered);
 	if (names == NIL)
 		raise_missing_entity();
 	foreach(cell, names)
@@ -189,13 +195,25 @@ typedef struct Task
 	bool tried_to_arm; /* it was tried to have them noted */
 } Task;
 
+/* follow_name takes the new name of a view that has been renamed since the run began, or raises an error. */
+static void
+follow_name(CjRun *run, Entry *entry)
+{
+	char *name = cj_view_names_find(entry->name);
+
+	if (name == NULL)
+		raise_missing(entry);
+	cj_view_names_follow();
+	entry->name = MemoryContextStrdup(run->memory, name);
+}
+
 /*
  * lock_view locks a view and what it reads as strongly as its method needs, and describes it as it is from then on. To
  * choose the method weaker locks may have been taken already, which must not be held while we wait: then the rest is for the next
  * attempt, which begins with what this one has found out.
  */
 static CjRefreshPlan
-lock_view(const CjRun *run, Task *task, CjStatsView *view)
+lock_view(CjRun *run, Task *task, CjStatsView *view)
 {
 	LOCKMODE held = NoLock;
 	Oid locked = InvalidOid;
@@ -206,7 +224,10 @@ lock_view(const CjRun *run, Task *task, CjStatsView *view)
 		CjRefreshPlan plan;
 
 		if (!cj_stats_view_describe(task->entry->name, view))
-			raise_missing(task->entry);
+		{
+			follow_name(run, task->entry);
+			continue;
+		}
 		check_is_view(task->entry, view);
 		if (held < task->lock_mode || view->relid != locked)
 		{

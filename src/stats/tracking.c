@@ -40,6 +40,7 @@
 #include "stats/signature.h"
 #include "stats/tracked_source.h"
 #include "stats/tracking.h"
+#include "view_names.h"
 
 static const CjStatement load = {
 	"load how a view is tracked",
@@ -90,6 +91,20 @@ static const CjStatement change_state = {
 static const CjStatement remove_state = {
 	"remove the state of a tracked view",
 	"DELETE FROM challenge_jobs.tracking_state s WHERE s.view_id = $1", SPI_OK_DELETE};
+
+/* What is noted of views that are gone, or not tracked any more: by writers who had begun before. */
+#define OF_NO_VIEW                                                         \
+	"  FROM challenge_jobs.change_log l"                                   \
+	" WHERE NOT EXISTS (SELECT"                                            \
+	"                     FROM challenge_jobs.tracking_state s"            \
+	"                     JOIN pg_catalog.pg_class c ON c.oid = s.view_id" \
+	"                    WHERE s.view_id = l.view_id)"
+
+static const CjStatement find_rest = {"look for changes that are of no view",
+									  "SELECT" OF_NO_VIEW " LIMIT 1", SPI_OK_SELECT};
+
+static const CjStatement remove_rest = {"remove changes that are of no view", "DELETE" OF_NO_VIEW,
+										SPI_OK_DELETE};
 
 /* $1: sources. Those that no tracked view is made of. */
 static const CjStatement find_unused = {
@@ -352,6 +367,32 @@ cj_tracking_set_current(const CjTracking *tracking, int64 keys)
 
 /* ---- begin and end ---- */
 
+/* state_table returns the table that is locked by who forgets views. */
+static Oid
+state_table(void)
+{
+	return get_relname_relid("tracking_state", get_namespace_oid("challenge_jobs", false));
+}
+
+/* cj_tracking_sweep removes from the change log what no refresh will take. */
+void
+cj_tracking_sweep(void)
+{
+	CjRows rows;
+	bool found;
+
+	if (IsolationUsesXactSnapshot())
+		return;
+	rows = cj_sql_run_own(&find_rest, NULL);
+	found = rows.processed > 0;
+	cj_sql_free(&rows);
+	/* who forgets views removes what there is of them himself */
+	if (!found || !ConditionalLockRelationOid(state_table(), ShareUpdateExclusiveLock))
+		return;
+	rows = cj_sql_run_own(&remove_rest, NULL);
+	cj_sql_free(&rows);
+}
+
 /*
  * lock_writers_out waits for those who are writing to what other views are still made of: they go on to note, until
  * they end, by the routes that have been removed. (Those of other tables have been waited for by the caller who has the
@@ -447,7 +488,7 @@ forget_name(const char *name, Oid view)
 
 /*
  * add_forgotten adds the tables that views are made of that are to be forgotten, but for those that are in the list: who
- * writes is waited for, and if triggers are to be dropped who reads as well.
+ * writes is waited for, and if triggers are to be dropped who reads as well. (What is noted of a view that is gone nobody reads.)
  */
 static List *
 add_forgotten(List *locks, List *views)
@@ -457,6 +498,7 @@ add_forgotten(List *locks, List *views)
 
 	foreach(cell, views)
 	{
+		bool is_gone = !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell)));
 		ListCell *source_cell;
 
 		foreach(source_cell, cj_tracked_source_of_view(lfirst_oid(cell)))
@@ -468,9 +510,9 @@ add_forgotten(List *locks, List *views)
 			foreach(user, cj_tracked_source_of_table(source))
 			{
 				if (!list_member_oid(views, ((CjTrackedSource *) lfirst(user))->view))
-					mode = ShareRowExclusiveLock;
+					mode = is_gone ? NoLock : ShareRowExclusiveLock;
 			}
-			if (!cj_app_locks_has(kept, source))
+			if (mode != NoLock && !cj_app_locks_has(kept, source))
 				locks = cj_app_locks_add_table(locks, source, mode);
 		}
 	}
@@ -484,9 +526,7 @@ add_forgotten(List *locks, List *views)
 static void
 lock_to_forget(const char *name, Oid view, List *locks)
 {
-	Oid state = get_relname_relid("tracking_state", get_namespace_oid("challenge_jobs", false));
-
-	locks = list_concat(cj_app_locks_add(NIL, state, ShareUpdateExclusiveLock), locks);
+	locks = list_concat(cj_app_locks_add(NIL, state_table(), ShareUpdateExclusiveLock), locks);
 	cj_app_locks_take(add_forgotten(locks, forgotten_with(name, view)));
 }
 
@@ -558,6 +598,7 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 	CjViewAnalysis *analysis;
 	CjIdentity saved;
 
+	cj_view_names_follow();
 	/* to lock it is for its owner, too; and it may be another one's when we have got the lock */
 	cj_stats_view_describe_as_caller(relid, "track it", &view);
 	if (dry_run || IsolationUsesXactSnapshot())
@@ -582,6 +623,7 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 	cj_tracking_arm(&view, analysis);
 	(void) run_for_name(&store_name, view.name, key);
 	cj_stats_view_register(view.name);
+	cj_view_names_note();
 	return analysis;
 }
 
@@ -608,6 +650,7 @@ cj_tracking_untrack(Oid relid)
 {
 	CjStatsView view;
 
+	cj_view_names_follow();
 	cj_stats_view_describe_as_caller(relid, "untrack it", &view);
 	if (!cj_tracking_is_tracked(view.name))
 		ereport(ERROR,

@@ -43,6 +43,9 @@ extern CjTracking *cj_tracking_examine(const CjStatsView *view, const char *time
  */
 extern bool cj_tracking_is_still(const CjTracking *tracking, const char *time_zone);
 
+/* Removes from the change log what is of no tracked view, which each refresh would read; nothing for an old snapshot. */
+extern void cj_tracking_sweep(void);
+
 /* Tells whether a view is tracked, without looking at it. */
 extern bool cj_tracking_is_tracked(const char *view_name);
 
