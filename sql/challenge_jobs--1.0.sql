@@ -111,13 +111,37 @@ CREATE TABLE challenge_jobs.job_run (
 CREATE INDEX job_run_job_started_at_idx ON challenge_jobs.job_run (job, started_at);
 CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 'running';
 /*
- * What the watchdog and job_status look for: the last runs, what was served, what was started for a slot. The
- * last runs come by their negative number, as the planner would find the last ones of a job by the primary key, reading
- * past all runs of other jobs; not by their time, as clocks are set back.
+ * What the watchdog, job_status and the alerts look for: the last runs, those of run(), what was served, what failed, what
+ * was started for a slot. What tells of a job's state is found among the rows that count, whatever else anybody adds
+ * to the log. The last runs come by their negative number, as the planner would find the last ones of a job by the
+ * primary key, reading past all runs of other jobs; not by their time, as clocks are set back.
  */
 CREATE INDEX job_run_last_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE NOT dry_run;
-CREATE INDEX job_run_served_idx ON challenge_jobs.job_run (job, as_of) WHERE status = 'succeeded' AND NOT dry_run;
+CREATE INDEX job_run_status_idx ON challenge_jobs.job_run (job, status) WHERE NOT dry_run; -- for metrics, to count
+CREATE INDEX job_run_procedure_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE triggered_by <> 'verb' AND NOT dry_run;
+CREATE INDEX job_run_served_idx ON challenge_jobs.job_run (job, as_of, run_id) WHERE status = 'succeeded' AND NOT dry_run;
+CREATE INDEX job_run_failure_idx ON challenge_jobs.job_run (job, (- run_id))
+    WHERE status IN ('failed', 'cancelled', 'crashed') AND NOT dry_run;
+CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
+    WHERE status IN ('failed', 'cancelled', 'crashed') AND NOT dry_run;
 CREATE INDEX job_run_scheduled_for_idx ON challenge_jobs.job_run (job, scheduled_for) WHERE scheduled_for IS NOT NULL;
+CREATE INDEX job_run_catch_up_idx ON challenge_jobs.job_run (job, scheduled_for)
+    WHERE triggered_by = 'catch_up' AND scheduled_for IS NOT NULL;
+
+/*
+ * Calls of the verbs that were refused. Only the background worker writes here, what it was told through shared memory.
+ * "other" stands for the kinds that were too many.
+ */
+CREATE TABLE challenge_jobs.refusal (
+    job         text NOT NULL,
+    role_name   text NOT NULL,
+    sqlstate    text NOT NULL,
+    message     text NOT NULL,
+    calls       bigint NOT NULL,
+    first_at    timestamptz NOT NULL,
+    last_at     timestamptz NOT NULL,
+    PRIMARY KEY (job, role_name, sqlstate)
+);
 
 /* Names are stored in full, app.my_view, so that they mean the same for everybody. */
 CREATE TABLE challenge_jobs.stats_view (
@@ -417,38 +441,37 @@ AS 'MODULE_PATHNAME', 'cj_api_deliver_alerts';
 CREATE FUNCTION challenge_jobs.watchdog(at timestamptz DEFAULT pg_catalog.clock_timestamp())
 RETURNS TABLE (job text, next_slot timestamptz, last_slot timestamptz, served_until timestamptz,
                overdue boolean, missed_slot timestamptz, action text, action_at timestamptz, scheduled_for timestamptz,
-               attempt integer, reason text)
+               attempt integer, reason text, running boolean)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
 AS 'MODULE_PATHNAME', 'cj_api_watchdog';
 
 /*
- * Each part looks at a bounded number of rows, found by an index: the last 100 runs that ended by
- * themselves, among the last 1000.
+ * Each part looks at a bounded number of rows that count, found by an index of its own. A job is failing while there is a
+ * failure that came after its last success, or is as of a later moment: who has the job succeed as of a moment in the past
+ * ends nothing. The last success is the one as of the latest moment. What is as of a moment that has not come yet, since the clock was set back, is
+ * left out.
  */
 CREATE VIEW challenge_jobs.job_status AS
 SELECT j.job,
        CASE WHEN NOT j.enabled THEN 'disabled'
-            WHEN f.last_status <> 'succeeded' THEN 'failing'
+            WHEN f.consecutive_failures > 0 THEN 'failing'
             WHEN w.overdue THEN 'overdue'
-            WHEN r.is_running THEN 'running'
-            WHEN f.last_status IS NULL AND w.served_until IS NULL THEN 'never_run'
+            WHEN w.running THEN 'running'
+            WHEN s.run_id IS NULL AND w.served_until IS NULL THEN 'never_run'
             ELSE 'ok'
        END AS state,
        j.engine,
        j.schedule,
        l.started_at AS last_run,
-       l.status AS last_status,
+       CASE WHEN l.status = 'running' AND NOT w.running THEN 'crashed' ELSE l.status END AS last_status,
        s.finished_at AS last_success,
        w.next_slot AS next_due,
        f.consecutive_failures,
-       f.avg_duration,
-       f.p95_duration,
+       d.avg_duration,
+       d.p95_duration,
        l.message AS last_message
   FROM challenge_jobs.job j
   JOIN challenge_jobs.watchdog() w ON w.job = j.job
- CROSS JOIN LATERAL (
-        SELECT EXISTS (SELECT FROM challenge_jobs.job_run r WHERE r.job = j.job AND r.status = 'running') AS is_running
-       ) r
   LEFT JOIN LATERAL (
         SELECT r.started_at, r.status, r.message
           FROM challenge_jobs.job_run r
@@ -457,33 +480,44 @@ SELECT j.job,
          LIMIT 1
        ) l ON true
   LEFT JOIN LATERAL (
-        SELECT r.finished_at
+        SELECT r.run_id, r.as_of, r.finished_at
           FROM challenge_jobs.job_run r
-         WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run AND r.as_of IS NOT NULL
-         ORDER BY r.as_of DESC
+         WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
+           AND r.as_of <= pg_catalog.statement_timestamp()
+         ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
        ) s ON true
  CROSS JOIN LATERAL (
-        SELECT pg_catalog.max(e.status) FILTER (WHERE e.n = 1) AS last_status,
-               pg_catalog.count(*) FILTER (WHERE e.successes = 0) AS consecutive_failures,
-               pg_catalog.avg(e.duration) FILTER (WHERE e.status = 'succeeded') AS avg_duration,
-               pg_catalog.percentile_cont(0.95) WITHIN GROUP (ORDER BY e.duration)
-                   FILTER (WHERE e.status = 'succeeded') AS p95_duration
-          FROM (SELECT r.status, r.duration, pg_catalog.row_number() OVER newer AS n,
-                       pg_catalog.count(*) FILTER (WHERE r.status = 'succeeded') OVER newer AS successes
-                  FROM (SELECT r.age, r.status, r.duration
-                          FROM (SELECT - r.run_id AS age, r.status, r.duration
-                                  FROM challenge_jobs.job_run r
-                                 WHERE r.job = j.job AND NOT r.dry_run
-                                 ORDER BY - r.run_id
-                                 LIMIT 1000) r
-                         WHERE r.status IN ('succeeded', 'failed', 'cancelled', 'crashed')
-                         ORDER BY r.age
-                         LIMIT 100) r
-                WINDOW newer AS (ORDER BY r.age)) e
-       ) f;
+        SELECT GREATEST((SELECT pg_catalog.count(*)
+                           FROM (SELECT
+                                   FROM challenge_jobs.job_run r
+                                  WHERE r.job = j.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run
+                                    AND - r.run_id < - COALESCE(s.run_id, 0)
+                                  ORDER BY - r.run_id
+                                  LIMIT 1000) later),
+                        (SELECT pg_catalog.count(*)
+                           FROM (SELECT
+                                   FROM challenge_jobs.job_run r
+                                  WHERE r.job = j.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run
+                                    AND r.as_of > COALESCE(s.as_of, '-infinity')
+                                    AND r.as_of <= pg_catalog.statement_timestamp()
+                                  ORDER BY r.as_of DESC
+                                  LIMIT 1000) as_of_later)) AS consecutive_failures
+       ) f
+ CROSS JOIN LATERAL (
+        SELECT pg_catalog.avg(e.duration) AS avg_duration,
+               pg_catalog.percentile_cont(0.95) WITHIN GROUP (ORDER BY e.duration) AS p95_duration
+          FROM (SELECT r.duration
+                  FROM challenge_jobs.job_run r
+                 WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
+                 ORDER BY r.as_of DESC, r.run_id DESC
+                 LIMIT 100) e
+       ) d;
 
-/* A row for each sample: all of it is gauges, since the log does not grow for ever. */
+/*
+ * A row for each sample: all of it is gauges, since the log does not grow for ever. The runs are counted in an index; all
+ * else looks at a bounded number of rows.
+ */
 CREATE VIEW challenge_jobs.metrics AS
 SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::double precision AS value
   FROM challenge_jobs.job_status s
@@ -492,14 +526,13 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
         SELECT r.duration, r.rows_affected
           FROM challenge_jobs.job_run r
          WHERE r.job = s.job AND r.status = 'succeeded' AND NOT r.dry_run AND r.as_of IS NOT NULL
-         ORDER BY r.as_of DESC
+         ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
        ) r ON true
  CROSS JOIN LATERAL (
         VALUES ('challenge_jobs_failing', (s.state = 'failing')::int::numeric),
                ('challenge_jobs_overdue', w.overdue::int),
-               ('challenge_jobs_running', (SELECT pg_catalog.count(*) FROM challenge_jobs.job_run a
-                                            WHERE a.job = s.job AND a.status = 'running')),
+               ('challenge_jobs_running', w.running::int),
                ('challenge_jobs_consecutive_failures', s.consecutive_failures),
                ('challenge_jobs_seconds_since_last_success',
                 EXTRACT(epoch FROM pg_catalog.clock_timestamp() - s.last_success)),
@@ -509,14 +542,12 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
  WHERE m.value IS NOT NULL
 UNION ALL
 SELECT 'challenge_jobs_runs', pg_catalog.jsonb_build_object('job', j.job, 'status', t.status),
-       COALESCE(r.runs, 0)
+       (SELECT pg_catalog.count(*)
+          FROM challenge_jobs.job_run r
+         WHERE r.job = j.job AND r.status = t.status AND NOT r.dry_run)
   FROM challenge_jobs.job_default() j
  CROSS JOIN (VALUES ('running'), ('succeeded'), ('failed'), ('skipped'), ('cancelled'), ('crashed'),
                     ('rolled_back')) t(status)
-  LEFT JOIN (SELECT r.job, r.status, pg_catalog.count(*) AS runs
-               FROM challenge_jobs.job_run r
-              WHERE NOT r.dry_run
-              GROUP BY r.job, r.status) r ON r.job = j.job AND r.status = t.status
 UNION ALL
 SELECT 'challenge_jobs_alerts_undelivered', pg_catalog.jsonb_build_object('job', j.job), pg_catalog.count(a.job)
   FROM challenge_jobs.job_default() j
@@ -695,6 +726,14 @@ COMMENT ON TABLE challenge_jobs.stats_view IS
     'the materialized views registered by add_stats_view()';
 COMMENT ON COLUMN challenge_jobs.stats_view.view_name IS 'the view, schema-qualified and quoted where needed';
 
+COMMENT ON TABLE challenge_jobs.refusal IS 'calls of the verbs that were refused and say nothing about the job (disabled, running elsewhere, a senseless as_of), a row for each kind; written by the background worker, which forgets a kind after 30 days';
+COMMENT ON COLUMN challenge_jobs.refusal.job IS 'name of the job';
+COMMENT ON COLUMN challenge_jobs.refusal.role_name IS 'the role that called';
+COMMENT ON COLUMN challenge_jobs.refusal.sqlstate IS 'SQLSTATE of the error that the caller got';
+COMMENT ON COLUMN challenge_jobs.refusal.message IS 'message of the last one';
+COMMENT ON COLUMN challenge_jobs.refusal.calls IS 'how many calls';
+COMMENT ON COLUMN challenge_jobs.refusal.first_at IS 'when the first one was refused';
+COMMENT ON COLUMN challenge_jobs.refusal.last_at IS 'when the last one was refused';
 COMMENT ON TABLE challenge_jobs.job_run IS 'the execution log: a row for every run';
 COMMENT ON COLUMN challenge_jobs.job_run.run_id IS 'number of the run';
 COMMENT ON COLUMN challenge_jobs.job_run.job IS 'name of the job';
@@ -812,17 +851,17 @@ COMMENT ON COLUMN challenge_jobs.job.catch_up IS 'once: one run for missed slots
 COMMENT ON COLUMN challenge_jobs.job.grace IS 'a slot not served this long after it is overdue';
 COMMENT ON COLUMN challenge_jobs.job.settings IS 'settings of the job in force';
 
-COMMENT ON VIEW challenge_jobs.job_status IS 'how the jobs are doing: a row for each; dry runs do not count. It looks at the last 1000 runs of a job at most';
+COMMENT ON VIEW challenge_jobs.job_status IS 'how the jobs are doing: a row for each; dry runs do not count, nor does what was skipped or rolled back';
 COMMENT ON COLUMN challenge_jobs.job_status.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.job_status.state IS 'the first that applies of disabled, failing (the last run that ended by itself failed, crashed or was cancelled), overdue (a slot was not served by grace after it), running, never_run, ok';
+COMMENT ON COLUMN challenge_jobs.job_status.state IS 'the first that applies of disabled, failing (a run failed, crashed or was cancelled after the last one that succeeded, or as of a later moment), overdue (a slot was not served by grace after it), running, never_run, ok';
 COMMENT ON COLUMN challenge_jobs.job_status.engine IS 'what fires the job: pg_cron, worker or external; NULL: not scheduled';
 COMMENT ON COLUMN challenge_jobs.job_status.schedule IS 'cron expression, five fields, UTC';
 COMMENT ON COLUMN challenge_jobs.job_status.last_run IS 'when the last run began, whatever came of it';
-COMMENT ON COLUMN challenge_jobs.job_status.last_status IS 'what came of it';
+COMMENT ON COLUMN challenge_jobs.job_status.last_status IS 'what came of it; crashed: it is noted as running, and nobody holds the job''s lock';
 COMMENT ON COLUMN challenge_jobs.job_status.last_success IS 'when the run ended that brought the job furthest: of those that succeeded, the one with the latest as_of';
 COMMENT ON COLUMN challenge_jobs.job_status.next_due IS 'the next slot of the schedule; NULL if the job is disabled or not scheduled';
-COMMENT ON COLUMN challenge_jobs.job_status.consecutive_failures IS 'runs that failed, crashed or were cancelled since the last one that succeeded, at most 100';
-COMMENT ON COLUMN challenge_jobs.job_status.avg_duration IS 'average duration of those that succeeded of the last 100 runs';
+COMMENT ON COLUMN challenge_jobs.job_status.consecutive_failures IS 'runs that failed, crashed or were cancelled since the last one that succeeded, at most 1000';
+COMMENT ON COLUMN challenge_jobs.job_status.avg_duration IS 'average duration of the last 100 runs that succeeded';
 COMMENT ON COLUMN challenge_jobs.job_status.p95_duration IS 'the duration that 95 of 100 of them did not exceed';
 COMMENT ON COLUMN challenge_jobs.job_status.last_message IS 'message of the last run: of its first error, or why it was skipped';
 

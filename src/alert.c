@@ -83,11 +83,14 @@ static const CjStatement raise_alert = {
 	"           'previous_success', pg_catalog.to_char(p.finished_at AT TIME ZONE 'UTC', $7),"
 	"           'consecutive_failures',"
 	"           (SELECT pg_catalog.count(*)"
-	"              FROM challenge_jobs.job_run f"
-	"             WHERE f.job = $1"
-	"               AND f.status IN ('failed', 'cancelled', 'crashed')"
-	"               AND NOT f.dry_run"
-	"               AND f.started_at > COALESCE(p.started_at, '-infinity')))"
+	"              FROM (SELECT 1"
+	"                      FROM challenge_jobs.job_run f"
+	"                     WHERE f.job = $1"
+	"                       AND f.status IN ('failed', 'cancelled', 'crashed')"
+	"                       AND NOT f.dry_run"
+	"                       AND - f.run_id < - COALESCE(p.run_id, 0)"
+	"                     ORDER BY - f.run_id"
+	"                     LIMIT 1000) c))"
 	"       || COALESCE((SELECT pg_catalog.jsonb_build_object("
 	"                               'status', r.status, 'attempt', r.attempt, 'role_name', r.role_name,"
 	"                               'triggered_by', pg_catalog.left(r.triggered_by, 4000),"
@@ -102,13 +105,14 @@ static const CjStatement raise_alert = {
 	"                     WHERE r.run_id = $4), '{}')"
 	"       || $5"
 	"  FROM (SELECT pg_catalog.clock_timestamp()) n(moment)"
-	"  LEFT JOIN LATERAL (SELECT s.started_at, s.finished_at"
+	"  LEFT JOIN LATERAL (SELECT s.run_id, s.finished_at"
 	"                       FROM challenge_jobs.job_run s"
 	"                      WHERE s.job = $1"
 	"                        AND s.status = 'succeeded'"
 	"                        AND NOT s.dry_run"
 	"                        AND s.run_id IS DISTINCT FROM $4"
-	"                      ORDER BY s.started_at DESC LIMIT 1) p ON true"
+	"                        AND s.as_of <= n.moment"
+	"                      ORDER BY s.as_of DESC, s.run_id DESC LIMIT 1) p ON true"
 	" WHERE NOT EXISTS (SELECT 1"
 	"                     FROM challenge_jobs.alert a"
 	"                    WHERE a.job = $1"
@@ -127,9 +131,29 @@ static const CjStatement find_later_success = {
 	"   AND r.pid <> pg_catalog.pg_backend_pid()"
 	"   AND s.status = 'succeeded'"
 	"   AND NOT s.dry_run"
+	"   AND s.as_of >= r.as_of"
 	"   AND s.started_at >= r.started_at"
 	"   AND s.finished_at > r.finished_at"
 	" LIMIT 1",
+	SPI_OK_SELECT};
+
+/*
+ * $1 the job, $2 the run. A success as of a moment before that of a failure has not done what failed: anybody who may call
+ * the verb can have it succeed as of a moment at which nothing was due. A moment that has not come yet was noted before the clock was set back.
+ */
+static const CjStatement find_later_failure = {
+	"find a failure that a success does not end",
+	"SELECT 1"
+	"  FROM challenge_jobs.job_run r"
+	" CROSS JOIN LATERAL (SELECT f.as_of"
+	"                       FROM challenge_jobs.job_run f"
+	"                      WHERE f.job = $1"
+	"                        AND f.status IN ('failed', 'cancelled', 'crashed')"
+	"                        AND NOT f.dry_run"
+	"                        AND f.as_of <= pg_catalog.clock_timestamp()"
+	"                      ORDER BY f.as_of DESC LIMIT 1) l"
+	" WHERE r.run_id = $2"
+	"   AND l.as_of > r.as_of",
 	SPI_OK_SELECT};
 
 /* $1 the job, $2 the episode, $3 the run */
@@ -163,9 +187,9 @@ static const CjStatement find_served_slots = {
 	"                      WHERE r.job = o.job"
 	"                        AND r.status = 'succeeded'"
 	"                        AND NOT r.dry_run"
-	"                        AND COALESCE(r.as_of, r.started_at) >= o.slot"
+	"                        AND r.as_of >= o.slot"
 	"                        AND r.started_at >= o.slot"
-	"                      ORDER BY r.started_at LIMIT 1) s",
+	"                      ORDER BY r.as_of DESC LIMIT 1) s",
 	SPI_OK_SELECT};
 
 /* What is known of a job by its alerts. */
@@ -249,6 +273,17 @@ is_found(const CjStatement *statement, CjParams *params)
 	return found;
 }
 
+/* ends_failures tells whether a success is as of a moment that is not before that of any failure. */
+static bool
+ends_failures(const char *job, int64 run_id)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, job);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	return !is_found(&find_later_failure, &params);
+}
+
 /* cj_alert_raise raises an alert, unless the state of the job says so already. */
 void
 cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload)
@@ -301,7 +336,8 @@ cj_alert_note_success(const char *job, int64 run_id)
 		if (is_found(&find_unserved_slot, &params))
 			return;
 	}
-	insert_alert(&state, job, "recovered", run_id, NULL);
+	if (ends_failures(job, run_id))
+		insert_alert(&state, job, "recovered", run_id, NULL);
 }
 
 /* cj_alert_note_failure notes that a run has failed. */
@@ -327,10 +363,11 @@ cj_alert_settle(void)
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		const char *job = cj_sql_text(&rows, row, 1);
+		int64 run_id = cj_sql_int64(&rows, row, 2);
 		State state = get_state(job);
 
-		if (state.overdue)
-			insert_alert(&state, job, "recovered", cj_sql_int64(&rows, row, 2), NULL);
+		if (state.overdue && ends_failures(job, run_id))
+			insert_alert(&state, job, "recovered", run_id, NULL);
 	}
 	cj_sql_free(&rows);
 }

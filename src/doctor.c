@@ -155,6 +155,17 @@ static const CjStatement find_state = {
 	" WHERE s.job = $1",
 	SPI_OK_SELECT};
 
+/* The kind of which most was refused of late: at least 100 calls. */
+static const CjStatement find_refusals = {
+	"find calls that are refused",
+	"SELECT f.job, f.role_name, f.calls::pg_catalog.text, f.message"
+	"  FROM challenge_jobs.refusal f"
+	" WHERE f.last_at > pg_catalog.clock_timestamp() - '1 day'::pg_catalog.interval"
+	"   AND f.calls >= 100"
+	" ORDER BY f.calls DESC"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
 static const CjStatement count_orphans = {
 	"count runs without a backend",
 	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
@@ -376,6 +387,21 @@ check_ring(const Report *report)
 	else
 		add_row(report, "ring", "ok",
 				psprintf("%d runs are waiting to be recorded, none was lost", waiting), NULL);
+}
+
+/* check_refusals tells of calls that are refused often. */
+static void
+check_refusals(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&find_refusals, NULL);
+
+	if (rows.processed > 0)
+		add_row(report, "refusals", "warning",
+				psprintf("%s calls of job \"%s\" by role \"%s\" have been refused: %s",
+						 cj_sql_text(&rows, 0, 3), cj_sql_text(&rows, 0, 1),
+						 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 4)),
+				"SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;");
+	cj_sql_free(&rows);
 }
 
 /* check_execute tells who may run jobs. */
@@ -817,6 +843,7 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 	check_preload(&report);
 	check_worker(&report);
 	check_ring(&report);
+	check_refusals(&report);
 	check_execute(&report);
 	check_writers(&report);
 	check_orphans(&report);

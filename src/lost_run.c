@@ -268,3 +268,20 @@ cj_lost_run_fail(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end)
 	cj_shared_state_push(&failure);
 	forget(run);
 }
+
+/* cj_lost_run_refuse counts a call that was refused. */
+bool
+cj_lost_run_refuse(CjLostRun *run, const CjRunStart *start, const ErrorData *error)
+{
+	CjRefusal refusal = {.database = MyDatabaseId, .calls = 1};
+
+	if (run == NULL)
+		return false;
+	put_text(refusal.job, sizeof(refusal.job), start->job);
+	put_text(refusal.role_name, sizeof(refusal.role_name), start->role_name);
+	put_text(refusal.sqlstate, sizeof(refusal.sqlstate), unpack_sql_state(error->sqlerrcode));
+	put_text(refusal.message, sizeof(refusal.message), error->message);
+	refusal.first_at = refusal.last_at = GetCurrentTimestamp();
+	forget(run);
+	return cj_shared_state_refuse(&refusal);
+}

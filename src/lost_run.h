@@ -21,4 +21,7 @@ extern void cj_lost_run_end(CjLostRun *run, const CjRunStart *start, const CjRun
 /* The verb has failed: the run is recorded now. Raises nothing, allocates nothing. */
 extern void cj_lost_run_fail(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end);
 
+/* The verb has been refused, which says nothing about the job: counted. Tells whether that kind of refusal begins. */
+extern bool cj_lost_run_refuse(CjLostRun *run, const CjRunStart *start, const ErrorData *error);
+
 #endif /* CJ_LOST_RUN_H */

@@ -76,6 +76,24 @@ static const CjStatement close_crashed = {
 	"RETURNING run_id",
 	SPI_OK_UPDATE_RETURNING};
 
+/* $1 to $7: the columns. Only the worker writes here: nobody waits for an open transaction of a caller. */
+static const CjStatement record_refusal = {
+	"record calls that were refused",
+	"INSERT INTO challenge_jobs.refusal AS f"
+	"       (job, role_name, sqlstate, message, calls, first_at, last_at)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7)"
+	"    ON CONFLICT (job, role_name, sqlstate) DO UPDATE"
+	"   SET message = EXCLUDED.message, calls = f.calls + EXCLUDED.calls,"
+	"       first_at = LEAST(f.first_at, EXCLUDED.first_at),"
+	"       last_at = GREATEST(f.last_at, EXCLUDED.last_at)",
+	SPI_OK_INSERT};
+
+static const CjStatement remove_refusals = {
+	"remove old records of calls that were refused",
+	"DELETE FROM challenge_jobs.refusal f"
+	" WHERE f.last_at < pg_catalog.clock_timestamp() - '30 days'::pg_catalog.interval",
+	SPI_OK_DELETE};
+
 /* add_start adds what is known of a run when it starts. */
 static void
 add_start(CjParams *params, const CjRunStart *start)
@@ -176,7 +194,7 @@ cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
 	add_start(&params, start);
 	add_end(&params, end);
 	rows = cj_sql_run_own(&record_run, &params);
-	if (!start->dry_run)
+	if (!start->dry_run && !end->has_not_begun)
 		raise_alert(start->job, cj_sql_int64(&rows, 0, 1), end->status);
 	cj_sql_free(&rows);
 }
@@ -246,4 +264,27 @@ cj_run_log_close_crashed(const char *job, int64 last)
 		raise_alert(job, cj_sql_int64(&rows, row, 1), CJ_RUN_CRASHED);
 	cj_sql_free(&rows);
 	return rows.processed;
+}
+
+/* cj_run_log_record_refusal adds calls that were refused to those of their kind. */
+void
+cj_run_log_record_refusal(const CjRefusal *refusal)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, refusal->job);
+	cj_sql_param_text(&params, refusal->role_name);
+	cj_sql_param_text(&params, refusal->sqlstate);
+	cj_sql_param_text(&params, refusal->message);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(refusal->calls), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->first_at), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->last_at), false);
+	(void) cj_sql_run_own(&record_refusal, &params);
+}
+
+/* cj_run_log_remove_refusals forgets kinds of calls that have not been refused for long. */
+void
+cj_run_log_remove_refusals(void)
+{
+	(void) cj_sql_run_own(&remove_refusals, NULL);
 }

@@ -52,6 +52,7 @@ typedef struct CjRunEnd
 	ErrorData *error;    /* or NULL */
 	const char *message; /* or NULL */
 	const char *detail;  /* or NULL; to the message */
+	bool has_not_begun;  /* it says nothing about the job: no alert */
 } CjRunEnd;
 
 /* Writes the row of a run that begins and returns its run_id. */
@@ -75,5 +76,11 @@ extern uint64 cj_run_log_close_crashed(const char *job, int64 last);
 
 /* Returns the run_id of the last run of a job that is "running", or 0. */
 extern int64 cj_run_log_last_running(const char *job);
+
+/* Adds calls that were refused to those of their kind; the worker's. */
+extern void cj_run_log_record_refusal(const CjRefusal *refusal);
+
+/* Forgets kinds of calls that have not been refused for 30 days. */
+extern void cj_run_log_remove_refusals(void);
 
 #endif /* CJ_RUN_LOG_H */

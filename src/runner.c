@@ -49,6 +49,7 @@ typedef struct Execution
 	CjJobLock lock;
 	CjLostRun *lost_run; /* what watches over a verb, or NULL */
 	bool is_refused;     /* the job was not started, for what is no failure of it */
+	bool has_begun;      /* a verb: all that comes before the work is done */
 	bool holds_lock;     /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
 	Tuplestorestate *rows; /* of a verb that returns a table, else NULL */
@@ -368,7 +369,10 @@ notice_left_over(const CjRun *run)
 
 /* ---- verbs ---- */
 
-/* check_as_of refuses moments that would decide what is not to be decided yet. */
+/* The first moment that a verb can work as of, 2000-01-01 in UTC: from here all intervals of the settings can be subtracted. */
+#define EARLIEST_AS_OF INT64CONST(0)
+
+/* check_as_of refuses moments that make no sense, and those that would decide what is not to be decided yet. */
 static void
 check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 {
@@ -376,6 +380,11 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("as_of must be finite"), errhint("Leave it out for now().")));
+	if (as_of < EARLIEST_AS_OF)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("as_of is before 2000-01-01 00:00:00+00"),
+				 errhint("Leave it out for now().")));
 	if (!dry_run && as_of > GetCurrentTimestamp())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -460,9 +469,24 @@ keep_failure(const Execution *execution, ErrorData *error)
 
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		end.status = CJ_RUN_CANCELLED;
-	else if (execution->is_refused)
-		end.status = CJ_RUN_SKIPPED;
 	cj_lost_run_fail(execution->lost_run, &execution->start, &end);
+}
+
+/*
+ * count_refusal counts a call that was refused. It is no failure of the job and leaves no row, as whoever may call could
+ * fill the log with them; the server log tells when calls of a kind begin to be refused.
+ */
+static void
+count_refusal(const Execution *execution, ErrorData *error)
+{
+	const CjRunStart *start = &execution->start;
+
+	if (cj_lost_run_refuse(execution->lost_run, start, error))
+		ereport(LOG_SERVER_ONLY,
+				(errcode(error->sqlerrcode),
+				 errmsg("challenge_jobs: calls of job \"%s\" by role \"%s\" are being refused: %s",
+						start->job, start->role_name, error->message),
+				 errdetail("They are counted in challenge_jobs.refusal.")));
 }
 
 /* lock_for_verb takes the job's lock to the end of the caller's transaction. */
@@ -502,6 +526,7 @@ run_verb(Execution *execution)
 	load_config(run, NULL);
 	check_enabled(execution);
 	lock_for_verb(execution);
+	execution->has_begun = true;
 
 	running_job = job;
 	cj_shared_state_begin_progress(job->definition.name, 0, execution->start.started_at);
@@ -549,8 +574,15 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 		}
 		running_job = outer_job;
 		error_context_stack = context.previous;
-		log_failure(execution, error);
-		keep_failure(execution, error);
+		/* who is cancelled before the work has begun has learned nothing about the job */
+		if (execution->is_refused ||
+			(!execution->has_begun && error->sqlerrcode == ERRCODE_QUERY_CANCELED))
+			count_refusal(execution, error);
+		else
+		{
+			log_failure(execution, error);
+			keep_failure(execution, error);
+		}
 		ReThrowError(error);
 	}
 	PG_END_TRY();
@@ -585,6 +617,9 @@ fail_at_once(Execution *execution, ErrorData *error)
 {
 	CjRunEnd end = {CJ_RUN_FAILED};
 
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		end.status = CJ_RUN_CANCELLED;
+	end.has_not_begun = end.status == CJ_RUN_CANCELLED;
 	end.error = error;
 	cj_run_log_record(&execution->start, &end);
 	next_transaction();

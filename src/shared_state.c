@@ -20,6 +20,7 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "utils/timestamp.h"
 
 #include "database_list.h"
 #include "shared_state.h"
@@ -31,6 +32,21 @@
 
 /* How many runs can be shown at once. */
 #define PROGRESS_SLOTS 64
+
+/* How many kinds of refused calls are told apart in all, and in a database. */
+#define REFUSAL_SLOTS        256
+#define REFUSALS_OF_DATABASE 64
+
+/* After so long a kind is forgotten, and begins anew; as often a kind has the launcher woken. In microseconds. */
+#define REFUSAL_QUIET (INT64CONST(600) * 1000000)
+#define REFUSAL_PAUSE (INT64CONST(10) * 1000000)
+
+/* A slot is free if its database is none, or what it holds has been written and is past its time. */
+typedef struct RefusalSlot
+{
+	TimestampTz written_at;
+	CjRefusal refusal;
+} RefusalSlot;
 
 typedef struct RingSlot
 {
@@ -62,6 +78,7 @@ typedef struct SharedState
 	uint64 last_ticket;
 	DatabaseSlot databases[CJ_MAX_DATABASES];
 	RingSlot ring[CJ_RING_SIZE];
+	RefusalSlot refusals[REFUSAL_SLOTS];
 	ProgressSlot progress[PROGRESS_SLOTS];
 } SharedState;
 
@@ -140,24 +157,48 @@ find_database(Oid database)
 
 /* ---- the ring ---- */
 
-/* find_room returns a free slot of the ring for a record of a database, or NULL. */
+/* is_same_kind tells whether two records are of the same job, role and SQLSTATE. */
+static bool
+is_same_kind(const CjRunRecord *a, const CjRunRecord *b)
+{
+	return a->database == b->database && strcmp(a->sqlstate, b->sqlstate) == 0 &&
+		   strcmp(a->job, b->job) == 0 && strcmp(a->role_name, b->role_name) == 0;
+}
+
+/*
+ * find_room returns a free slot of the ring for a record, or NULL. Whoever may call a verb can have it fail as often as he
+ * likes, and can roll it back: neither may push out what befalls others.
+ */
 static RingSlot *
-find_room(Oid database)
+find_room(const CjRunRecord *record)
 {
 	RingSlot *room = NULL;
 	int served = 0;
+	int used = 0;
 	int own = 0;
+	int same = 0;
 
 	for (int i = 0; i < CJ_MAX_DATABASES; i++)
 		served += OidIsValid(state->databases[i].database) ? 1 : 0;
 	for (int i = 0; i < CJ_RING_SIZE; i++)
 	{
-		if (state->ring[i].ticket == 0)
+		const RingSlot *slot = &state->ring[i];
+
+		if (slot->ticket == 0)
+		{
 			room = &state->ring[i];
-		else if (state->ring[i].record.database == database)
-			own++;
+			continue;
+		}
+		used++;
+		own += slot->record.database == record->database ? 1 : 0;
+		same += is_same_kind(&slot->record, record) ? 1 : 0;
 	}
-	return served > 1 && own >= CJ_RING_SIZE / 2 ? NULL : room;
+	if (served > 1 && own >= CJ_RING_SIZE / 2)
+		return NULL;
+	/* without an SQLSTATE: rolled back */
+	if (record->sqlstate[0] == '\0' ? used >= CJ_RING_SIZE / 4 * 3 : same >= CJ_RING_SIZE / 8)
+		return NULL;
+	return room;
 }
 
 /* wake_launcher notes that a database has to be looked after; the lock is held. */
@@ -183,7 +224,7 @@ cj_shared_state_push(const CjRunRecord *record)
 		return;
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	database = find_database(record->database);
-	slot = find_room(record->database);
+	slot = find_room(record);
 	if (slot)
 	{
 		slot->record = *record;
@@ -314,6 +355,118 @@ cj_shared_state_waiting(uint64 *lost)
 	return waiting;
 }
 
+/* ---- refusals ---- */
+
+/* is_kind tells whether a slot counts calls of a kind. */
+static bool
+is_kind(const CjRefusal *slot, const CjRefusal *refusal)
+{
+	return slot->database == refusal->database && strcmp(slot->sqlstate, refusal->sqlstate) == 0 &&
+		   strcmp(slot->job, refusal->job) == 0 && strcmp(slot->role_name, refusal->role_name) == 0;
+}
+
+/* find_refusal returns the slot of a kind, else a free one if the database has not had its share, else NULL. */
+static RefusalSlot *
+find_refusal(const CjRefusal *refusal, bool whatever_share)
+{
+	RefusalSlot *room = NULL;
+	int own = 0;
+
+	for (int i = 0; i < REFUSAL_SLOTS; i++)
+	{
+		RefusalSlot *slot = &state->refusals[i];
+		bool is_over =
+			slot->refusal.calls == 0 && slot->refusal.last_at < refusal->last_at - REFUSAL_QUIET;
+
+		if (OidIsValid(slot->refusal.database) && is_kind(&slot->refusal, refusal))
+			return slot;
+		if (!OidIsValid(slot->refusal.database) || is_over)
+			room = slot;
+		else if (slot->refusal.database == refusal->database)
+			own++;
+	}
+	return whatever_share || own < REFUSALS_OF_DATABASE ? room : NULL;
+}
+
+/* cj_shared_state_refuse counts a call that was refused. */
+bool
+cj_shared_state_refuse(const CjRefusal *refusal)
+{
+	CjRefusal other = *refusal;
+	RefusalSlot *slot;
+	CjRefusal *counted;
+	bool begins = false;
+
+	if (state == NULL)
+		return false;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	slot = find_refusal(refusal, false);
+	if (slot == NULL)
+	{
+		strlcpy(other.job, "other", sizeof(other.job));
+		strlcpy(other.role_name, "other", sizeof(other.role_name));
+		strlcpy(other.sqlstate, "other", sizeof(other.sqlstate));
+		refusal = &other;
+		slot = find_refusal(refusal, true);
+	}
+	if (slot)
+	{
+		counted = &slot->refusal;
+		begins = !is_kind(counted, refusal) ||
+				 (counted->calls == 0 && counted->last_at < refusal->last_at - REFUSAL_QUIET);
+		if (begins)
+			slot->written_at = 0;
+		if (begins || counted->calls == 0)
+		{
+			*counted = *refusal;
+			if (slot->written_at < refusal->last_at - REFUSAL_PAUSE)
+				wake_launcher(find_database(refusal->database));
+		}
+		else
+		{
+			counted->calls++;
+			counted->last_at = refusal->last_at;
+			strlcpy(counted->message, refusal->message, sizeof(counted->message));
+		}
+	}
+	LWLockRelease(lock);
+	return begins;
+}
+
+/* cj_shared_state_next_refusal copies the next kind that is to be written. */
+bool
+cj_shared_state_next_refusal(int *index, CjRefusal *refusal)
+{
+	bool found = false;
+
+	if (state == NULL)
+		return false;
+	LWLockAcquire(lock, LW_SHARED);
+	while (!found && *index < REFUSAL_SLOTS)
+	{
+		*refusal = state->refusals[(*index)++].refusal;
+		found = refusal->database == MyDatabaseId && refusal->calls > 0;
+	}
+	LWLockRelease(lock);
+	return found;
+}
+
+/* cj_shared_state_refusal_done takes off what has been written. */
+void
+cj_shared_state_refusal_done(int index, const CjRefusal *refusal)
+{
+	RefusalSlot *slot = &state->refusals[index - 1];
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (is_kind(&slot->refusal, refusal))
+	{
+		slot->refusal.calls -= refusal->calls;
+		slot->refusal.first_at = refusal->last_at;
+		slot->written_at = GetCurrentTimestamp();
+	}
+	LWLockRelease(lock);
+}
+
 /* ---- databases ---- */
 
 /* is_one_of tells whether an oid is in a list. */
@@ -342,6 +495,11 @@ cj_shared_state_serve(const Oid *databases, int count)
 	{
 		if (!is_one_of(state->ring[i].record.database, databases, count))
 			state->ring[i].ticket = 0;
+	}
+	for (int i = 0; i < REFUSAL_SLOTS; i++)
+	{
+		if (!is_one_of(state->refusals[i].refusal.database, databases, count))
+			memset(&state->refusals[i], 0, sizeof(RefusalSlot));
 	}
 	for (int i = 0; i < count; i++)
 	{

@@ -46,7 +46,8 @@ extern bool cj_shared_state_is_there(void);
 
 /*
  * Adds a record and wakes the launcher. Where there is no room, the record is lost, and counted. Of
- * several databases, one can have no more than half of the ring.
+ * several databases, one can have no more than half of the ring; of one kind (job, role, SQLSTATE), failures can have no more
+ * than an eighth, and what is rolled back leaves a quarter to the others.
  */
 extern void cj_shared_state_push(const CjRunRecord *record);
 
@@ -64,6 +65,33 @@ extern void cj_shared_state_put_off(uint64 ticket);
 
 /* Returns how many records of this database are waiting, and how many have been lost. */
 extern int cj_shared_state_waiting(uint64 *lost);
+
+/* ---- refusals ---- */
+
+/* Calls of a verb that were refused: of one job and role, with one SQLSTATE. Texts are cut to fit. */
+typedef struct CjRefusal
+{
+	Oid database;
+	char job[NAMEDATALEN];
+	char role_name[NAMEDATALEN];
+	char sqlstate[6];
+	char message[256]; /* of the last one */
+	int64 calls;
+	TimestampTz first_at;
+	TimestampTz last_at;
+} CjRefusal;
+
+/*
+ * Counts a call. Kinds for which there is no room are counted together, by database, as job, role and SQLSTATE "other".
+ * Returns whether calls of that kind begin to be refused: it is new, or has been quiet for ten minutes.
+ */
+extern bool cj_shared_state_refuse(const CjRefusal *refusal);
+
+/* Copies the next kind of this database that is to be written; *index starts from 0. False: there are no more. */
+extern bool cj_shared_state_next_refusal(int *index, CjRefusal *refusal);
+
+/* Notes that the calls of a copy, taken with the index before, have been written. */
+extern void cj_shared_state_refusal_done(int index, const CjRefusal *refusal);
 
 /* ---- databases ---- */
 

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -23,6 +24,8 @@
 
 #include "alert.h"
 #include "due.h"
+#include "job_lock.h"
+#include "jobs/catalogue.h"
 #include "own_transaction.h"
 #include "sql.h"
 #include "watchdog.h"
@@ -40,32 +43,33 @@ static const CjStatement load_jobs = {
 	SPI_OK_SELECT};
 
 /*
- * $1 jobs, $2 their last slots, $3 the last ones whose grace is over. The last run() is looked for among
- * the last 200 runs: it must not take longer where a verb is called every second.
+ * $1 jobs, $2 their last slots, $3 the last ones whose grace is over. Each fact is the first row of an index, whatever the
+ * log holds. (EXISTS with >= would let the planner hope for a row that comes soon, and read the whole log.)
  */
 static const CjStatement load_history = {
 	"load what the log says of the jobs",
 	"SELECT (SELECT pg_catalog.max(s.as_of)"
 	"          FROM challenge_jobs.job_run s"
 	"         WHERE s.job = j.name AND s.status = 'succeeded' AND NOT s.dry_run),"
-	"       EXISTS (SELECT 1 FROM challenge_jobs.job_run s"
-	"                WHERE s.job = j.name AND s.status = 'running'),"
-	"       EXISTS (SELECT 1 FROM challenge_jobs.job_run s"
-	"                WHERE s.job = j.name AND s.scheduled_for >= j.last),"
-	"       EXISTS (SELECT 1 FROM challenge_jobs.job_run s"
-	"                WHERE s.job = j.name AND s.scheduled_for >= j.expired"
-	"                  AND s.triggered_by = 'catch_up'),"
+	"       (SELECT s.run_id FROM challenge_jobs.job_run s"
+	"         WHERE s.job = j.name AND s.status = 'running'"
+	"         ORDER BY s.job LIMIT 1) IS NOT NULL,"
+	"       COALESCE((SELECT s.scheduled_for FROM challenge_jobs.job_run s"
+	"                  WHERE s.job = j.name AND s.scheduled_for IS NOT NULL"
+	"                  ORDER BY s.scheduled_for DESC LIMIT 1) >= j.last, false),"
+	"       COALESCE((SELECT s.scheduled_for FROM challenge_jobs.job_run s"
+	"                  WHERE s.job = j.name AND s.scheduled_for IS NOT NULL AND s.triggered_by = 'catch_up'"
+	"                  ORDER BY s.scheduled_for DESC LIMIT 1) >= j.expired, false),"
 	"       r.run_id, r.status, r.sqlstate, r.attempt::pg_catalog.int8,"
 	"       CASE WHEN pg_catalog.jsonb_typeof(r.result -> 'left_over') = 'number'"
 	"            THEN (r.result ->> 'left_over')::pg_catalog.numeric > 0 END,"
 	"       r.as_of, r.scheduled_for, r.started_at, r.finished_at"
 	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 	"       WITH ORDINALITY AS j(name, last, expired, n)"
-	"  LEFT JOIN LATERAL (SELECT * FROM (SELECT s.*, - s.run_id AS age FROM challenge_jobs.job_run s"
-	"                                     WHERE s.job = j.name AND NOT s.dry_run"
-	"                                     ORDER BY - s.run_id LIMIT 200) s"
-	"                      WHERE s.triggered_by <> 'verb'"
-	"                      ORDER BY s.age LIMIT 1) r ON true"
+	"  LEFT JOIN LATERAL (SELECT s.*"
+	"                       FROM challenge_jobs.job_run s"
+	"                      WHERE s.job = j.name AND NOT s.dry_run AND s.triggered_by <> 'verb'"
+	"                      ORDER BY - s.run_id LIMIT 1) r ON true"
 	" ORDER BY j.n",
 	SPI_OK_SELECT};
 
@@ -293,6 +297,22 @@ put_timestamp(Datum *value, bool *isnull, TimestampTz slot)
 	*value = TimestampTzGetDatum(slot);
 }
 
+/*
+ * is_alive tells whether somebody runs a job whose row says so: a row may have been left behind. On a standby nobody can
+ * see who does.
+ */
+static bool
+is_alive(const char *name)
+{
+	const CjJob *job = cj_catalogue_find(name);
+	CjJobLock lock;
+
+	if (job == NULL || RecoveryInProgress())
+		return true;
+	lock = cj_job_lock_of(job->definition.number);
+	return cj_job_lock_is_held(&lock);
+}
+
 /* cj_watchdog_report adds a row for every job. */
 void
 cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc)
@@ -305,8 +325,8 @@ cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc)
 		const Outlook *outlook = &outlooks[i];
 		const CjDueVerdict *verdict = &outlook->verdict;
 		bool idle = verdict->action == CJ_DUE_NOTHING;
-		Datum values[11] = {0};
-		bool nulls[11] = {0};
+		Datum values[12] = {0};
+		bool nulls[12] = {0};
 
 		values[0] = CStringGetTextDatum(outlook->name);
 		put_timestamp(&values[1], &nulls[1], outlook->slots.next);
@@ -325,6 +345,7 @@ cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc)
 		}
 		nulls[10] = verdict->reason == NULL;
 		values[10] = nulls[10] ? (Datum) 0 : CStringGetTextDatum(verdict->reason);
+		values[11] = BoolGetDatum(outlook->history.running && is_alive(outlook->name));
 		tuplestore_putvalues(store, desc, values, nulls);
 	}
 }

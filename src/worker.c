@@ -259,6 +259,29 @@ write_lost_runs(void)
 	}
 }
 
+/* write_refusals writes which calls were refused, each kind in a transaction of its own. */
+static void
+write_refusals(void)
+{
+	CjRefusal refusal;
+	int index = 0;
+
+	while (cj_shared_state_next_refusal(&index, &refusal))
+	{
+		CHECK_FOR_INTERRUPTS();
+		cj_own_transaction_begin();
+		cj_run_log_record_refusal(&refusal);
+		/* nothing may come between: calls must not be counted twice */
+		HOLD_INTERRUPTS();
+		cj_own_transaction_commit();
+		cj_shared_state_refusal_done(index, &refusal);
+		RESUME_INTERRUPTS();
+	}
+	cj_own_transaction_begin();
+	cj_run_log_remove_refusals();
+	cj_own_transaction_commit();
+}
+
 /*
  * close_crashed_runs closes the rows of runs that do not live any more. Whoever writes such a row holds the
  * job's lock from before it is there until it is finished. So a row that is seen, without the lock being
@@ -295,6 +318,7 @@ look_after_schedules(void)
 /* What is done for a database, in this order. */
 static const Task tasks[] = {
 	{"write lost runs", write_lost_runs},
+	{"write refused calls", write_refusals},
 	{"close crashed runs", close_crashed_runs},
 	{"look after the schedules", look_after_schedules},
 	/* last, since it can take as long as the command may */

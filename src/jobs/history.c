@@ -35,32 +35,57 @@ static const CjStatement list_jobs = {
 	"SELECT j.job FROM j WHERE j.job IS NOT NULL",
 	SPI_OK_SELECT};
 
-/* $1 the job, $2 whether the runs went well */
-#define RUNS_OF_KIND                  \
-	"  FROM challenge_jobs.job_run r" \
-	" WHERE r.job = $1"               \
-	"   AND r.status <> 'running'"    \
-	"   AND (r.status IN ('succeeded', 'skipped')) = $2"
+/*
+ * $1 the job, $2 whether the runs went well, $3 whether they count: what is dry, skipped or rolled back says nothing about
+ * the job, and has a bound of its own, as whoever may call can add as much of it as he likes.
+ */
+#define RUNS_OF_KIND                                     \
+	"  FROM challenge_jobs.job_run r"                    \
+	" WHERE r.job = $1"                                  \
+	"   AND r.status <> 'running'"                       \
+	"   AND (r.status IN ('succeeded', 'skipped')) = $2" \
+	"   AND (NOT r.dry_run AND r.status NOT IN ('skipped', 'rolled_back')) = $3"
 
-/* $3: how many are kept; the newest of those that are not */
+/* $4: how many are kept; the newest of those that are not */
 static const CjStatement find_surplus = {"find runs that are too many",
 										 "SELECT r.started_at, r.run_id" RUNS_OF_KIND
 										 " ORDER BY r.started_at DESC, r.run_id DESC "
-										 "OFFSET $3 LIMIT 1",
+										 "OFFSET $4 LIMIT 1",
 										 SPI_OK_SELECT};
 
-/* $3: the bound by age; $4, $5: the newest of those that are too many */
-#define RUNS_THAT_GO                          \
-	RUNS_OF_KIND                              \
-	"   AND r.started_at <= GREATEST($3, $4)" \
-	"   AND (r.finished_at < $3 OR (r.started_at, r.run_id) <= ($4, $5))"
+/* $1 the job. What its state is known by is never removed: the last runs, and those as of the latest moments. */
+static const CjStatement find_lasting = {
+	"find the runs by which the state of a job is known",
+	"(SELECT r.run_id"
+	"   FROM challenge_jobs.job_run r"
+	"  WHERE r.job = $1 AND r.status = 'succeeded' AND NOT r.dry_run AND r.as_of IS NOT NULL"
+	"  ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1)"
+	" UNION ALL "
+	"(SELECT r.run_id"
+	"   FROM challenge_jobs.job_run r"
+	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
+	"  ORDER BY - r.run_id LIMIT 1)"
+	" UNION ALL "
+	"(SELECT r.run_id"
+	"   FROM challenge_jobs.job_run r"
+	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
+	"    AND r.as_of IS NOT NULL"
+	"  ORDER BY r.as_of DESC LIMIT 1)",
+	SPI_OK_SELECT};
 
-/* $6, $7: the last run of the page before; $8: how many */
+/* $4: the bound by age; $5, $6: the newest of those that are too many; $7: those that last */
+#define RUNS_THAT_GO                                                      \
+	RUNS_OF_KIND                                                          \
+	"   AND r.started_at <= GREATEST($4, $5)"                             \
+	"   AND (r.finished_at < $4 OR (r.started_at, r.run_id) <= ($5, $6))" \
+	"   AND r.run_id <> ALL ($7)"
+
+/* $8, $9: the last run of the page before; $10: how many */
 static const CjStatement find_runs = {"find old runs",
 									  "SELECT r.run_id, r.started_at" RUNS_THAT_GO
-									  "   AND (r.started_at, r.run_id) > ($6, $7)"
+									  "   AND (r.started_at, r.run_id) > ($8, $9)"
 									  " ORDER BY r.started_at, r.run_id"
-									  " LIMIT $8"
+									  " LIMIT $10"
 									  "   FOR UPDATE SKIP LOCKED",
 									  SPI_OK_SELECT};
 
@@ -110,6 +135,7 @@ typedef struct Progress
 	/* job_run */
 	const char *job;
 	bool went_well;
+	bool counts;
 	TimestampTz before;
 	TimestampTz surplus_started_at;
 	int64 surplus_run_id;
@@ -137,7 +163,7 @@ do_pages(CjRun *run, CjWork work, Progress *progress)
 
 /* ---- job_run ---- */
 
-/* kind_params makes parameters: a job, and whether its runs went well. */
+/* kind_params makes parameters: a job, whether its runs went well, and whether they count. */
 static CjParams
 kind_params(const Progress *progress)
 {
@@ -145,6 +171,7 @@ kind_params(const Progress *progress)
 
 	cj_sql_param_text(&params, progress->job);
 	cj_sql_param(&params, BOOLOID, BoolGetDatum(progress->went_well), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(progress->counts), false);
 	return params;
 }
 
@@ -175,10 +202,16 @@ static CjParams
 limit_params(const Progress *progress)
 {
 	CjParams params = kind_params(progress);
+	CjParams job = {0};
+	CjRows rows;
 
+	cj_sql_param_text(&job, progress->job);
+	rows = cj_sql_run_own(&find_lasting, &job);
 	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(progress->before), false);
 	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(progress->surplus_started_at), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(progress->surplus_run_id), false);
+	cj_sql_param_array(&params, INT8OID, cj_sql_column(&rows, 1, INT8OID));
+	cj_sql_free(&rows);
 	return params;
 }
 
@@ -388,12 +421,13 @@ cj_history_clean(CjRun *run, const CjHistoryLimits *limits)
 	foreach(cell, jobs)
 	{
 		progress.job = lfirst(cell);
-		progress.went_well = true;
-		progress.before = limits->runs_before;
-		clean_kind(run, &progress);
-		progress.went_well = false;
-		progress.before = limits->failed_runs_before;
-		clean_kind(run, &progress);
+		for (int kind = 0; kind < 4; kind++)
+		{
+			progress.went_well = (kind & 1) != 0;
+			progress.counts = (kind & 2) != 0;
+			progress.before = progress.went_well ? limits->runs_before : limits->failed_runs_before;
+			clean_kind(run, &progress);
+		}
 	}
 	if (!run->dry_run)
 		clean_more(run, limits);

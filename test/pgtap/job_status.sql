@@ -47,6 +47,11 @@ SELECT is(t.status('state'), 'overdue', 'none yet, and one was due');
 SELECT is(t.doctor(), 'overdue', 'the doctor says so');
 SELECT is(t.metric('challenge_jobs_overdue'), 1.0::float8, 'and the metric');
 SELECT t.ran(0, 'running') \g /dev/null
+SELECT is(t.status('state, last_status'), 'overdue crashed', 'nobody holds the lock: the run is dead');
+SELECT is(t.metric('challenge_jobs_running'), 0.0::float8, 'nothing is running');
+/* the lock is this transaction's to its end */
+SELECT auto_complete_challenges() \g /dev/null
+SELECT t.forget(), t.ran(0, 'running') \g /dev/null
 SELECT is(t.status('state, last_status'), 'overdue running', 'a run at work has not done it yet');
 SELECT t.forget(), t.ran(2, 'succeeded') \g /dev/null
 SELECT is(t.status('state'), 'ok', 'a run that succeeded');
@@ -95,7 +100,7 @@ SELECT challenge_jobs.schedule('auto_complete_challenges', 'external') \g /dev/n
 SELECT t.forget(), t.ran(60 * 30, 'succeeded', 3, as_of => now() + interval '1 day'), t.ran(10, 'succeeded', as_of => now() - interval '1 year'),
        t.ran(5, 'failed', message => 'it rains') \g /dev/null
 SELECT is(t.status('date_trunc(''minute'', clock_timestamp() - last_run), last_status, last_message, date_trunc(''minute'', clock_timestamp() - last_success)'),
-          '00:05:00 failed it rains 1 day 05:59:00', 'the last run, and the last success: the one with the latest as_of');
+          '00:05:00 failed it rains 00:09:00', 'the last run, and the last success: not the one as of a moment that has not come yet');
 SELECT is(t.doctor(), 'failing the last run that succeeded is of ' || to_char(now() + interval '1 day', 'YYYY-MM-DD HH24'),
           'a success of the future is something for the doctor');
 
@@ -104,14 +109,24 @@ SELECT t.forget(), t.ran(14, 'succeeded', 1000000) \g /dev/null
 SELECT t.ran(12 - n / 100.0, 'succeeded', n) FROM generate_series(1, 100) n \g /dev/null
 SELECT is(t.status('avg_duration, p95_duration'), '00:00:50.5 00:01:35.05', 'average and 95th percentile of the last 100');
 SELECT t.ran(1, 'failed', 5000), t.ran(1, 'skipped', 5000) FROM generate_series(1, 10) \g /dev/null
-SELECT is(t.status('avg_duration, consecutive_failures'), '00:00:55.5 10', 'of those that succeeded');
+SELECT is(t.status('avg_duration, consecutive_failures'), '00:00:50.5 10', 'of those that succeeded');
 SELECT t.ran(1, 'skipped') FROM generate_series(1, 900) \g /dev/null
 SELECT is(t.status('state, last_status'), 'failing skipped', 'however often it was skipped since');
 SELECT t.ran(1, 'skipped') FROM generate_series(1, 200) \g /dev/null
-SELECT is(t.status('state, last_status'), 'ok skipped', 'the last 1000 runs are looked at, no more');
+SELECT is(t.status('state, last_status, consecutive_failures'), 'failing skipped 10', 'and if that is more than 1000 times');
+SELECT t.ran(1, 'rolled_back'), t.ran(1, 'succeeded', dry_run => true) FROM generate_series(1, 1100) \g /dev/null
+SELECT is(t.status('state, consecutive_failures'), 'failing 10', 'whatever is rolled back, whatever is dry');
+SELECT t.ran(1, 'succeeded', as_of => '2001-01-01') FROM generate_series(1, 1100) \g /dev/null
+SELECT is(t.status('state, consecutive_failures'), 'failing 10', 'who has it succeed as of the past ends nothing');
+SELECT is(t.metric('challenge_jobs_failing'), 1.0::float8, 'nor for the metric');
+SELECT t.ran(1, 'succeeded', as_of => clock_timestamp() - interval '30 s') \g /dev/null
+SELECT is(t.status('state, consecutive_failures'), 'ok 0', 'as of a later moment it does');
+SELECT t.ran(1, 'failed', as_of => clock_timestamp() - interval '10 s'), t.ran(0.1, 'failed', as_of => '2001-01-01'),
+       t.ran(0.1, 'succeeded', as_of => '2001-01-01'), t.ran(0.1, 'succeeded', as_of => clock_timestamp() - interval '11 s') \g /dev/null
+SELECT is(t.status('state'), 'failing', 'a moment before that of the failure is not enough');
 SELECT t.forget() \g /dev/null
-SELECT t.ran(1, 'failed') FROM generate_series(1, 150) \g /dev/null
-SELECT is(t.status('consecutive_failures'), '100', 'failures are counted up to 100');
+SELECT t.ran(1, 'failed') FROM generate_series(1, 1100) \g /dev/null
+SELECT is(t.status('consecutive_failures'), '1000', 'failures are counted up to 1000');
 
 /* ---- metrics ---- */
 SELECT t.forget(), t.ran(90, 'succeeded', 60), t.ran(60, 'succeeded', 30), t.ran(30, 'failed', 2) \g /dev/null
