@@ -65,7 +65,7 @@ sub refused
 	  or die "calls refused with $sqlstate are not written";
 	return $node->safe_psql($db, "SELECT job, role_name = current_user, calls, message, last_at >= first_at FROM challenge_jobs.refusal WHERE sqlstate = '$sqlstate'");
 }
-my $runs = $node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_run');
+my $runs;
 my $log = -s $node->logfile;
 $node->safe_psql($db, "SELECT challenge_jobs.alter_job('$JOB', enabled => false)");
 $node->psql($db, $verb);
@@ -83,8 +83,7 @@ $node->psql($db, "SELECT * FROM auto_complete_challenges(as_of => '2999-01-01', 
 is(refused('22023'), "$JOB|t|1|as_of is in the future|t", 'so is a verb with a wrong argument');
 $node->psql($db, "SET default_transaction_read_only = on; $verb");
 like(refused('25006'), qr/^$JOB\|t\|1\|/, 'and one in a read-only transaction');
-is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_run'), $runs + 1, 'none of them has a row');
-is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.alert WHERE run_id > ' . $node->safe_psql($db, 'SELECT max(run_id) - 1 FROM challenge_jobs.job_run')), '0', 'nor an alert');
+is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_run'), '0', 'none of them has a row');
 my $lines_of_refusals = slurp_file($node->logfile, $log);
 is(scalar(() = $lines_of_refusals =~ /calls of job "$JOB" by role ".*" are being refused/g), 4, 'each kind is logged when it begins');
 unlike($lines_of_refusals, qr/job "$JOB" failed/, 'and not as a failure');
