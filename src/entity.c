@@ -195,7 +195,9 @@ operator_name(Oid operator)
 	List *name;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", operator);
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("operator with OID %u has just been dropped", operator)));
 	form = (Form_pg_operator) GETSTRUCT(tuple);
 	name = list_make2(makeString(get_namespace_name(form->oprnamespace)),
 					  makeString(pstrdup(NameStr(form->oprname))));

@@ -501,6 +501,9 @@ add_forgotten(List *locks, List *views)
 		bool is_gone = !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(cell)));
 		ListCell *source_cell;
 
+		/* who refreshes it takes out of the log what we are to take */
+		if (!is_gone)
+			locks = cj_app_locks_add(locks, lfirst_oid(cell), ShareUpdateExclusiveLock);
 		foreach(source_cell, cj_tracked_source_of_view(lfirst_oid(cell)))
 		{
 			Oid source = ((CjTrackedSource *) lfirst(source_cell))->source;
