@@ -186,10 +186,10 @@ $node->reload;
 $node->wait_for_log(qr/challenge_jobs: database "other" is being served/);
 is($node->safe_psql('other', q(SELECT status FROM challenge_jobs.doctor() WHERE "check" = 'worker')),
 	'ok', 'what the doctor says to type is right');
-is($node->safe_psql('other', 'SELECT count(*) FROM challenge_jobs.job_run'), '0',
+is($node->safe_psql('other', 'SELECT count(*) FROM challenge_jobs.refusal'), '0',
 	'what failed in a database before it was served is not recorded');
 $node->psql('other', "SELECT * FROM auto_complete_challenges(as_of => 'infinity')");
-$node->poll_query_until('other', 'SELECT count(*) = 1 FROM challenge_jobs.job_run')
+$node->poll_query_until('other', 'SELECT count(*) = 1 FROM challenge_jobs.refusal')
   or die 'the second database is not served';
 $node->safe_psql($db, 'ALTER SYSTEM RESET challenge_jobs.databases');
 $node->reload;
@@ -199,38 +199,40 @@ $node->reload;
 reset_app();
 $node->safe_psql($db, <<'SQL');
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN IF NEW.message LIKE '%future%' THEN RAISE EXCEPTION 'poison %', clock_timestamp(); END IF; RETURN NEW; END $$;
+    $$ BEGIN IF NEW.role_name = 'Gül' THEN RAISE EXCEPTION 'poison %', clock_timestamp(); END IF; RETURN NEW; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON challenge_jobs.job_run FOR EACH ROW EXECUTE FUNCTION poison();
+ALTER TABLE challenges RENAME TO challenges_away;
 SQL
 my $offset = -s $node->logfile;
-$node->psql($db, "SELECT * FROM auto_complete_challenges(as_of => '2999-01-01')");
+$node->psql($db, "SET ROLE \"Gül\"; $verb");
 $node->wait_for_log(qr/challenge_jobs: the worker cannot write lost runs in database "postgres": poison/, $offset);
 foreach my $i (1 .. 7)
 {
-	$node->psql($db, "SELECT * FROM auto_complete_challenges(as_of => 'infinity')");
+	$node->psql($db, $verb);
 	$node->poll_query_until($db, "SELECT count(*) = $i FROM challenge_jobs.job_run")
 	  or die 'the row that cannot be written keeps others waiting';
 }
 $node->poll_query_until($db, q(SELECT found LIKE '1 verbs %' FROM challenge_jobs.doctor() WHERE "check" = 'ring'))
   or die 'the row that cannot be written is not given up';
 pass('a row that cannot be written keeps no other waiting, is given up after some attempts, and counted');
-$node->psql($db, "SELECT * FROM auto_complete_challenges(as_of => 'infinity')");
+$node->psql($db, $verb);
 $node->wait_for_log(qr/challenge_jobs: the worker can write lost runs in database "postgres" again/, $offset);
 is(scalar(() = slurp_file($node->logfile, $offset) =~ /cannot write lost runs/g), 1,
 	'and that is logged once, though its text was another one each time');
-$node->safe_psql($db, 'DROP TRIGGER poison ON challenge_jobs.job_run');
+$node->safe_psql($db, 'DROP TRIGGER poison ON challenge_jobs.job_run; ALTER TABLE challenges_away RENAME TO challenges');
 
 # ---- a burst ----
 
 # While the worker is held up, the ring fills; what does not fit is counted.
 reset_app();
+$node->safe_psql($db, 'ALTER TABLE challenges RENAME TO challenges_away');
 $node->restart;
 $node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE "check" = 'worker'));
 $offset = -s $node->logfile;
 my $session = $node->background_psql($db);
 $session->query_safe("SET log_min_messages = 'fatal'");
 $pid = $session->query_safe('SELECT pg_backend_pid()');
-my $fail = q(DO $$ BEGIN FOR i IN 1 .. %d LOOP BEGIN PERFORM auto_complete_challenges(as_of => 'infinity'); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$);
+my $fail = q(DO $$ BEGIN FOR i IN 1 .. %d LOOP BEGIN PERFORM auto_complete_challenges(); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$);
 $session->query_safe(sprintf($fail, 1000));
 my $memory = memory_of($pid);
 my $launcher = $node->safe_psql($db, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'challenge_jobs launcher'");
@@ -243,10 +245,11 @@ $node->poll_query_until($db, q(SELECT count(*) + (SELECT split_part(found, ' ', 
 is( $node->safe_psql($db, q(SELECT count(*) + (SELECT split_part(found, ' ', 1)::int FROM challenge_jobs.doctor() WHERE "check" = 'ring' AND status = 'warning') FROM challenge_jobs.job_run)),
 	'11000', 'every one of 11,000 failures is either recorded or counted as lost');
 cmp_ok($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_run'), '>=', 32, 'as many as one kind may have of the ring are recorded at least');
-my $log = slurp_file($node->logfile, $offset);
+$log = slurp_file($node->logfile, $offset);
 my $lines = () = $log =~ /LOG:  challenge_jobs: more verbs fail/g;
 cmp_ok($lines, '>=', 1, 'that records are lost is logged');
 cmp_ok($lines, '<=', 3, 'once, not for each');
+$node->safe_psql($db, 'ALTER TABLE challenges_away RENAME TO challenges');
 $session->query_safe("BEGIN; SELECT count(auto_complete_challenges()) FROM generate_series(1, 300); ROLLBACK");
 $session->quit;
 $node->poll_query_until($db, "SELECT count(*) = 128 FROM challenge_jobs.job_run WHERE status = 'rolled_back'")
