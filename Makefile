@@ -13,6 +13,7 @@ MODULE_big = challenge_jobs
 OBJS       = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 # Inputs of pg_regress live in sql/ too; the extension's own scripts are known by their "--".
 DATA       = $(wildcard sql/challenge_jobs--*.sql)
+DOCS       = $(wildcard doc/*.md)
 PGFILEDESC = "challenge_jobs - scheduled jobs for challenge apps"
 
 REGRESS        = interface binding stats_view job errors rights schedule next_runs

@@ -67,6 +67,28 @@ CREATE TABLE challenge_jobs.binding (
 );
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.binding', '');
 
+/*
+ * Which installation this is: one row, which is not dumped. Schedules carry its id, and hold only where the id and the
+ * OID are those of the database that they are in.
+ */
+CREATE TABLE challenge_jobs.installation (
+    installation_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    database_id     oid NOT NULL,
+    resumed_at      timestamptz
+);
+CREATE UNIQUE INDEX installation_one_row_idx ON challenge_jobs.installation ((true));
+INSERT INTO challenge_jobs.installation (database_id)
+SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database();
+
+/* At most one row: while there is one, all jobs are paused. Dumped: a copy of a paused database is paused. */
+CREATE TABLE challenge_jobs.pause (
+    paused_at       timestamptz NOT NULL,
+    reason          text,
+    role_name       text NOT NULL
+);
+CREATE UNIQUE INDEX pause_one_row_idx ON challenge_jobs.pause ((true));
+SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.pause', '');
+
 CREATE TABLE challenge_jobs.job_override (
     job             text PRIMARY KEY,
     enabled         boolean,
@@ -79,6 +101,7 @@ CREATE TABLE challenge_jobs.job_override (
     settings        jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(settings) = 'object'),
     engine          text CHECK (engine IN ('pg_cron', 'worker', 'external')),
     scheduled_at    timestamptz,
+    installation_id uuid,
     CHECK ((engine IS NULL) = (scheduled_at IS NULL))
 );
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.job_override', '');
@@ -203,7 +226,7 @@ ALTER TABLE challenge_jobs.change_log REPLICA IDENTITY FULL;
 CREATE TABLE challenge_jobs.alert (
     alert_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job             text NOT NULL,
-    kind            text NOT NULL CHECK (kind IN ('failed', 'overdue', 'crashed', 'recovered')),
+    kind            text NOT NULL CHECK (kind IN ('failed', 'overdue', 'crashed', 'recovered', 'restored')),
     episode         bigint NOT NULL,
     run_id          bigint,
     slot            timestamptz,
@@ -386,6 +409,9 @@ SELECT d.job,
        COALESCE(o.schedule, d.schedule) AS schedule,
        o.engine,
        o.scheduled_at,
+       CASE WHEN h.is_copy AND NOT h.is_adopted THEN 'restored'
+            WHEN h.is_paused THEN 'paused'
+       END AS held,
        COALESCE(o.max_runtime, d.max_runtime) AS max_runtime,
        COALESCE(o.max_retries, d.max_retries) AS max_retries,
        COALESCE(o.retry_delay, d.retry_delay) AS retry_delay,
@@ -393,7 +419,20 @@ SELECT d.job,
        COALESCE(o.grace, d.grace) AS grace,
        d.settings OPERATOR(pg_catalog.||) COALESCE(o.settings, '{}'::jsonb) AS settings
   FROM challenge_jobs.job_default() d
-  LEFT JOIN challenge_jobs.job_override o ON o.job OPERATOR(pg_catalog.=) d.job;
+  LEFT JOIN challenge_jobs.job_override o ON o.job OPERATOR(pg_catalog.=) d.job
+  LEFT JOIN challenge_jobs.installation i ON true
+ CROSS JOIN LATERAL (
+        SELECT i.database_id IS DISTINCT FROM c.database_id
+               OR EXISTS (SELECT FROM challenge_jobs.job_override f
+                           WHERE f.engine IS NOT NULL
+                             AND f.installation_id IS DISTINCT FROM i.installation_id) AS is_copy,
+               o.engine IS NOT NULL
+               AND o.installation_id IS NOT DISTINCT FROM i.installation_id
+               AND i.database_id IS NOT DISTINCT FROM c.database_id AS is_adopted,
+               EXISTS (SELECT FROM challenge_jobs.pause) AS is_paused
+          FROM (SELECT b.oid AS database_id FROM pg_catalog.pg_database b
+                 WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) c
+       ) h;
 
 CREATE FUNCTION challenge_jobs.alter_job(
     job text,
@@ -424,6 +463,16 @@ RETURNS TABLE (job text, engine text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
 AS 'MODULE_PATHNAME', 'cj_api_unschedule';
 
+CREATE FUNCTION challenge_jobs.pause(reason text DEFAULT NULL)
+RETURNS TABLE (run_id bigint, job text, pid integer, started_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
+AS 'MODULE_PATHNAME', 'cj_api_pause';
+
+CREATE FUNCTION challenge_jobs.resume()
+RETURNS TABLE (job text, engine text, next_due timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
+AS 'MODULE_PATHNAME', 'cj_api_resume';
+
 CREATE FUNCTION challenge_jobs.next_runs(job text, n integer DEFAULT 5)
 RETURNS TABLE (slot timestamptz)
 LANGUAGE c STABLE PARALLEL UNSAFE ROWS 5
@@ -453,7 +502,8 @@ AS 'MODULE_PATHNAME', 'cj_api_watchdog';
  */
 CREATE VIEW challenge_jobs.job_status AS
 SELECT j.job,
-       CASE WHEN NOT j.enabled THEN 'disabled'
+       CASE WHEN j.held IS NOT NULL THEN j.held
+            WHEN NOT j.enabled THEN 'disabled'
             WHEN f.consecutive_failures > 0 THEN 'failing'
             WHEN w.overdue THEN 'overdue'
             WHEN w.running THEN 'running'
@@ -533,6 +583,8 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
         VALUES ('challenge_jobs_failing', (s.state = 'failing')::int::numeric),
                ('challenge_jobs_overdue', w.overdue::int),
                ('challenge_jobs_running', w.running::int),
+               ('challenge_jobs_paused', (s.state = 'paused')::int),
+               ('challenge_jobs_restored', (s.state = 'restored')::int),
                ('challenge_jobs_consecutive_failures', s.consecutive_failures),
                ('challenge_jobs_seconds_since_last_success',
                 EXTRACT(epoch FROM pg_catalog.clock_timestamp() - s.last_success)),
@@ -687,6 +739,10 @@ COMMENT ON FUNCTION challenge_jobs.schedule(text, text) IS
     'starts a job (all jobs without argument) with an engine: pg_cron (default where it is installed in this database), worker or external; idempotent';
 COMMENT ON FUNCTION challenge_jobs.unschedule(text) IS
     'stops what schedule() started';
+COMMENT ON FUNCTION challenge_jobs.pause(text) IS
+    'pauses all jobs: runs are skipped, job functions raise an error, nothing is overdue; dry runs work. Returns the runs that are still at work';
+COMMENT ON FUNCTION challenge_jobs.resume() IS
+    'ends a pause, and in a restored or copied database adopts what was scheduled, from now on; returns what is scheduled';
 COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
     'the next n (1 to 1000) slots of a job''s schedule after now, whether or not the job is scheduled and enabled; none where the schedule names a day that does not exist';
 COMMENT ON PROCEDURE challenge_jobs.deliver_alerts() IS
@@ -721,6 +777,18 @@ COMMENT ON COLUMN challenge_jobs.job_override.grace IS 'a slot not served this l
 COMMENT ON COLUMN challenge_jobs.job_override.settings IS 'settings of the job that differ from the default';
 COMMENT ON COLUMN challenge_jobs.job_override.engine IS 'what fires the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
 COMMENT ON COLUMN challenge_jobs.job_override.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled: slots before it are never overdue';
+
+COMMENT ON COLUMN challenge_jobs.job_override.installation_id IS 'the installation in which schedule() was called; where it is another one than this, the job is held back until resume() or schedule()';
+
+COMMENT ON TABLE challenge_jobs.installation IS 'which installation this is: one row, not dumped';
+COMMENT ON COLUMN challenge_jobs.installation.installation_id IS 'random; what is scheduled here carries it';
+COMMENT ON COLUMN challenge_jobs.installation.database_id IS 'OID of the database that the row was written in: another one in a database made from a template';
+COMMENT ON COLUMN challenge_jobs.installation.resumed_at IS 'when a pause last ended: scheduled times before it are not overdue';
+
+COMMENT ON TABLE challenge_jobs.pause IS 'a row while all jobs are paused';
+COMMENT ON COLUMN challenge_jobs.pause.paused_at IS 'when pause() was called first (clock time)';
+COMMENT ON COLUMN challenge_jobs.pause.reason IS 'the reason given';
+COMMENT ON COLUMN challenge_jobs.pause.role_name IS 'the role that called';
 
 COMMENT ON TABLE challenge_jobs.stats_view IS
     'the materialized views registered by add_stats_view()';
@@ -804,7 +872,7 @@ COMMENT ON COLUMN challenge_jobs.tracked_view.reason IS 'why the table is coarse
 COMMENT ON TABLE challenge_jobs.alert IS 'what somebody should know: a row for each change of a job''s state';
 COMMENT ON COLUMN challenge_jobs.alert.alert_id IS 'number of the alert';
 COMMENT ON COLUMN challenge_jobs.alert.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.alert.kind IS 'failed (the first failure after a success), crashed, overdue (a slot was not served in time) or recovered';
+COMMENT ON COLUMN challenge_jobs.alert.kind IS 'failed (the first failure after a success), crashed, overdue (a slot was not served in time), recovered or restored (this database is a copy, and the job was scheduled in another one)';
 COMMENT ON COLUMN challenge_jobs.alert.episode IS 'number of the alert "recovered" of the job before this one, 0: none';
 COMMENT ON COLUMN challenge_jobs.alert.run_id IS 'the run that it is about, if there is one';
 COMMENT ON COLUMN challenge_jobs.alert.slot IS 'overdue: the slot of the schedule';
@@ -844,6 +912,7 @@ COMMENT ON COLUMN challenge_jobs.job.enabled IS 'false: runs of the job are refu
 COMMENT ON COLUMN challenge_jobs.job.schedule IS 'cron expression, five fields, UTC';
 COMMENT ON COLUMN challenge_jobs.job.engine IS 'what fires the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
 COMMENT ON COLUMN challenge_jobs.job.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled: slots before it are never overdue';
+COMMENT ON COLUMN challenge_jobs.job.held IS 'restored: this database is a copy, and the job was not scheduled in it; paused: all jobs are paused; NULL: runs are not held back';
 COMMENT ON COLUMN challenge_jobs.job.max_runtime IS 'a run is cancelled after this time, 0: never';
 COMMENT ON COLUMN challenge_jobs.job.max_retries IS 'how often a failed run is repeated';
 COMMENT ON COLUMN challenge_jobs.job.retry_delay IS 'wait before the first repetition';
@@ -853,7 +922,7 @@ COMMENT ON COLUMN challenge_jobs.job.settings IS 'settings of the job in force';
 
 COMMENT ON VIEW challenge_jobs.job_status IS 'how the jobs are doing: a row for each; dry runs do not count, nor does what was skipped or rolled back';
 COMMENT ON COLUMN challenge_jobs.job_status.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.job_status.state IS 'the first that applies of disabled, failing (a run failed, crashed or was cancelled after the last one that succeeded, or as of a later moment), overdue (a slot was not served by grace after it), running, never_run, ok';
+COMMENT ON COLUMN challenge_jobs.job_status.state IS 'the first that applies of restored (this database is a copy), paused, disabled, failing (a run failed, crashed or was cancelled after the last one that succeeded, or as of a later moment), overdue (a slot was not served by grace after it), running, never_run, ok';
 COMMENT ON COLUMN challenge_jobs.job_status.engine IS 'what fires the job: pg_cron, worker or external; NULL: not scheduled';
 COMMENT ON COLUMN challenge_jobs.job_status.schedule IS 'cron expression, five fields, UTC';
 COMMENT ON COLUMN challenge_jobs.job_status.last_run IS 'when the last run began, whatever came of it';

@@ -318,6 +318,24 @@ cj_alert_raise_overdue(const char *job, TimestampTz slot)
 				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
 }
 
+/* cj_alert_raise_restored raises an alert for a job that came with a copy, unless there is one. */
+void
+cj_alert_raise_restored(const char *job)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"message\": ");
+	escape_json(
+		&payload,
+		psprintf("this database is a copy: job \"%s\" was scheduled in another database, and does "
+				 "not run in this one",
+				 job));
+	appendStringInfoString(&payload, ", \"hint\": \"SELECT * FROM challenge_jobs.resume();\"}");
+	cj_alert_raise(job, "restored", 0,
+				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
+}
+
 /* cj_alert_note_success notes that a run has succeeded. */
 void
 cj_alert_note_success(const char *job, int64 run_id)

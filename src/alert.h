@@ -30,6 +30,9 @@ extern void cj_alert_note_failure(const char *job, int64 run_id, bool crashed);
  */
 extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload);
 
+/* Raises an alert "restored" for a job that was scheduled where this database was copied from, unless there is one. */
+extern void cj_alert_raise_restored(const char *job);
+
 /* The same for "overdue", with a payload that says so. Cheap if there is an alert for that slot. */
 extern void cj_alert_raise_overdue(const char *job, TimestampTz slot);
 

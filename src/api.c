@@ -23,6 +23,7 @@
 #include "cron_expression.h"
 #include "doctor.h"
 #include "identity.h"
+#include "installation.h"
 #include "jobs/catalogue.h"
 #include "pg_cron.h"
 #include "registry.h"
@@ -64,6 +65,8 @@ CJ_FUNCTION(cj_api_alter_job);
 CJ_FUNCTION(cj_api_reset_job);
 CJ_FUNCTION(cj_api_schedule);
 CJ_FUNCTION(cj_api_unschedule);
+CJ_FUNCTION(cj_api_pause);
+CJ_FUNCTION(cj_api_resume);
 CJ_FUNCTION(cj_api_next_runs);
 CJ_FUNCTION(cj_api_deliver_alerts);
 CJ_FUNCTION(cj_api_watchdog);
@@ -479,6 +482,68 @@ cj_api_unschedule(PG_FUNCTION_ARGS)
 				put_row(result, row, lengthof(row));
 		}
 	}
+	finish_spi();
+	return (Datum) 0;
+}
+
+/* put_rows appends the rows of a query, whose columns are those of the function, and frees them. */
+static void
+put_rows(ReturnSetInfo *result, CjRows *rows)
+{
+	int count = result->setDesc->natts;
+	Datum *values = palloc(sizeof(Datum) * count);
+	bool *nulls = palloc(sizeof(bool) * count);
+
+	for (uint64 row = 0; row < rows->processed; row++)
+	{
+		for (int i = 0; i < count; i++)
+			values[i] = cj_sql_datum(rows, row, i + 1, &nulls[i]);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	cj_sql_free(rows);
+}
+
+/* pause(reason text) */
+Datum
+cj_api_pause(PG_FUNCTION_ARGS)
+{
+	CjRows rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	cj_installation_pause(get_text_arg(fcinfo, 0));
+	rows = cj_installation_runs_at_work();
+	put_rows((ReturnSetInfo *) fcinfo->resultinfo, &rows);
+	finish_spi();
+	return (Datum) 0;
+}
+
+/* adopt schedules the jobs that came with a copy in this database, from now on. */
+static void
+adopt(void)
+{
+	CjRows rows = cj_installation_restored_jobs();
+
+	for (uint64 row = 0; row < rows.processed; row++)
+		(void) cj_pg_cron_schedule(&cj_catalogue_find(cj_sql_text(&rows, row, 1))->definition, NULL,
+								   true);
+	cj_sql_free(&rows);
+	/* also where nothing was scheduled */
+	cj_installation_renew();
+}
+
+/* resume() */
+Datum
+cj_api_resume(PG_FUNCTION_ARGS)
+{
+	CjRows rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	connect_spi(0);
+	cj_installation_end_pause();
+	adopt();
+	rows = cj_installation_scheduled_jobs();
+	put_rows((ReturnSetInfo *) fcinfo->resultinfo, &rows);
 	finish_spi();
 	return (Datum) 0;
 }

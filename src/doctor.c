@@ -166,6 +166,15 @@ static const CjStatement find_refusals = {
 	" LIMIT 1",
 	SPI_OK_SELECT};
 
+static const CjStatement find_holds = {
+	"find out whether jobs are held back",
+	"SELECT pg_catalog.count(*) FILTER (WHERE j.held = 'restored'),"
+	"       pg_catalog.count(j.engine) FILTER (WHERE j.held = 'restored'),"
+	"       (SELECT pg_catalog.format('since %s by %s%s', p.paused_at, p.role_name, ': ' || p.reason)"
+	"          FROM challenge_jobs.pause p)"
+	"  FROM challenge_jobs.job j",
+	SPI_OK_SELECT};
+
 static const CjStatement count_orphans = {
 	"count runs without a backend",
 	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
@@ -323,6 +332,35 @@ check_preload(const Report *report)
 			"the library is not in shared_preload_libraries: verbs that fail or are rolled back "
 			"leave a line in the server log at best",
 			"add challenge_jobs to shared_preload_libraries in postgresql.conf and restart the server");
+}
+
+/* check_installation tells whether the jobs are held back. */
+static void
+check_installation(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&find_holds, NULL);
+	int64 restored = cj_sql_int64(&rows, 0, 1);
+	int64 scheduled = cj_sql_int64(&rows, 0, 2);
+	const char *paused = cj_sql_text(&rows, 0, 3);
+
+	cj_sql_free(&rows);
+	if (restored > 0)
+		add_row(report, "installation", "error",
+				psprintf("this database is a copy: " INT64_FORMAT
+						 " jobs were scheduled in another one, and nothing "
+						 "runs by itself",
+						 scheduled),
+				"SELECT * FROM challenge_jobs.resume();");
+	else if (paused)
+		add_row(report, "installation", "warning", psprintf("all jobs are paused %s", paused),
+				"SELECT * FROM challenge_jobs.resume();");
+	else
+		add_row(report, "installation", "ok", "the jobs are not held back", NULL);
+	if (DefaultXactReadOnly)
+		add_row(report, "read_only", "warning",
+				"default_transaction_read_only is on: nothing runs, and nothing is recorded",
+				psprintf("ALTER DATABASE %s SET default_transaction_read_only = off;",
+						 quote_identifier(get_database_name(MyDatabaseId))));
 }
 
 /* serve_remedy says what to type to have this database served. */
@@ -841,6 +879,7 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 
 	check_version(&report);
 	check_preload(&report);
+	check_installation(&report);
 	check_worker(&report);
 	check_ring(&report);
 	check_refusals(&report);

@@ -63,7 +63,7 @@ void
 cj_due_slots(const CjDueJob *job, TimestampTz at, CjDueSlots *slots)
 {
 	slots->next = slots->last = slots->expired = DT_NOBEGIN;
-	if (!job->enabled || !job->scheduled || !job->valid)
+	if (!job->enabled || job->held || !job->scheduled || !job->valid)
 		return;
 	if (!cj_cron_expression_next(&job->schedule, Max(at, job->scheduled_at - 1), &slots->next))
 		slots->next = DT_NOBEGIN;
@@ -165,7 +165,16 @@ void
 cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
 			  TimestampTz at, CjDueVerdict *verdict)
 {
+	bool missed_in_pause = is_slot(slots->last) && slots->last < job->resumed_at &&
+						   history->served_until < slots->last;
+
 	*verdict = (CjDueVerdict){.at = at, .attempt = 1};
+	if (job->held && job->scheduled)
+	{
+		verdict->reason =
+			strcmp(job->held, "paused") == 0 ? "all jobs are paused" : "this database is a copy";
+		return;
+	}
 	if (!job->enabled || !job->scheduled)
 	{
 		verdict->reason = job->enabled ? "the job is not scheduled" : "the job is disabled";
@@ -178,13 +187,16 @@ cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *
 		verdict->reason = "the stored schedule is not valid";
 		return;
 	}
-	verdict->overdue = is_slot(slots->expired) && history->served_until < slots->expired;
+	verdict->overdue = is_slot(slots->expired) && slots->expired >= job->resumed_at &&
+					   history->served_until < slots->expired;
 
 	if (history->running)
 		verdict->reason = "a run is at work";
 	else if (job->fired_by_worker && slots->last > slots->expired &&
 			 history->served_until < slots->last && !history->tried)
 		start(verdict, CJ_DUE_RUN, slots, "its time has come");
+	else if (missed_in_pause && job->catch_up && !history->tried)
+		start(verdict, CJ_DUE_CATCH_UP, slots, "a scheduled time was missed during a pause");
 	else if (decide_retry(job, slots, history, at, verdict))
 		return;
 	else if (verdict->overdue && !job->catch_up)

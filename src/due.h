@@ -23,11 +23,13 @@ typedef enum CjDueAction
 typedef struct CjDueJob
 {
 	bool enabled;
+	const char *held; /* why no run may begin: "paused" or "restored"; NULL: one may */
 	bool scheduled;
 	bool fired_by_worker;
 	bool valid; /* `schedule` could be read */
 	CjCronExpression schedule;
 	TimestampTz scheduled_at;
+	TimestampTz resumed_at; /* when a pause last ended; DT_NOBEGIN: never */
 	bool catch_up;
 	int64 grace;
 	int max_retries;

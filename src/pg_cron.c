@@ -22,6 +22,7 @@
 #include "utils/varlena.h"
 
 #include "cron_expression.h"
+#include "installation.h"
 #include "pg_cron.h"
 #include "sql.h"
 
@@ -302,6 +303,7 @@ cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine, bool of_all)
 	}
 	else
 		remove_job(job);
+	cj_installation_renew();
 	cj_registry_set_engine(job, schedule.engine);
 	return schedule;
 }

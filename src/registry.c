@@ -94,12 +94,16 @@ static const CjStatement reset_job = {
 
 static const CjStatement set_engine = {
 	"set the engine of a job",
-	"INSERT INTO challenge_jobs.job_override AS o (job, engine, scheduled_at)"
-	"VALUES ($1, $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END)"
+	"INSERT INTO challenge_jobs.job_override AS o (job, engine, scheduled_at, installation_id)"
+	"SELECT $1, $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END, i.installation_id"
+	"  FROM (SELECT) one"
+	"  LEFT JOIN challenge_jobs.installation i ON $2 IS NOT NULL"
 	"    ON CONFLICT (job) DO UPDATE"
 	"   SET engine = excluded.engine,"
-	"       scheduled_at = CASE WHEN o.engine = excluded.engine THEN o.scheduled_at"
-	"                           ELSE excluded.scheduled_at END",
+	"       installation_id = excluded.installation_id,"
+	"       scheduled_at = CASE WHEN o.engine = excluded.engine AND o.installation_id = excluded.installation_id"
+	"                           THEN o.scheduled_at"
+	"                           WHEN excluded.engine IS NOT NULL THEN excluded.scheduled_at END",
 	SPI_OK_INSERT};
 
 static const CjStatement drop_empty_row = {

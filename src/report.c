@@ -119,9 +119,21 @@ put_headline(StringInfo html, const CjReportFacts *facts)
 	int bad = failing + count_state(facts, "overdue");
 	int never_run = count_state(facts, "never_run");
 	int disabled = count_state(facts, "disabled");
+	int restored = count_state(facts, "restored");
+	int paused = count_state(facts, "paused");
 
 	appendStringInfoString(html, "<h1>");
-	if (bad > 0)
+	if (restored > 0)
+	{
+		cj_report_chart_sign(html, "error");
+		appendStringInfoString(html, "This database is a copy: nothing runs until it is resumed");
+	}
+	else if (paused > 0)
+	{
+		cj_report_chart_sign(html, "paused");
+		appendStringInfoString(html, "All jobs are paused");
+	}
+	else if (bad > 0)
 	{
 		cj_report_chart_sign(html, failing > 0 ? "failing" : "overdue");
 		appendStringInfo(html, "%d of %d jobs need%s attention", bad, facts->job_count,
@@ -587,8 +599,10 @@ put_alerts(StringInfo html, const CjReportFacts *facts)
 static const char *
 why_no_slot(const CjReportJob *job)
 {
-	if (strcmp(job->state, "disabled") == 0)
-		return "disabled";
+	if (strcmp(job->state, "disabled") == 0 || strcmp(job->state, "paused") == 0)
+		return job->state;
+	if (strcmp(job->state, "restored") == 0)
+		return "held back, as this database is a copy";
 	if (job->engine == NULL)
 		return "not scheduled";
 	return "its schedule has none";

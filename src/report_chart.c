@@ -54,6 +54,8 @@ static const Shape shapes[] = {
 	{"overdue", NULL, "M0-4.6A4.6 4.6 0 1 1 0 4.6 4.6 4.6 0 1 1 0-4.6ZM0-2.4V0L1.8 1.4", false},
 	{"never_run", "never run", "M0-3.6A3.6 3.6 0 1 1 0 3.6 3.6 3.6 0 1 1 0-3.6Z", false},
 	{"disabled", NULL, "M-2-3.8V3.8M2-3.8V3.8", false},
+	{"paused", NULL, "M-2-3.8V3.8M2-3.8V3.8", false},
+	{"restored", "copy, held back", "M-2-3.8V3.8M2-3.8V3.8", false},
 	{"recovered", NULL, "M-4.4.2-1.4 3.4 4.4-3.2", false},
 	{"warning", NULL, "M0-5 5 0 0 5-5 0Z", true},
 	{"error", NULL, "M-3.6-3.6 3.6 3.6M3.6-3.6-3.6 3.6", false},

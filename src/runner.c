@@ -34,6 +34,7 @@
 
 #include "alert.h"
 #include "identity.h"
+#include "installation.h"
 #include "job_lock.h"
 #include "lost_run.h"
 #include "runner.h"
@@ -412,6 +413,24 @@ check_enabled(Execution *execution)
 				 errhint("SELECT challenge_jobs.alter_job('%s', enabled => true);", name)));
 }
 
+/* check_not_held refuses a run while the jobs are paused, or in a copy; under the job's lock. */
+static void
+check_not_held(Execution *execution)
+{
+	const char *name = execution->run.job->definition.name;
+	CjHold hold = {0};
+
+	if (!execution->run.dry_run)
+		hold = cj_installation_hold(name);
+	execution->is_refused = hold.message != NULL;
+	if (execution->is_refused)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job \"%s\" is held back: %s", name, hold.message),
+				 hold.detail ? errdetail("%s", hold.detail) : 0,
+				 errhint("Run: SELECT * FROM challenge_jobs.resume();")));
+}
+
 /* report_failed_items warns the caller of a verb, or raises the error if nothing was done. */
 static void
 report_failed_items(const CjRun *run)
@@ -526,6 +545,7 @@ run_verb(Execution *execution)
 	load_config(run, NULL);
 	check_enabled(execution);
 	lock_for_verb(execution);
+	check_not_held(execution);
 	execution->has_begun = true;
 
 	running_job = job;
@@ -728,6 +748,19 @@ run_locked(Execution *execution)
 	return error;
 }
 
+/* run_unless_held runs the job under its lock, unless runs are held back; then the run is recorded as skipped. */
+static ErrorData *
+run_unless_held(Execution *execution)
+{
+	CjHold hold = cj_installation_hold(execution->start.job);
+
+	if (hold.message == NULL)
+		return run_locked(execution);
+	skip(execution, hold.message, hold.detail);
+	cj_job_lock_release(&execution->lock, true);
+	return NULL;
+}
+
 /* announce announces alerts; the work of an attempt. */
 static void
 announce(CjRun *run, void *arg)
@@ -805,7 +838,7 @@ cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 		skip(execution, "the job is running in another session",
 			 cj_job_lock_hint(&execution->lock));
 	else
-		error = run_locked(execution);
+		error = run_unless_held(execution);
 	announce_alerts(execution);
 
 	error_context_stack = context.previous;

@@ -101,6 +101,8 @@ typedef enum CjNote
 	CJ_NOTE_EXTENSION, /* whether the extension is there and usable */
 	CJ_NOTE_LOST,      /* how many records have been lost */
 	CJ_NOTE_LOSING,    /* whether records are being lost */
+	CJ_NOTE_READ_ONLY, /* whether the database is read-only by default */
+	CJ_NOTE_HELD,      /* how many jobs are held back since the database is a copy, and one */
 	CJ_NOTE_TASKS      /* the first task; the others follow */
 } CjNote;
 

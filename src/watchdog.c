@@ -38,7 +38,9 @@ static const CjStatement load_jobs = {
 	"load what is in force for all jobs",
 	"SELECT j.job, j.enabled, j.engine, j.schedule, j.scheduled_at, j.catch_up = 'once',"
 	"       j.max_retries::pg_catalog.int8, " MICROSECONDS("j.grace") ", " MICROSECONDS(
-		"j.retry_delay") "  FROM challenge_jobs.job j"
+		"j.retry_delay") ", j.held, i.resumed_at"
+						 "  FROM challenge_jobs.job j"
+						 "  LEFT JOIN challenge_jobs.installation i ON true"
 						 " ORDER BY j.job",
 	SPI_OK_SELECT};
 
@@ -129,6 +131,8 @@ read_job(const CjRows *rows, uint64 row, Outlook *outlook)
 	job->max_retries = (int) cj_sql_int64(rows, row, 7);
 	job->grace = cj_sql_int64(rows, row, 8);
 	job->retry_delay = cj_sql_int64(rows, row, 9);
+	job->held = cj_sql_text(rows, row, 10);
+	job->resumed_at = get_timestamp(rows, row, 11, DT_NOBEGIN);
 	if (job->fired_by_worker)
 		job->grace = Max(job->grace, shortest_grace());
 }

@@ -32,9 +32,12 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "alert.h"
 #include "alert_delivery.h"
 #include "compat.h"
 #include "identity.h"
+#include "installation.h"
+#include "installation.h"
 #include "job_lock.h"
 #include "jobs/catalogue.h"
 #include "own_transaction.h"
@@ -189,7 +192,6 @@ start_session(Oid database, Oid user)
 		{"transaction_timeout", "0"}, /* from 17 on */
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
 		{"role", "none"},
 	};
@@ -308,6 +310,29 @@ close_crashed_runs(void)
 	cj_own_transaction_commit();
 }
 
+/* report_copy tells that this database is a copy, in which jobs that were scheduled do not run. */
+static void
+report_copy(void)
+{
+	CjRows rows;
+	uint32 count;
+
+	cj_own_transaction_begin();
+	rows = cj_installation_restored_jobs();
+	count = (uint32) rows.processed;
+	for (uint64 row = 0; row < rows.processed; row++)
+		cj_alert_raise_restored(cj_sql_text(&rows, row, 1));
+	cj_own_transaction_commit();
+	/* 0 is what is noted before anything was looked at */
+	if (cj_shared_state_note(CJ_NOTE_HELD, count + 1) != count + 1 && count > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("challenge_jobs: database \"%s\" is a copy: %u jobs were scheduled in another one, "
+						"and do not run",
+						MyBgworkerEntry->bgw_extra, count),
+				 errhint("Run in this database: SELECT * FROM challenge_jobs.resume();")));
+}
+
 /* look_after_schedules starts the runs that are due. */
 static void
 look_after_schedules(void)
@@ -320,6 +345,7 @@ static const Task tasks[] = {
 	{"write lost runs", write_lost_runs},
 	{"write refused calls", write_refusals},
 	{"close crashed runs", close_crashed_runs},
+	{"report that the database is a copy", report_copy},
 	{"look after the schedules", look_after_schedules},
 	/* last, since it can take as long as the command may */
 	{"deliver alerts", cj_alert_deliver},
@@ -443,6 +469,28 @@ examine_extension(void)
 	is_usable = finding == FINDING_USABLE;
 }
 
+/*
+ * is_frozen tells whether the database is read-only by default, and says so when that changes. Whoever has set it wants
+ * nothing to be written: runs that are due wait, and so does what is to be recorded.
+ */
+static bool
+is_frozen(void)
+{
+	uint32 value = DefaultXactReadOnly ? 2 : 1;
+	uint32 before = cj_shared_state_note(CJ_NOTE_READ_ONLY, value);
+
+	if (DefaultXactReadOnly && before != value)
+		ereport(LOG,
+				(errmsg("challenge_jobs: database \"%s\" is read-only by default: nothing is done in it",
+						MyBgworkerEntry->bgw_extra),
+				 errhint("It is done again once default_transaction_read_only is off.")));
+	else if (!DefaultXactReadOnly && before == 2)
+		ereport(LOG,
+				(errmsg("challenge_jobs: database \"%s\" is no longer read-only by default",
+						MyBgworkerEntry->bgw_extra)));
+	return DefaultXactReadOnly;
+}
+
 /* cj_worker_tick_main looks after a database once. */
 void
 cj_worker_tick_main(Datum database)
@@ -459,6 +507,8 @@ cj_worker_tick_main(Datum database)
 		AllocSetContextCreate(TopMemoryContext, "challenge_jobs task", ALLOCSET_DEFAULT_SIZES);
 
 	do_task(&examine, CJ_NOTE_TASKS + lengthof(tasks));
+	if (is_frozen())
+		proc_exit(0);
 	for (int i = 0; is_usable && i < lengthof(tasks); i++)
 		do_task(&tasks[i], CJ_NOTE_TASKS + i);
 	proc_exit(0);

@@ -48,7 +48,7 @@ SELECT 'override', o::text FROM challenge_jobs.job_override o
 UNION ALL
 SELECT 'stats view', v::text FROM challenge_jobs.stats_view v
 UNION ALL
-SELECT 'job', j::text FROM challenge_jobs.job j
+SELECT 'job', (to_jsonb(j) - 'held')::text FROM challenge_jobs.job j
 UNION ALL
 SELECT 'rights', p.proname || ' ' || a.grantee::regrole || ' ' || a.privilege_type
   FROM pg_proc p
@@ -89,8 +89,17 @@ foreach my $format (sort keys %restore)
 		'0', "$format: runs of the other database have not");
 
 	$node->safe_psql($copy, "CALL challenge_jobs.run('$JOB', 'copy')");
+	is(last_run($node, $copy, 'run_id, triggered_by, status, message'),
+		'1|copy|skipped|this database is a copy, in which nothing runs until it is resumed',
+		"$format: the job does not run there by itself");
+	is($node->safe_psql($copy, "SELECT status, remedy FROM challenge_jobs.doctor() WHERE status = 'error'"),
+		'error|SELECT * FROM challenge_jobs.resume();', "$format: the doctor says what to type");
+	is($node->safe_psql($copy, 'SELECT job, engine, next_due > now() FROM challenge_jobs.resume()'),
+		"$JOB|external|t", "$format: resume() adopts what was scheduled");
+
+	$node->safe_psql($copy, "CALL challenge_jobs.run('$JOB', 'copy')");
 	is( last_run($node, $copy, "run_id, triggered_by, status, result"),
-		'1|copy|succeeded|{"errors": 0, "failed": 10, "notified": 30, "completed": 0, "left_over": 0}',
+		'2|copy|succeeded|{"errors": 0, "failed": 10, "notified": 30, "completed": 0, "left_over": 0}',
 		"$format: the job works there, by the settings that came along");
 	is( $node->safe_psql($copy,
 			q(SELECT DISTINCT type, title, body IS NULL FROM "the app".notifications ORDER BY 1)),
@@ -132,7 +141,7 @@ $node->command_ok(
 	[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'schema_only', '-f', "$folder/data.sql" ],
 	'and psql restores it without an error');
 is($node->safe_psql('schema_only', $configuration), $before, 'both together make the whole');
-$node->safe_psql('schema_only', "CALL challenge_jobs.run('$JOB')");
+$node->safe_psql('schema_only', "SELECT challenge_jobs.resume(); CALL challenge_jobs.run('$JOB')");
 is(last_run($node, 'schema_only', "status, result->'failed'"), 'succeeded|10', 'in which the job works');
 
 # A dump replaces what is there.
@@ -150,10 +159,12 @@ VALUES ('$JOB', 'test', now(), 'running', 'x', 1)
 SQL
 $node->safe_psql('template1', "CREATE DATABASE from_template TEMPLATE $db");
 $node->safe_psql('from_template', "CALL challenge_jobs.run('$JOB')");
+is(last_run($node, 'from_template', 'status'), 'skipped', 'a copy made by CREATE DATABASE runs nothing by itself');
+$node->safe_psql('from_template', "SELECT challenge_jobs.resume(); CALL challenge_jobs.run('$JOB')");
 is( $node->safe_psql('from_template',
 		"SELECT string_agg(status, ' ' ORDER BY run_id) FROM challenge_jobs.job_run"),
-	'succeeded crashed succeeded',
-	'a copy made by CREATE DATABASE works, and closes a run that only went on elsewhere');
+	'succeeded crashed skipped succeeded',
+	'resumed, it works, and closes a run that only went on elsewhere');
 
 $node->stop;
 check_log($node);

@@ -74,8 +74,7 @@ $node->psql($db, 'SELECT * FROM auto_complete_challenges()');
 $node->poll_query_until($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE sqlstate = '42P01'")
   or die 'a verb without its tables is not recorded';
 serves('after the tables of the app and their owner were dropped');
-$node->safe_psql($db, qq(ALTER DATABASE "The ""App"", 2" SET default_transaction_read_only = on;
-ALTER DATABASE "The ""App"", 2" SET default_transaction_isolation = 'serializable';
+$node->safe_psql($db, qq(ALTER DATABASE "The ""App"", 2" SET default_transaction_isolation = 'serializable';
 ALTER DATABASE "The ""App"", 2" SET statement_timeout = '1ms';
 ALTER DATABASE "The ""App"", 2" SET search_path = ''));
 $node->psql($db, '', extra_params => [ '-c', 'SET statement_timeout = 0', '-c', "SELECT * FROM public.auto_complete_challenges(as_of => 'infinity')" ]);

@@ -81,6 +81,7 @@ goes_on($node, 'by_owner', 'by the owner');
 
 # A database as the template of another one: its relations have the same OIDs, and what was noted is right there, too.
 $node->safe_psql('template1', "CREATE DATABASE from_template TEMPLATE $db");
+$node->safe_psql('from_template', 'SELECT FROM challenge_jobs.resume()');
 is(refresh($node, 'from_template'), 'incremental', 'in a copy of the files the changes that were noted are taken');
 is(differences($node, 'from_template'), '0', 'rightly');
 

@@ -80,6 +80,8 @@ sub create_node
 		"shared_preload_libraries = 'challenge_jobs'\n"
 		  . "restart_after_crash = on\n"
 		  . "autovacuum_naptime = 1min\n"
+		  # once it holds locks, a job waits for half of this at most: a run in the stall is to wait for longer
+		  . "deadlock_timeout = 10min\n"
 		  . ($settings // ''));
 	$node->start;
 	return $node;

@@ -1,0 +1,180 @@
+/*
+ * installation.c
+ *		Which installation this is, and whether its jobs are held back.
+ *
+ * A schedule holds in the database in which it was made, and in no copy of it. CREATE EXTENSION writes a random id and the
+ * OID of the database into the table installation, which is not dumped; what is scheduled carries the id, and is. So a
+ * dump that is restored has schedules with an id that is not its own, and a database made from a template has another
+ * OID; pg_upgrade, promotion and a physical copy have both as they were. The column `held` of the view job says what
+ * follows for each job.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "identity.h"
+#include "installation.h"
+
+static const CjStatement find_hold = {"find out whether a job is held back",
+									  "SELECT j.held, p.reason"
+									  "  FROM challenge_jobs.job j"
+									  "  LEFT JOIN challenge_jobs.pause p ON true"
+									  " WHERE j.job = $1",
+									  SPI_OK_SELECT};
+
+static const CjStatement start_pause = {
+	"pause the jobs",
+	"INSERT INTO challenge_jobs.pause AS p (paused_at, reason, role_name)"
+	"VALUES (pg_catalog.clock_timestamp(), $1, $2)"
+	"    ON CONFLICT ((true)) DO UPDATE SET reason = COALESCE(excluded.reason, p.reason)",
+	SPI_OK_INSERT};
+
+/* Of a job function there is no row before it has ended, and of what is not preloaded no progress. */
+static const CjStatement find_runs_at_work = {
+	"find the runs that are at work",
+	"SELECT p.run_id, p.job, p.pid, p.started_at"
+	"  FROM challenge_jobs.progress() p"
+	" UNION "
+	"SELECT r.run_id, r.job, r.pid, r.started_at"
+	"  FROM challenge_jobs.job_run r"
+	" WHERE r.status = 'running'"
+	"   AND EXISTS (SELECT FROM pg_catalog.pg_locks l"
+	"                WHERE l.pid = r.pid AND l.locktype = 'object' AND l.objsubid > 0"
+	"                  AND l.classid = 'pg_catalog.pg_extension'::pg_catalog.regclass)"
+	" ORDER BY 2, 4",
+	SPI_OK_SELECT};
+
+/* $1: this database */
+static const CjStatement renew = {
+	"make the database an installation of its own",
+	"UPDATE challenge_jobs.installation"
+	"   SET installation_id = pg_catalog.gen_random_uuid(), database_id = $1"
+	" WHERE database_id <> $1",
+	SPI_OK_UPDATE};
+
+static const CjStatement end_pause = {"end the pause", "DELETE FROM challenge_jobs.pause",
+									  SPI_OK_DELETE};
+
+static const CjStatement note_resumption = {
+	"note when the jobs were resumed",
+	"UPDATE challenge_jobs.installation SET resumed_at = pg_catalog.clock_timestamp()",
+	SPI_OK_UPDATE};
+
+static const CjStatement forget_missed = {"forget scheduled times that are not to be caught up",
+										  "UPDATE challenge_jobs.job_override o"
+										  "   SET scheduled_at = pg_catalog.clock_timestamp()"
+										  "  FROM challenge_jobs.job j"
+										  " WHERE j.job = o.job"
+										  "   AND o.engine IS NOT NULL"
+										  "   AND j.catch_up = 'skip'",
+										  SPI_OK_UPDATE};
+
+static const CjStatement list_scheduled = {"list the scheduled jobs",
+										   "SELECT j.job, j.engine, w.next_slot"
+										   "  FROM challenge_jobs.job j"
+										   "  JOIN challenge_jobs.watchdog() w ON w.job = j.job"
+										   " WHERE j.engine IS NOT NULL"
+										   " ORDER BY j.job",
+										   SPI_OK_SELECT};
+
+static const CjStatement list_restored = {
+	"list the jobs that came with a copy",
+	"SELECT j.job FROM challenge_jobs.job j WHERE j.held = 'restored' AND j.engine IS NOT NULL ORDER BY j.job",
+	SPI_OK_SELECT};
+
+/* run_once runs a statement whose rows do not matter; returns how many there were. */
+static uint64
+run_once(const CjStatement *statement, CjParams *params)
+{
+	CjRows rows = cj_sql_run_own(statement, params);
+
+	cj_sql_free(&rows);
+	return rows.processed;
+}
+
+/* cj_installation_hold tells whether the runs of a job are held back. */
+CjHold
+cj_installation_hold(const char *job)
+{
+	CjHold hold = {0};
+	CjParams params = {0};
+	CjIdentity saved;
+	CjRows rows;
+	const char *held;
+	const char *reason;
+
+	cj_sql_param_text(&params, job);
+	cj_identity_become_extension(&saved);
+	rows = cj_sql_run_at(&find_hold, NULL, &params, GetLatestSnapshot());
+	cj_identity_restore(&saved);
+	held = cj_sql_text(&rows, 0, 1);
+	reason = cj_sql_text(&rows, 0, 2);
+	cj_sql_free(&rows);
+	if (held && strcmp(held, "paused") == 0)
+	{
+		hold.message = "all jobs are paused";
+		hold.detail = reason;
+	}
+	else if (held)
+	{
+		hold.message = "this database is a copy, in which nothing runs until it is resumed";
+		hold.detail =
+			"Its jobs were scheduled in another database, or in the one that it was made from.";
+	}
+	return hold;
+}
+
+/* cj_installation_pause pauses all jobs. */
+void
+cj_installation_pause(const char *reason)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, reason);
+	cj_sql_param_text(&params, GetUserNameFromId(GetUserId(), false));
+	(void) run_once(&start_pause, &params);
+}
+
+/* cj_installation_runs_at_work returns the runs that are at work. */
+CjRows
+cj_installation_runs_at_work(void)
+{
+	return cj_sql_run_own(&find_runs_at_work, NULL);
+}
+
+/* cj_installation_renew makes this database an installation of its own. */
+void
+cj_installation_renew(void)
+{
+	CjParams params = {0};
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	(void) run_once(&renew, &params);
+}
+
+/* cj_installation_end_pause ends a pause. */
+void
+cj_installation_end_pause(void)
+{
+	if (run_once(&end_pause, NULL) == 0)
+		return;
+	(void) run_once(&note_resumption, NULL);
+	(void) run_once(&forget_missed, NULL);
+}
+
+/* cj_installation_scheduled_jobs returns the jobs that are scheduled. */
+CjRows
+cj_installation_scheduled_jobs(void)
+{
+	return cj_sql_run_own(&list_scheduled, NULL);
+}
+
+/* cj_installation_restored_jobs returns the jobs that came with a copy. */
+CjRows
+cj_installation_restored_jobs(void)
+{
+	return cj_sql_run_own(&list_restored, NULL);
+}
