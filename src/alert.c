@@ -156,12 +156,20 @@ static const CjStatement find_later_failure = {
 	"   AND l.as_of > r.as_of",
 	SPI_OK_SELECT};
 
+/*
+ * A run of ours for a time at which another engine did not fire does the work, but that engine is as silent as before: such
+ * runs end no alert "overdue". r is the run.
+ */
+#define STANDS_IN                                                                               \
+	"(r.triggered_by = 'catch_up' OR r.triggered_by = 'retry' AND r.scheduled_for IS NOT NULL)" \
+	" AND EXISTS (SELECT 1 FROM challenge_jobs.job_override e WHERE e.job = r.job AND e.engine <> 'worker')"
+
 /* $1 the job, $2 the episode, $3 the run */
 static const CjStatement find_unserved_slot = {
 	"find a slot that a success does not serve",
 	"SELECT 1"
 	"  FROM challenge_jobs.job_run r"
-	"  JOIN challenge_jobs.alert a ON a.slot > COALESCE(r.as_of, r.started_at)"
+	"  JOIN challenge_jobs.alert a ON a.slot > COALESCE(r.as_of, r.started_at) OR " STANDS_IN
 	" WHERE r.run_id = $3"
 	"   AND a.job = $1"
 	"   AND a.kind = 'overdue'"
@@ -189,6 +197,7 @@ static const CjStatement find_served_slots = {
 	"                        AND NOT r.dry_run"
 	"                        AND r.as_of >= o.slot"
 	"                        AND r.started_at >= o.slot"
+	"                        AND NOT (" STANDS_IN ")"
 	"                      ORDER BY r.as_of DESC LIMIT 1) s",
 	SPI_OK_SELECT};
 

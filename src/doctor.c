@@ -23,18 +23,21 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "alert_command.h"
 #include "binding.h"
 #include "database_list.h"
 #include "doctor.h"
 #include "identity.h"
+#include "job_lock.h"
 #include "jobs/catalogue.h"
 #include "pg_cron.h"
 #include "settings.h"
 #include "shared_state.h"
 #include "sql.h"
 #include "template.h"
+#include "watchdog.h"
 
 static const CjStatement installed_version = {
 	"read the version of the extension",
@@ -378,6 +381,35 @@ serve_remedy(const char *database)
 					quote_literal_cstr(names.data));
 }
 
+/* check_service tells whether the worker really comes to this database. */
+static void
+check_service(const Report *report)
+{
+	CjService service = {0};
+	TimestampTz last;
+
+	(void) cj_shared_state_service(&service);
+	last = Max(service.served_since, service.looked_after);
+	if (service.no_worker_since != 0)
+		add_row(
+			report, "worker", "error",
+			psprintf(
+				"there has been no free background worker for this database since %s: nothing is started, "
+				"noticed or delivered",
+				timestamptz_to_str(service.no_worker_since)),
+			psprintf("ALTER SYSTEM SET max_worker_processes = %d; and restart the server",
+					 max_worker_processes + 8));
+	else if (last + cj_watchdog_shortest_grace() + USECS_PER_MINUTE < GetCurrentTimestamp())
+		add_row(
+			report, "worker", "error",
+			psprintf(
+				"the worker last looked after this database at %s: the server log says why it does not come",
+				timestamptz_to_str(last)),
+			NULL);
+	else
+		add_row(report, "worker", "ok", "this database is served by the background worker", NULL);
+}
+
 /* check_worker tells whether this database is served by the background worker. */
 static void
 check_worker(const Report *report)
@@ -403,7 +435,7 @@ check_worker(const Report *report)
 				"the launcher has not taken notice of this database yet",
 				"SELECT pg_reload_conf();");
 	else
-		add_row(report, "worker", "ok", "this database is served by the background worker", NULL);
+		check_service(report);
 }
 
 /* check_ring tells how many runs could not be recorded. */
@@ -729,6 +761,23 @@ check_bindings(const Report *report, const CjJob *job, CjJobConfig *config)
 
 /* ---- jobs ---- */
 
+/* check_prepared names a prepared transaction that keeps a job from running until somebody ends it. */
+static void
+check_prepared(const Report *report, const CjJob *job)
+{
+	CjJobLock lock = cj_job_lock_of(job->definition.number);
+	const char *gid = cj_job_lock_prepared(&lock);
+
+	if (gid)
+		add_row(
+			report, psprintf("prepared:%s", job->definition.name), "error",
+			psprintf(
+				"the prepared transaction %s has called the job and keeps it from running; COMMIT PREPARED would "
+				"keep what it has done",
+				gid),
+			psprintf("ROLLBACK PREPARED %s;", gid));
+}
+
 /* check_schedule checks what fires a job. */
 static void
 check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config)
@@ -864,6 +913,7 @@ check_job(const Report *report, const CjJob *job)
 	}
 	check_bindings(report, job, trial.config);
 	check_schedule(report, job, trial.config);
+	check_prepared(report, job);
 	check_state(report, job);
 }
 

@@ -19,7 +19,15 @@
 /* $1, $2, $3: what the lock is on. Of a transaction that has been prepared the process is null. */
 static const CjStatement find_lock_holder = {
 	"find who holds the lock of the job",
-	"SELECT l.pid::pg_catalog.int8"
+	"SELECT l.pid::pg_catalog.int8,"
+	"       (SELECT pg_catalog.quote_literal(p.gid)"
+	"          FROM pg_catalog.pg_locks t"
+	"          JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = t.transactionid"
+	"         WHERE l.pid IS NULL"
+	"           AND t.pid IS NULL"
+	"           AND t.locktype = 'transactionid'"
+	"           AND t.virtualtransaction = l.virtualtransaction"
+	"         LIMIT 1)"
 	"  FROM pg_catalog.pg_locks l"
 	" WHERE l.locktype = 'object'"
 	"   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
@@ -78,6 +86,17 @@ cj_job_lock_is_held(const CjJobLock *lock)
 	return is_held;
 }
 
+/* cj_job_lock_prepared returns the transaction that holds the lock, if it has been prepared. */
+char *
+cj_job_lock_prepared(const CjJobLock *lock)
+{
+	CjRows rows = find_holder(lock);
+	char *gid = rows.processed > 0 ? cj_sql_text(&rows, 0, 2) : NULL;
+
+	cj_sql_free(&rows);
+	return gid;
+}
+
 /* cj_job_lock_hint tells how to find out who holds the lock. */
 char *
 cj_job_lock_hint(const CjJobLock *lock)
@@ -85,10 +104,13 @@ cj_job_lock_hint(const CjJobLock *lock)
 	CjRows rows = find_holder(lock);
 	bool is_held = rows.processed > 0;
 	int pid = is_held ? (int) cj_sql_int64(&rows, 0, 1) : 0;
+	char *gid = is_held ? cj_sql_text(&rows, 0, 2) : NULL;
 
 	cj_sql_free(&rows);
 	if (!is_held)
 		return pstrdup("Try again: it has just ended.");
+	if (gid)
+		return psprintf("ROLLBACK PREPARED %s;", gid);
 	return pid > 0 ? psprintf("SELECT * FROM pg_stat_activity WHERE pid = %d;", pid)
 				   : pstrdup("SELECT * FROM pg_prepared_xacts;");
 }

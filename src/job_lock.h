@@ -30,6 +30,12 @@ extern void cj_job_lock_release(const CjJobLock *lock, bool session);
 extern bool cj_job_lock_is_held(const CjJobLock *lock);
 
 /*
+ * Returns the identifier, as a literal, of the prepared transaction that holds the lock; NULL: none does. It holds it until
+ * somebody ends it. The caller is connected to SPI.
+ */
+extern char *cj_job_lock_prepared(const CjJobLock *lock);
+
+/*
  * Tells how to find out who holds the lock, as a hint: a statement about the process, or about transactions that have
  * been prepared. In the current memory context; the caller is connected to SPI.
  */

@@ -222,6 +222,7 @@ start_worker(Served *database, double now)
 
 	database->worker = cj_worker_start_tick(database->oid, database->name);
 	MemoryContextSwitchTo(caller);
+	cj_shared_state_note_worker(database->oid, database->worker != NULL);
 	if (database->worker)
 	{
 		note_obstacle(database, OBSTACLE_NONE);
@@ -333,6 +334,8 @@ cj_launcher_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	/* there is nothing to cancel: an error would end it */
+	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	cj_shared_state_be_launcher();

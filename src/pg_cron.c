@@ -60,6 +60,21 @@ static const CjStatement find_cron_jobs = {
 	" ORDER BY j.username = CURRENT_USER DESC",
 	SPI_OK_SELECT};
 
+/*
+ * Is pg_cron's launcher alive? Null for one who may not see the sessions of others. A cron job of a role that has been renamed or
+ * dropped ends it, again and again.
+ */
+static const CjStatement find_launcher = {
+	"look for pg_cron's launcher",
+	"SELECT CASE WHEN pg_catalog.pg_has_role(CURRENT_USER, 'pg_read_all_stats', 'USAGE')"
+	"            THEN EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'pg_cron launcher')"
+	"       END,"
+	"       (SELECT pg_catalog.format('SELECT cron.unschedule(%s);', j.jobid)"
+	"          FROM cron.job j"
+	"         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = j.username)"
+	"         ORDER BY j.jobid LIMIT 1)",
+	SPI_OK_SELECT};
+
 /* May we see and delete records? Those of cron jobs of other roles are hidden by a policy from most. */
 static const CjStatement may_prune = {
 	"see whether cron's records can be deleted",
@@ -339,6 +354,26 @@ cj_pg_cron_update(const CjJobDefinition *job)
 				 errhint("SELECT * FROM challenge_jobs.unschedule('%s');", job->name)));
 }
 
+/* launcher_problem says whether pg_cron's launcher is dead; *remedy stays as it is where none is known. */
+static const char *
+launcher_problem(const char **remedy)
+{
+	CjRows rows = cj_sql_run_own(&find_launcher, NULL);
+	const char *alive = cj_sql_text(&rows, 0, 1);
+	const char *orphan = cj_sql_text(&rows, 0, 2);
+
+	cj_sql_free(&rows);
+	if (orphan)
+	{
+		*remedy = orphan;
+		return "a cron job belongs to a role that does not exist: pg_cron's launcher ends each time it comes to it";
+	}
+	if (alive == NULL || strcmp(alive, "f") != 0)
+		return NULL;
+	*remedy = "restart the server; the server log says why pg_cron's launcher has ended";
+	return "pg_cron's launcher is not running: nothing fires cron jobs";
+}
+
 /* cj_pg_cron_problem says what is wrong with the cron job of a job. */
 const char *
 cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **remedy)
@@ -353,6 +388,9 @@ cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const 
 		*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'external');", job->name);
 		return "extension \"pg_cron\" is not installed in this database";
 	}
+	problem = launcher_problem(remedy);
+	if (problem)
+		return problem;
 
 	cj_sql_param_text(&params, cron_job_name(job));
 	cj_sql_param_text(&params, cj_cron_expression_spell_out(config->schedule));

@@ -60,6 +60,7 @@ typedef struct DatabaseSlot
 	Oid database; /* InvalidOid: free */
 	int worker;   /* process id, or 0 */
 	bool is_woken;
+	CjService service;
 	uint64 lost;
 	uint32 notes[CJ_MAX_NOTES];
 } DatabaseSlot;
@@ -485,6 +486,8 @@ is_one_of(Oid oid, const Oid *oids, int count)
 void
 cj_shared_state_serve(const Oid *databases, int count)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; i < CJ_MAX_DATABASES; i++)
 	{
@@ -505,11 +508,59 @@ cj_shared_state_serve(const Oid *databases, int count)
 	{
 		for (int j = 0; j < CJ_MAX_DATABASES && find_database(databases[i]) == NULL; j++)
 		{
-			if (!OidIsValid(state->databases[j].database))
-				state->databases[j].database = databases[i];
+			if (OidIsValid(state->databases[j].database))
+				continue;
+			state->databases[j].database = databases[i];
+			state->databases[j].service.served_since = now;
 		}
 	}
 	LWLockRelease(lock);
+}
+
+/* cj_shared_state_note_worker notes whether there was a free background worker for a database. */
+void
+cj_shared_state_note_worker(Oid database_id, bool is_there)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DatabaseSlot *database;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	database = find_database(database_id);
+	if (database && is_there)
+		database->service.no_worker_since = 0;
+	else if (database && database->service.no_worker_since == 0)
+		database->service.no_worker_since = now;
+	LWLockRelease(lock);
+}
+
+/* cj_shared_state_looked_after notes that this database has been looked after. */
+void
+cj_shared_state_looked_after(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DatabaseSlot *database;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	database = find_database(MyDatabaseId);
+	if (database)
+		database->service.looked_after = now;
+	LWLockRelease(lock);
+}
+
+/* cj_shared_state_service tells how this database is served. */
+bool
+cj_shared_state_service(CjService *service)
+{
+	const DatabaseSlot *database;
+
+	if (state == NULL)
+		return false;
+	LWLockAcquire(lock, LW_SHARED);
+	database = find_database(MyDatabaseId);
+	if (database)
+		*service = database->service;
+	LWLockRelease(lock);
+	return database != NULL;
 }
 
 /* cj_shared_state_is_served tells whether this database is being served. */

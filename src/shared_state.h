@@ -120,6 +120,24 @@ extern uint32 cj_shared_state_note(int note, uint32 value);
 /* Says that this process is the one that works on this database; false if there is another one. */
 extern bool cj_shared_state_claim(void);
 
+/* What keeps a database from being looked after, and when it was looked after last. */
+typedef struct CjService
+{
+	TimestampTz served_since; /* by this launcher */
+	TimestampTz looked_after; /* when a worker last came to its end; 0: never */
+	TimestampTz
+		no_worker_since; /* since when there has been no free background worker; 0: there is one */
+} CjService;
+
+/* Notes whether there was a free background worker for a database. The launcher's. */
+extern void cj_shared_state_note_worker(Oid database, bool is_there);
+
+/* Notes that this database has been looked after. The worker's. */
+extern void cj_shared_state_looked_after(void);
+
+/* Tells how this database is served; false if it is not. */
+extern bool cj_shared_state_service(CjService *service);
+
 /* ---- the launcher ---- */
 
 /* Says that this process is the launcher, until it ends. */

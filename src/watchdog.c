@@ -101,9 +101,9 @@ get_timestamp(const CjRows *rows, uint64 row, int column, TimestampTz none)
 	return isnull ? none : DatumGetTimestampTz(value);
 }
 
-/* shortest_grace returns how late a tick of the worker may come that is not late, in microseconds. */
-static int64
-shortest_grace(void)
+/* cj_watchdog_shortest_grace returns how late a tick of the worker may come that is not late, in microseconds. */
+int64
+cj_watchdog_shortest_grace(void)
 {
 	const char *naptime = GetConfigOptionByName("challenge_jobs.worker_naptime", NULL, true);
 	int milliseconds;
@@ -134,7 +134,7 @@ read_job(const CjRows *rows, uint64 row, Outlook *outlook)
 	job->held = cj_sql_text(rows, row, 10);
 	job->resumed_at = get_timestamp(rows, row, 11, DT_NOBEGIN);
 	if (job->fired_by_worker)
-		job->grace = Max(job->grace, shortest_grace());
+		job->grace = Max(job->grace, cj_watchdog_shortest_grace());
 }
 
 /* read_history reads what the log says of a job. */

@@ -27,4 +27,7 @@ extern void cj_watchdog_check(CjStartRun start_run);
  */
 extern void cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc);
 
+/* Returns how late a tick of the worker may come that is not late: two naps, in microseconds. */
+extern int64 cj_watchdog_shortest_grace(void);
+
 #endif /* CJ_WATCHDOG_H */

@@ -508,9 +508,13 @@ cj_worker_tick_main(Datum database)
 
 	do_task(&examine, CJ_NOTE_TASKS + lengthof(tasks));
 	if (is_frozen())
+	{
+		cj_shared_state_looked_after();
 		proc_exit(0);
+	}
 	for (int i = 0; is_usable && i < lengthof(tasks); i++)
 		do_task(&tasks[i], CJ_NOTE_TASKS + i);
+	cj_shared_state_looked_after();
 	proc_exit(0);
 }
 
