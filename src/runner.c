@@ -370,8 +370,8 @@ notice_left_over(const CjRun *run)
 
 /* ---- verbs ---- */
 
-/* The first moment that a job function can work as of, 1900-01-01 in UTC; a dry run, which alarms nobody, also before. */
-#define EARLIEST_AS_OF (INT64CONST(-36524) * USECS_PER_DAY)
+/* The first moment that a job function can work as of, 1800-01-01 in UTC; a dry run, which alarms nobody, also before. */
+#define EARLIEST_AS_OF (INT64CONST(-73048) * USECS_PER_DAY)
 
 /* check_as_of refuses moments that make no sense, and those that would decide what is not to be decided yet. */
 static void
@@ -384,7 +384,7 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 	if (!dry_run && as_of < EARLIEST_AS_OF)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("as_of is before 1900-01-01 00:00:00+00"),
+				 errmsg("as_of is before 1800-01-01 00:00:00+00"),
 				 errhint("Leave it out for now().")));
 	if (!dry_run && as_of > GetCurrentTimestamp())
 		ereport(ERROR,
