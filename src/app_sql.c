@@ -70,7 +70,7 @@ static const CjStatement operator_schemas = {
  */
 static const CjStatement deferrable_constraints = {
 	"find deferrable constraints",
-	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid, c.conname::pg_catalog.text"
+	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid"
 	"  FROM pg_catalog.pg_constraint c"
 	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
 	"  JOIN pg_catalog.pg_class r ON r.oid = c.conrelid"
@@ -81,20 +81,14 @@ static const CjStatement deferrable_constraints = {
 	"        OR r.relowner = $2)",
 	SPI_OK_SELECT};
 
-/*
- * $1, $2: a schema and a name. SET CONSTRAINTS is about every constraint of that name in the schema, whosever it is, and
- * about those that follow from them on partitions.
- */
-static const CjStatement constraint_relations = {
-	"find the tables whose checks a constraint may have pending",
-	"WITH RECURSIVE named(oid) AS ("
-	"    SELECT c.oid FROM pg_catalog.pg_constraint c WHERE c.connamespace = $1 AND c.conname = $2::pg_catalog.name"
-	"     UNION "
-	"    SELECT c.oid FROM pg_catalog.pg_constraint c JOIN named n ON c.conparentid = n.oid)"
-	"SELECT DISTINCT t.tgrelid"
-	"  FROM pg_catalog.pg_trigger t"
-	"  JOIN named n ON n.oid = t.tgconstraint",
-	SPI_OK_SELECT};
+/* Whoever has a check pending on a table holds the lock that the change took. */
+static const CjStatement locked_relations = {"find the relations that this transaction has locked",
+											 "SELECT DISTINCT l.relation"
+											 "  FROM pg_catalog.pg_locks l"
+											 " WHERE l.pid = pg_catalog.pg_backend_pid()"
+											 "   AND l.locktype = 'relation'"
+											 "   AND l.database = $1",
+											 SPI_OK_SELECT};
 
 static const CjStatement set_all_constraints = {"set all constraints immediate",
 												"SET CONSTRAINTS ALL IMMEDIATE", SPI_OK_UTILITY};
@@ -324,53 +318,53 @@ cj_app_sql_set_all_constraints_immediate(void)
 	(void) cj_sql_run(&set_all_constraints, NULL, NULL);
 }
 
-/* has_pending_checks tells whether SET CONSTRAINTS with that name would run checks or triggers at once. */
-static bool
-has_pending_checks(Oid schema, const char *name)
+/* refuse_pending_checks raises an error if this transaction has any deferred check or trigger pending. */
+static void
+refuse_pending_checks(void)
 {
 	CjParams params = {0};
 	CjRows rows;
-	bool found = false;
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(schema), false);
-	cj_sql_param_text(&params, name);
-	rows = cj_sql_run_own(&constraint_relations, &params);
-	for (uint64 row = 0; row < rows.processed && !found; row++)
-		found = AfterTriggerPendingOnRel(cj_sql_oid(&rows, row, 1));
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	rows = cj_sql_run_own(&locked_relations, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		Oid relid = cj_sql_oid(&rows, row, 1);
+
+		if (AfterTriggerPendingOnRel(relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("checks on table \"%s\" are pending in this transaction",
+							get_rel_name(relid)),
+					 errdetail("A job makes constraints immediate. The checks could run as \"%s\", who need "
+							   "not be the one who caused them.",
+							   GetUserNameFromId(GetUserId(), false)),
+					 errhint("Run before the job: SET CONSTRAINTS ALL IMMEDIATE;")));
+	}
 	cj_sql_free(&rows);
-	return found;
+}
+
+/* append_name appends a name to a list. */
+static void
+append_name(StringInfo names, const char *name)
+{
+	appendStringInfo(names, "%s%s", names->len > 0 ? ", " : "", name);
 }
 
 /*
- * set_constraints makes a constraint immediate.
+ * set_constraints makes constraints immediate.
  *
- * What is pending fires at once, with the rights of the current user, and may be code of whoever has written to a table
- * of his own: so it is done by the one who has it pending, or not at all. SET CONSTRAINTS wants to look the names up,
- * which a caller without USAGE on the app's schema cannot: as long as nothing is pending, nothing runs, whoever does it.
+ * What is pending on them fires at once, with the rights of the current user, and may be code of whoever has written to a
+ * table of his own: so it is done by the one who has it pending, or not at all. SET CONSTRAINTS looks constraints up by
+ * name, and others may make or rename things of that name at any moment, also such as the snapshot does not show. Therefore
+ * it is not asked what these constraints have pending, but whether anything is.
  */
 static void
-set_constraints(Oid schema, const char *qualified_name, const char *name)
+set_constraints(const char *names)
 {
 	CjStatement statement = {"set constraints immediate", NULL, SPI_OK_UTILITY};
-	char *text = psprintf("SET CONSTRAINTS %s IMMEDIATE", qualified_name);
-	bool has_usage = cj_compat_schema_usage(schema, GetUserId());
-	CjIdentity saved;
 
-	if (has_pending_checks(schema, name) && (!has_usage || InLocalUserIdChange()))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("constraint %s has checks pending in this transaction", qualified_name),
-				 errdetail("A job has to make the constraint immediate. The checks would run as \"%s\", who need "
-						   "not be the one who caused them.", GetUserNameFromId(GetUserId(), false)),
-				 errhint("Run before the job: SET CONSTRAINTS ALL IMMEDIATE;")));
-	if (has_usage)
-	{
-		(void) cj_sql_run(&statement, text, NULL);
-		return;
-	}
-	cj_identity_become_extension(&saved);
-	(void) cj_sql_run(&statement, text, NULL);
-	cj_identity_restore(&saved);
+	(void) cj_sql_run(&statement, psprintf("SET CONSTRAINTS %s IMMEDIATE", names), NULL);
 }
 
 /* cj_app_sql_set_constraints_immediate makes the deferrable constraints of a table immediate. */
@@ -379,12 +373,33 @@ cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity)
 {
 	CjParams params = {0};
 	CjRows rows;
+	StringInfoData visible;
+	StringInfoData hidden;
+	CjIdentity saved;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[entity].relid), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->owner), false);
+	initStringInfo(&visible);
+	initStringInfo(&hidden);
 	rows = cj_sql_run_own(&deferrable_constraints, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
-		set_constraints(cj_sql_oid(&rows, row, 2), cj_sql_text(&rows, row, 1),
-						cj_sql_text(&rows, row, 3));
+		append_name(cj_compat_schema_usage(cj_sql_oid(&rows, row, 2), GetUserId()) ? &visible
+																				   : &hidden,
+					cj_sql_text(&rows, row, 1));
 	cj_sql_free(&rows);
+
+	if (visible.len > 0)
+	{
+		if (InLocalUserIdChange())
+			refuse_pending_checks();
+		set_constraints(visible.data);
+	}
+	/* names that the caller may not look up: with nothing pending, nothing runs, whoever does it */
+	if (hidden.len > 0)
+	{
+		refuse_pending_checks();
+		cj_identity_become_extension(&saved);
+		set_constraints(hidden.data);
+		cj_identity_restore(&saved);
+	}
 }

@@ -40,7 +40,7 @@ SET ROLE cj_mallory;
 INSERT INTO m.events VALUES (1);
 REVOKE USAGE ON SCHEMA m FROM cj_mallory;
 SELECT is(t.error('SELECT public.auto_complete_challenges(''2024-02-29'')'),
-    '55000: constraint m.c has checks pending in this transaction',
+    '55000: checks on table "events" are pending in this transaction',
     'a job function refuses to run what is pending for a caller who may not use the schema');
 RESET ROLE;
 SELECT is(t.saw(), 'nothing', 'what is pending has not run');
@@ -66,12 +66,12 @@ CREATE FUNCTION t.wrapper() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS
 ALTER FUNCTION t.wrapper() OWNER TO cj_service;
 SET ROLE cj_mallory;
 INSERT INTO m.events VALUES (2);
-SELECT is(t.error('SELECT t.wrapper()'), '55000: constraint m.c has checks pending in this transaction',
+SELECT is(t.error('SELECT t.wrapper()'), '55000: checks on table "events" are pending in this transaction',
     'nor does it run them as the owner of a SECURITY DEFINER function');
 RESET ROLE;
 REVOKE USAGE ON SCHEMA m FROM cj_service;
 SET ROLE cj_mallory;
-SELECT is(t.error('SELECT t.wrapper()'), '55000: constraint m.c has checks pending in this transaction',
+SELECT is(t.error('SELECT t.wrapper()'), '55000: checks on table "events" are pending in this transaction',
     'whether or not that one may use the schema');
 RESET ROLE;
 SELECT is(t.saw(), 'nothing', 'what is pending has not run this time either');

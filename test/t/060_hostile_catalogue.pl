@@ -31,7 +31,7 @@ $node->append_conf('postgresql.conf', "cron.database_name = '$db'\ncron.host = '
 $node->start;
 
 # The places that hold a function, and the objects that they stand in. A function logs "hostile PLACE ROLE".
-my @places = qw(index_predicate index_expression view_index_predicate view_index_expression partition_key
+my @places = qw(index_predicate index_expression view_index_predicate view_index_expression early_index_predicate partition_key
   partition_index statistics default_value generated_column check_constraint domain_check user_domain_check policy
   plain_view view_definition view_domain trigger deferred_trigger cast_function);
 
@@ -83,7 +83,23 @@ BEGIN
         EXECUTE 'DECLARE planted CURSOR WITH HOLD FOR SELECT 1';
     EXCEPTION WHEN OTHERS THEN NULL;
     END;
+    BEGIN
+        EXECUTE 'PREPARE planted AS SELECT 1';
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    IF place <> 'later' THEN
+        BEGIN
+            SET CONSTRAINTS ALL DEFERRED;
+            INSERT INTO app.later VALUES (place);
+        EXCEPTION WHEN OTHERS THEN NULL;
+        END;
+    END IF;
 END \$f\$;
+CREATE TABLE app.later (place text);
+CREATE FUNCTION app.run_later() RETURNS trigger LANGUAGE plpgsql AS
+    \$f\$ BEGIN PERFORM app.rise('later'); RETURN NULL; END \$f\$;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON app.later
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.run_later();
 $functions
 CREATE DOMAIN app.kind AS text CHECK (app.imm_domain_check(1) AND VALUE IS NOT NULL);
 CREATE DOMAIN app.person AS bigint CHECK (app.imm_user_domain_check(1) AND VALUE > 0);
@@ -160,6 +176,11 @@ CREATE UNIQUE INDEX ON app.challenge_member_stats (challenge_id, user_id);
 CREATE UNIQUE INDEX ON app.challenge_member_stats (user_id, challenge_id) WHERE app.imm_view_index_predicate(1);
 CREATE INDEX ON app.challenge_member_stats ((challenge_id + app.imm_view_index_expression(1)::int));
 
+-- REFRESH looks at indexes in the order in which they were made, and evaluates this one before it restricts itself.
+CREATE MATERIALIZED VIEW app.early_stats AS SELECT m.challenge_id, m.user_id FROM app.challenge_members m;
+CREATE UNIQUE INDEX ON app.early_stats (user_id, challenge_id) WHERE app.imm_early_index_predicate(1);
+CREATE UNIQUE INDEX ON app.early_stats (challenge_id, user_id);
+
 CREATE INDEX ON app.challenge_members (user_id);
 INSERT INTO app.user_profiles SELECT i, 'UTC', 'user ' || i FROM generate_series(1, 20) i;
 SQL
@@ -192,6 +213,7 @@ my @entry_points = (
 	(map { $bind{$_} } sort keys %bind),
 	"SELECT challenge_jobs.unbind('users'); $bind{users}",
 	"SELECT challenge_jobs.add_stats_view('app.challenge_member_stats')",
+	"SELECT challenge_jobs.add_stats_view('app.early_stats')",
 	"SELECT * FROM challenge_jobs.track('app.challenge_member_stats', dry_run => true)",
 	"SELECT * FROM challenge_jobs.track('app.challenge_member_stats')",
 	'SELECT * FROM challenge_jobs.tracked_view',
@@ -265,11 +287,12 @@ sub call
 	my ($status, $out, $err) = $node->psql($db, join("\n;", $statement,
 		"SELECT 'left: ' || coalesce(nullif(current_setting('app.planted', true), ''), 'nothing') || ' ' || current_setting('search_path')"
 		  . " || ' ' || (SELECT count(*) FROM pg_cursors WHERE name = 'planted')"
+		  . " || ' ' || (SELECT count(*) FROM pg_prepared_statements WHERE name = 'planted')"
 		  . " || ' ' || (SELECT count(*) FROM pg_class WHERE relname = 'planted' AND relnamespace = pg_my_temp_schema())"),
 		extra_params => [ '-U', $role ], on_error_stop => 0);
 
 	$sessions++;
-	push @wrong, "left behind by $what: $out" unless $out =~ /^left: nothing "\$user", public 0 0$/m;
+	push @wrong, "left behind by $what: $out" unless $out =~ /^left: nothing "\$user", public 0 0 0$/m;
 	push @wrong, "$what: $err" if $err =~ /server closed|internal error/;
 	read_log($offset, $what);
 	return;
