@@ -82,6 +82,39 @@ static const CjStatement unfilled_columns = {
 	"   AND NOT (a.attnum = ANY ($2))",
 	SPI_OK_SELECT};
 
+/*
+ * $1 a table that a job writes, $2 its owner, $3: rows are deleted, $4: the column that is changed, or null. Which tables of
+ * others are changed along with it, by what foreign keys do, however many of them come one after the other? Superusers can
+ * have anything run anyway.
+ */
+static const CjStatement find_cascades = {
+	"find tables of others that are changed along with a table",
+	"WITH RECURSIVE changed(oid, deletes, written) AS ("
+	"    SELECT $1, $3, $4"
+	"     UNION "
+	"    SELECT x.*"
+	"      FROM changed c"
+	"     CROSS JOIN LATERAL ("
+	"           SELECT i.inhrelid, c.deletes, c.written FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid"
+	"            UNION ALL "
+	"           SELECT f.conrelid, c.deletes AND f.confdeltype = 'c', NULL"
+	"             FROM pg_catalog.pg_constraint f"
+	"            WHERE f.contype = 'f'"
+	"              AND f.confrelid = c.oid"
+	"              AND CASE WHEN c.deletes THEN f.confdeltype IN ('c', 'n', 'd')"
+	"                       ELSE f.confupdtype IN ('c', 'n', 'd') AND COALESCE(c.written = ANY (f.confkey), true) END"
+	"           ) x)"
+	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, r.relname), o.rolname::pg_catalog.text"
+	"  FROM changed c"
+	"  JOIN pg_catalog.pg_class r ON r.oid = c.oid AND NOT r.relispartition"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace"
+	"  JOIN pg_catalog.pg_roles o ON o.oid = r.relowner"
+	" WHERE c.oid <> $1"
+	"   AND r.relowner <> $2"
+	"   AND NOT o.rolsuper"
+	" ORDER BY 1",
+	SPI_OK_SELECT};
+
 static const CjStatement find_piled_up = {
 	"look whether changes of tracked views pile up",
 	"SELECT EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000)", SPI_OK_SELECT};
@@ -641,6 +674,39 @@ check_fillable(const Report *report, const CjBoundEntity *entity)
 	cj_sql_free(&rows);
 }
 
+/*
+ * check_cascades names tables of others that change along with one that a job writes: their AFTER triggers run as whoever
+ * has changed it, up to PostgreSQL 17.
+ */
+static void
+check_cascades(const Report *report, const CjBoundEntity *entity, const CjUsage *usage)
+{
+	const CjBoundColumn *status = &entity->columns[CJ_CHALLENGES_STATUS];
+	bool updates = usage->entity == CJ_CHALLENGES && (usage->privileges & ACL_UPDATE);
+	const char *owner = GetUserNameFromId(entity->owner, false);
+	bool deletes = (usage->privileges & ACL_DELETE) != 0;
+	CjParams params = {0};
+	CjRows rows;
+
+	if (!updates && !deletes)
+		return;
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(deletes), false);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(updates ? status->number : 0), !updates);
+	rows = cj_sql_run_own(&find_cascades, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		add_row(
+			report, psprintf("cascade:%s", cj_sql_text(&rows, row, 1)), "warning",
+			psprintf(
+				"%s of \"%s\" changes along with %s, by foreign keys: its triggers can run with the "
+				"rights of \"%s\"",
+				cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2), entity->relation, owner),
+			psprintf("ALTER TABLE %s OWNER TO %s;", cj_sql_text(&rows, row, 1),
+					 quote_identifier(owner)));
+	cj_sql_free(&rows);
+}
+
 /* check_text checks that a text of the settings fits into its column, whatever stands for placeholders. */
 static void
 check_text(const Report *report, const CjJob *job, const CjJobConfig *config,
@@ -697,6 +763,7 @@ check_tables(const Report *report, const CjJob *job, CjJobConfig *config, CjBind
 			check_fillable(report, &binding->entities[usage[i].entity]);
 			check_texts(report, job, config, &binding->entities[usage[i].entity]);
 		}
+		check_cascades(report, &binding->entities[usage[i].entity], &usage[i]);
 	}
 	for (const CjIndexWish *wish = job->indexes; wish && wish->without; wish++)
 		check_index(report, binding, wish);

@@ -32,6 +32,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "advisory_locks.h"
 #include "alert.h"
 #include "identity.h"
 #include "installation.h"
@@ -48,10 +49,11 @@ typedef struct Execution
 	CjRunStart start;
 	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
 	CjJobLock lock;
-	CjLostRun *lost_run; /* what watches over a verb, or NULL */
-	bool is_refused;     /* the job was not started, for what is no failure of it */
-	bool has_begun;      /* a verb: all that comes before the work is done */
-	bool holds_lock;     /* for the session; false after a failed commit until it is taken again */
+	CjLostRun *lost_run;  /* what watches over a verb, or NULL */
+	bool is_refused;      /* the job was not started, for what is no failure of it */
+	bool has_begun;       /* a verb: all that comes before the work is done */
+	List *advisory_locks; /* of this session, before the work begins */
+	bool holds_lock;      /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
 	Tuplestorestate *rows; /* of a verb that returns a table, else NULL */
 	TupleDesc rows_desc;
@@ -236,6 +238,16 @@ advance(CjRun *run, int64 done)
 }
 
 /* ---- before and after ---- */
+
+/* note_advisory_locks notes which advisory locks this session has before code of the app runs. */
+static void
+note_advisory_locks(Execution *execution)
+{
+	MemoryContext caller = MemoryContextSwitchTo(execution->run.memory);
+
+	execution->advisory_locks = cj_advisory_locks_list();
+	MemoryContextSwitchTo(caller);
+}
 
 /* create_execution makes what there is to know of a run before it starts. */
 static Execution *
@@ -546,6 +558,7 @@ run_verb(Execution *execution)
 	check_enabled(execution);
 	lock_for_verb(execution);
 	check_not_held(execution);
+	note_advisory_locks(execution);
 	execution->has_begun = true;
 
 	running_job = job;
@@ -594,6 +607,8 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 		}
 		running_job = outer_job;
 		error_context_stack = context.previous;
+		if (execution->has_begun)
+			cj_advisory_locks_release_others(execution->advisory_locks);
 		/* who is cancelled before the work has begun has learned nothing about the job */
 		if (execution->is_refused ||
 			(!execution->has_begun && error->sqlerrcode == ERRCODE_QUERY_CANCELED))
@@ -606,6 +621,7 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 		ReThrowError(error);
 	}
 	PG_END_TRY();
+	cj_advisory_locks_release_others(execution->advisory_locks);
 	cj_shared_state_end_progress();
 	running_job = outer_job;
 	error_context_stack = context.previous;
@@ -711,10 +727,12 @@ run_in_own_transactions(Execution *execution)
 	cj_shared_state_begin_progress(execution->start.job, execution->run_id,
 								   execution->start.started_at);
 	arm_max_runtime(run->config->max_runtime_ms);
+	note_advisory_locks(execution);
 	error = do_work(execution);
 	disarm_max_runtime();
 
 	next_transaction();
+	cj_advisory_locks_release_others(execution->advisory_locks);
 	end = make_end(run, error);
 	error = record_end(execution, &end);
 	return end.error ? end.error : error;

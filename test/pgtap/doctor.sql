@@ -52,6 +52,32 @@ SELECT t.mend('^reference', 'CASCADE') \g /dev/null
 SELECT is(t.doctor('^reference'), NULL, 'what the doctor says to type mends it');
 SELECT is(cleanup_expired_notifications()::text, '(2,0)', 'so that all goes');
 
+/* ---- tables of others that are changed along ---- */
+CREATE ROLE cj_other;
+CREATE SCHEMA o AUTHORIZATION cj_other;
+GRANT USAGE ON SCHEMA o TO cj_app;
+GRANT USAGE ON SCHEMA app TO cj_other;
+GRANT REFERENCES ON app.notifications, app.challenges TO cj_other;
+SAVEPOINT before;
+ALTER TABLE app.challenges ADD UNIQUE (id, status);
+SET ROLE cj_other;
+CREATE TABLE o.kept (n integer REFERENCES app.notifications (id) ON UPDATE CASCADE);
+CREATE TABLE o.gone (n integer PRIMARY KEY REFERENCES app.notifications (id) ON DELETE CASCADE);
+CREATE TABLE o.further (n integer UNIQUE REFERENCES o.gone ON DELETE SET NULL ON UPDATE NO ACTION);
+CREATE TABLE o.on_change (n integer REFERENCES o.further (n) ON UPDATE CASCADE);
+CREATE TABLE o.not_on_change (n integer REFERENCES o.gone ON UPDATE CASCADE ON DELETE NO ACTION);
+CREATE TABLE o.by_key (n integer REFERENCES app.challenges ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE o.by_status (n integer, s text, FOREIGN KEY (n, s) REFERENCES app.challenges (id, status) ON UPDATE CASCADE);
+RESET ROLE;
+SELECT is((SELECT string_agg(format('%s %s', "check", status), ', ' ORDER BY "check") FROM challenge_jobs.doctor() WHERE "check" ~ '^cascade'),
+          'cascade:o.by_status warning, cascade:o.further warning, cascade:o.gone warning, cascade:o.on_change warning',
+          'the doctor names tables of others that jobs change by foreign keys, and no others');
+SELECT is(t.doctor('^cascade:o.gone'), 'warning o.gone of "cj_other" changes along with app.notifications, by foreign keys: its triggers can run '
+          'with the rights of "cj_app"', 'and says what that means');
+SELECT t.mend('^cascade') \g /dev/null
+SELECT is(t.doctor('^cascade'), NULL, 'what it says to type mends it');
+ROLLBACK TO before;
+
 /* ---- what the owner may do ---- */
 REVOKE INSERT, DELETE ON app.notifications FROM cj_app;
 SELECT is(t.hint(format('SELECT %s()', job)), format('GRANT %s ON app.notifications TO cj_app;', missing), format('without %s: the hint of %s', missing, job))
