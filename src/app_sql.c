@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
 
 #include "app_sql.h"
 #include "compat.h"
@@ -264,18 +265,24 @@ cj_app_sql_can_lock_rows(void)
 	return !OidIsValid(get_extension_oid("citus", true));
 }
 
-/* read_search_path returns the search_path for the definition of a view. */
+/*
+ * read_search_path returns the search_path for the definition of a view. Operators are looked up among those that there are
+ * now, and so it is asked who may create any now: the caller's snapshot can be older.
+ */
 static char *
 read_search_path(const CjBoundEntity *entity)
 {
 	CjParams params = {0};
+	CjIdentity saved;
 	CjRows rows;
 	char *path;
 	char *open_schema;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
-	rows = cj_sql_run_own(&operator_schemas, &params);
+	cj_identity_become_extension(&saved);
+	rows = cj_sql_run_at(&operator_schemas, NULL, &params, GetLatestSnapshot());
+	cj_identity_restore(&saved);
 	path = psprintf("pg_catalog%s", cj_sql_text(&rows, 0, 1));
 	open_schema = cj_sql_text(&rows, 0, 2);
 	cj_sql_free(&rows);
