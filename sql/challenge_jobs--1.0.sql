@@ -166,6 +166,10 @@ CREATE TABLE challenge_jobs.refusal (
     PRIMARY KEY (job, role_name, sqlstate)
 );
 
+/* Which tables had rows when challenges were last decided. */
+CREATE INDEX job_run_sources_idx ON challenge_jobs.job_run (job, as_of)
+    WHERE status = 'succeeded' AND NOT dry_run AND result ? 'sources';
+
 /* Names are stored in full, app.my_view, so that they mean the same for everybody. */
 CREATE TABLE challenge_jobs.stats_view (
     view_name   text PRIMARY KEY

@@ -15,6 +15,7 @@ SET ROLE regress_cj_app;
 CREATE TABLE public.challenges (id int PRIMARY KEY, name text, status text DEFAULT 'active', end_date date DEFAULT '2024-01-31');
 CREATE TABLE public.challenge_members (challenge_id int, user_id int);
 CREATE TABLE public.challenge_member_stats (challenge_id int, completion_rate numeric);
+INSERT INTO public.challenge_member_stats VALUES (0, 0);
 CREATE TABLE public.notifications (user_id int, type text, title text, body text, data jsonb, created_at timestamptz);
 RESET ROLE;
 INSERT INTO public.challenges (id, name) SELECT n, 'challenge ' || n FROM generate_series(1, 3) n;

@@ -60,6 +60,7 @@ SET ROLE regress_cj_app;
 CREATE TABLE app.challenges (id int PRIMARY KEY, status text DEFAULT 'active', end_date date DEFAULT '2024-01-31');
 CREATE TABLE app.challenge_members (challenge_id int, user_id int);
 CREATE TABLE app.challenge_member_stats (challenge_id int, completion_rate numeric);
+INSERT INTO app.challenge_member_stats VALUES (0, 0);
 CREATE TABLE app.notifications (user_id int, decided_by text DEFAULT current_user);
 INSERT INTO app.challenges VALUES (1), (2);
 INSERT INTO app.challenge_members VALUES (1, 1), (2, 2);

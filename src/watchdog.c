@@ -64,7 +64,7 @@ static const CjStatement load_history = {
 	"                  ORDER BY s.scheduled_for DESC LIMIT 1) >= j.expired, false),"
 	"       r.run_id, r.status, r.sqlstate, r.attempt::pg_catalog.int8,"
 	"       CASE WHEN pg_catalog.jsonb_typeof(r.result -> 'left_over') = 'number'"
-	"            THEN (r.result ->> 'left_over')::pg_catalog.numeric > 0 END,"
+	"            THEN (r.result ->> 'left_over')::pg_catalog.numeric > 0 OR r.result ? 'undecidable' END,"
 	"       r.as_of, r.scheduled_for, r.started_at, r.finished_at"
 	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 	"       WITH ORDINALITY AS j(name, last, expired, n)"

@@ -21,14 +21,17 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "nodes/value.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
+#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "app_sql.h"
 #include "identity.h"
 #include "jobs/batch.h"
 #include "jobs/job.h"
+#include "jobs/statistics.h"
 #include "key_list.h"
 #include "local_time.h"
 #include "template.h"
@@ -49,6 +52,7 @@ static const CjSetting settings[] = {
 	{"failed_body", CJ_SETTING_TEMPLATE, "\"Your challenge \\\"{challenge_name}\\\" has ended\"", 0,
 	 0, placeholders},
 	{"batch_size", CJ_SETTING_INTEGER, "2500", 1, 10000, NULL},
+	{"decide_without_statistics", CJ_SETTING_BOOLEAN, "false", 0, 0, NULL},
 	{NULL}};
 
 enum
@@ -134,7 +138,7 @@ static const CjStatement count_unclaimed = {
  */
 static const CjStatement judge = {
 	"judge by the average completion rate",
-	"SELECT k.id, COALESCE(v.completed, false)\n"
+	"SELECT k.id, COALESCE(v.completed, false), v.id IS NOT NULL\n"
 	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
 	"                    " IS_COMPLETED " AS completed\n"
@@ -198,6 +202,13 @@ static const CjStatement tell = {
 	" ORDER BY m.{challenge_members.user_id}",
 	SPI_OK_INSERT};
 
+/* Without a condition on the key: is there anything at all? */
+static const CjStatement find_statistics = {
+	"look whether there are statistics",
+	"SELECT EXISTS (SELECT FROM {challenge_member_stats!} s)\n"
+	"    OR NOT EXISTS (SELECT FROM {challenge_members} m)",
+	SPI_OK_SELECT};
+
 static const CjStatement count_members = {
 	"count the members to be told",
 	"SELECT pg_catalog.count(*)\n"
@@ -221,6 +232,7 @@ typedef struct State
 	int64 due_count;
 	CjKeyList *due;
 	CjKeyList *judged;
+	bool has_statistics; /* of one of them at least */
 
 	/* what the range at hand has done */
 	int64 figures[lengthof(figures)];
@@ -477,9 +489,117 @@ judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	 * twice, and the second time there is nothing left to do for them.
 	 */
 	for (uint64 row = 0; row < rows.processed; row++)
+	{
 		cj_key_list_append(state->judged, cj_sql_datum(&rows, row, 1, &isnull),
 						   BoolGetDatum(cj_sql_bool(&rows, row, 2)));
+		state->has_statistics |= cj_sql_bool(&rows, row, 3);
+	}
 	cj_sql_free(&rows);
+}
+
+/* ---- is there anything to decide on? ---- */
+
+/* find_emptied returns the first of the tables that had rows before and have none now, though they are still read. */
+static const char *
+find_emptied(List *before, List *sources, List *filled)
+{
+	ListCell *cell;
+
+	foreach(cell, before)
+	{
+		String *name = makeString(lfirst(cell));
+
+		if (list_member(sources, name) && !list_member(filled, name))
+			return lfirst(cell);
+	}
+	return NULL;
+}
+
+/* as_strings makes a list of nodes, which can be searched, of a list of texts. */
+static List *
+as_strings(List *texts)
+{
+	List *strings = NIL;
+	ListCell *cell;
+
+	foreach(cell, texts)
+		strings = lappend(strings, makeString(lfirst(cell)));
+	return strings;
+}
+
+/* keep_sources puts the tables that have rows into the result of the run, for the next one. */
+static void
+keep_sources(CjRun *run, List *filled)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	StringInfo json = makeStringInfo();
+	ListCell *cell;
+
+	appendStringInfoString(json, "\"sources\": [");
+	foreach(cell, filled)
+	{
+		appendStringInfoString(json, foreach_current_index(cell) > 0 ? ", " : "");
+		escape_json(json, lfirst(cell));
+	}
+	appendStringInfoString(json, "], ");
+	run->more_result = json;
+	MemoryContextSwitchTo(caller);
+}
+
+/* leave_undecided leaves what is due to a later run, and says why. */
+static void
+leave_undecided(CjRun *run, State *state, const char *why)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+
+	run->more_result = makeStringInfo();
+	appendStringInfo(run->more_result, "\"undecidable\": " INT64_FORMAT ", ", state->due_count);
+	MemoryContextSwitchTo(caller);
+	cj_key_list_clear(state->judged);
+	ereport(WARNING,
+			(errmsg("job \"auto_complete_challenges\" left " INT64_FORMAT " due challenges undecided",
+					state->due_count),
+			 errdetail("%s", why),
+			 errhint("To decide them all the same, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
+					 "settings => '{\"decide_without_statistics\": true}');")));
+}
+
+/*
+ * examine_statistics sees to it that nothing is decided on data that is not there: tables that are being restored, or
+ * loaded anew. No row for a challenge means that it has failed, but no row at all means nothing. The work of an attempt.
+ */
+static void
+examine_statistics(CjRun *run, void *arg)
+{
+	State *state = arg;
+	Scope scope;
+	List *before = cj_statistics_filled_before(run->job->definition.name);
+	List *sources;
+	List *filled;
+	const char *emptied;
+	bool has_any = true;
+
+	open_scope(run, state, &scope, true);
+	sources = cj_statistics_sources(scope.binding);
+	filled = cj_statistics_filled(sources);
+	if (state->notify && !state->has_statistics)
+	{
+		CjRows rows = run_app_sql(&scope, &find_statistics, NULL);
+
+		has_any = cj_sql_bool(&rows, 0, 1);
+		cj_sql_free(&rows);
+	}
+	cj_identity_restore(&scope.identity);
+
+	emptied = find_emptied(before, as_strings(sources), as_strings(filled));
+	if (emptied)
+		leave_undecided(run, state,
+						psprintf("%s had rows when challenges were last decided, and has none now.",
+								 emptied));
+	else if (!has_any)
+		leave_undecided(run, state, "The statistics have no row at all, though there are members.");
+	else
+		keep_sources(run, filled);
 }
 
 /* ---- a range of a batch ---- */
@@ -701,6 +821,8 @@ run_job(CjRun *run)
 		cj_batch_step(run, prepare, state);
 		run->begin_phase(run, "judging", state->due_count);
 		process(run, state->due, CHUNK_SIZE, &chunk);
+		if (state->due_count > 0 && !cj_settings_bool(values, "decide_without_statistics"))
+			cj_batch_step(run, examine_statistics, state);
 		run->begin_phase(run, "deciding", state->due_count);
 		process(run, state->judged, state->batch_size, &batch);
 	}

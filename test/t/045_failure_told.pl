@@ -43,7 +43,7 @@ END \$\$;
 CREATE TRIGGER refuse BEFORE INSERT ON notifications FOR EACH ROW EXECUTE FUNCTION refuse();
 SQL
 is(status(), 'never_run|0|', 'before: it has never run');
-is(metrics(), 'alerts_undelivered 0, consecutive_failures 0, failing 0, overdue 0, running 0', 'the metrics agree');
+is(metrics(), 'alerts_undelivered 0, consecutive_failures 0, failing 0, overdue 0, paused 0, restored 0, running 0', 'the metrics agree');
 
 # ---- it fails ----
 
@@ -53,7 +53,7 @@ poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE last_error = 'exit sta
 	'the worker has not tried to deliver an alert');
 is(runs(), 'worker failed #1', 'the worker fires at midnight, and the job fails');
 is(status(), qq(failing|1|the "app"\nrefuses: é), 'job_status says so, and why');
-is(metrics(), 'alerts_undelivered 1, consecutive_failures 1, failing 1, overdue 0, running 0, runs failed 1',
+is(metrics(), 'alerts_undelivered 1, consecutive_failures 1, failing 1, overdue 0, paused 0, restored 0, running 0, runs failed 1',
 	'so do the metrics, and that nobody knows of it');
 is(got(), '', 'as the command has failed');
 
@@ -70,7 +70,7 @@ is(join('|', map { $got[0]->{$_} // '-' } qw(kind job status sqlstate message hi
 like($got[0]->{detail}, qr/^a detail\nNot done \(30\): /, 'and whom it concerns');
 is("$got[0]->{run_id} $got[0]->{delivery} $got[0]->{consecutive_failures}", server('min(run_id) FROM challenge_jobs.job_run') . ' 2 1',
 	'which run, and which attempt to tell');
-is(metrics(), 'alerts_undelivered 0, consecutive_failures 2, failing 1, overdue 0, running 0, runs failed 2', 'the metrics agree');
+is(metrics(), 'alerts_undelivered 0, consecutive_failures 2, failing 1, overdue 0, paused 0, restored 0, running 0, runs failed 2', 'the metrics agree');
 is(server("count(*) FROM challenges WHERE status <> 'active'"), '0', 'no work is done without its members told');
 
 # ---- past the grace ----
@@ -80,7 +80,7 @@ set_clock($node, '2030-01-02 00:19:00');
 poll('SELECT count(*) = 2 FROM challenge_jobs.alert WHERE delivered_at IS NOT NULL', 'that it is overdue is not told');
 @got = decoded();
 is("$got[1]->{kind} $got[1]->{slot}", 'overdue 2030-01-02T00:00:00+00:00', 'past the grace the worker tells that the slot was missed');
-is(metrics() =~ s/, running.*//r, 'alerts_undelivered 0, consecutive_failures 2, failing 1, overdue 1', 'the metrics agree');
+is(metrics() =~ s/, running.*//r, 'alerts_undelivered 0, consecutive_failures 2, failing 1, overdue 1, paused 0, restored 0', 'the metrics agree');
 
 # ---- it is mended ----
 
@@ -95,7 +95,7 @@ is(join(' ', map { $_->{kind} } @got), 'failed overdue recovered', 'the worker d
 is(join('|', map { $got[2]->{$_} } qw(job run_id status triggered_by)),
 	"$JOB|" . server("run_id FROM challenge_jobs.job_run WHERE status = 'succeeded'") . '|succeeded|retry', 'and by which run');
 is(status(), 'ok|0|', 'job_status says that all is well');
-is(metrics(), 'alerts_undelivered 0, consecutive_failures 0, failing 0, overdue 0, running 0, runs failed 2, runs succeeded 1', 'so do the metrics');
+is(metrics(), 'alerts_undelivered 0, consecutive_failures 0, failing 0, overdue 0, paused 0, restored 0, running 0, runs failed 2, runs succeeded 1', 'so do the metrics');
 is(server("value = (SELECT rows_affected FROM challenge_jobs.job_run WHERE status = 'succeeded') FROM challenge_jobs.metrics WHERE name = 'challenge_jobs_last_rows_affected' AND labels->>'job' = '$JOB'"),
 	't', 'and how much was done');
 is(undone_work($node, $db), '', 'the work is done, once');
