@@ -5,7 +5,7 @@
  * Called by alert_delivery, outside of transactions. The command runs as archive_command does, as the
  * account of the server and in its data directory, with these differences:
  *
- * - Standard input is the alert. A command need not read it; standard output is thrown away, of standard
+ * - Standard input is the alert, all of it there before the command starts. A command need not read it; standard output is thrown away, of standard
  *   error the first line is kept.
  * - It is the leader of a process group of its own, so that it can be killed with its children when its
  *   time is over, and inherits no file of ours but those three.
@@ -56,10 +56,7 @@ static int alert_timeout_ms = 30000;
 typedef struct Child
 {
 	pid_t pid; /* also its process group; not reaped, so that the number stays its own; 0: none */
-	int input_fd;      /* -1: closed */
-	int error_fd;      /* -1: closed */
-	const char *input; /* what is still to be written */
-	size_t input_left;
+	int error_fd; /* -1: closed */
 	char line[LINE_SIZE];
 	int line_length;
 	bool line_ended;
@@ -168,20 +165,40 @@ close_file(int *fd)
 	*fd = -1;
 }
 
+/*
+ * make_input makes the standard input of the command: a file without a name that holds the whole text before the command
+ * starts, so that it reads all of it whatever becomes of us. -1: that failed, as errno says.
+ */
+static int
+make_input(const char *text)
+{
+	FILE *file = tmpfile();
+	int input = -1;
+
+	if (file == NULL)
+		return -1;
+	if (fputs(text, file) >= 0 && fflush(file) == 0)
+		input = dup(fileno(file));
+	(void) fclose(file);
+	if (input >= 0 && lseek(input, 0, SEEK_SET) < 0)
+		close_file(&input);
+	return input;
+}
+
 /* start forks and starts the command; returns what went wrong, or NULL. */
 static char *
-start(Child *child)
+start(Child *child, const char *text)
 {
-	int input[2] = {-1, -1};
+	int input = make_input(text);
 	int error[2] = {-1, -1};
 	int output = open("/dev/null", O_WRONLY);
 	sigset_t all;
 	sigset_t before;
 	char *problem = NULL;
 
-	if (output < 0 || pipe(input) < 0 || pipe(error) < 0 || !pg_set_noblock(input[1]) ||
-		!pg_set_noblock(error[0]))
-		problem = psprintf("could not make pipes for the command: %s", strerror(errno));
+	if (input < 0 || output < 0 || pipe(error) < 0 || !pg_set_noblock(error[0]))
+		problem = psprintf("could not make standard input, output or error for the command: %s",
+						   strerror(errno));
 	else
 	{
 		pid_t parent = getpid();
@@ -191,7 +208,7 @@ start(Child *child)
 		(void) sigprocmask(SIG_SETMASK, &all, &before);
 		child->pid = fork();
 		if (child->pid == 0)
-			become_command(input[0], output, error[1], parent);
+			become_command(input, output, error[1], parent);
 		(void) sigprocmask(SIG_SETMASK, &before, NULL);
 		if (child->pid > 0)
 			(void) setpgid(child->pid, child->pid); /* whoever of the two comes first */
@@ -201,35 +218,11 @@ start(Child *child)
 			child->pid = 0;
 		}
 	}
+	close_file(&input);
 	close_file(&output);
-	close_file(&input[0]);
 	close_file(&error[1]);
-	child->input_fd = input[1];
 	child->error_fd = error[0];
 	return problem;
-}
-
-/* feed writes what the command's standard input takes, without waiting. */
-static void
-feed(Child *child)
-{
-	while (child->input_fd >= 0 && child->input_left > 0)
-	{
-		ssize_t written = write(child->input_fd, child->input, child->input_left);
-
-		if (written > 0)
-		{
-			child->input += written;
-			child->input_left -= written;
-		}
-		else if (written < 0 && errno == EINTR)
-			continue;
-		else if (written < 0 && errno == EAGAIN)
-			return;
-		else
-			child->input_left = 0; /* nobody reads it: SIGPIPE is ignored in all our processes */
-	}
-	close_file(&child->input_fd);
 }
 
 /* keep takes the first line that is not empty out of what was written to standard error. */
@@ -305,7 +298,7 @@ nap(const Child *child, long milliseconds)
 }
 
 /*
- * attend feeds and drains the command until it has ended, at most for so many milliseconds; tells whether it
+ * attend drains the command until it has ended, at most for so many milliseconds; tells whether it
  * has. With `all`, its children as well, as far as they hold its standard error.
  */
 static bool
@@ -322,7 +315,6 @@ attend(Child *child, int milliseconds, bool all)
 		bool exited = has_exited(child);
 		bool found = false;
 
-		feed(child);
 		for (int i = 0; i < 16 && drain(child); i++)
 			found = true;
 		if (exited && !(all && child->error_fd >= 0))
@@ -360,7 +352,6 @@ reap(Child *child)
 static void
 let_go(Child *child)
 {
-	close_file(&child->input_fd);
 	close_file(&child->error_fd);
 }
 
@@ -455,13 +446,13 @@ run(Child *child)
 char *
 cj_alert_command_run(const char *input)
 {
-	Child child = {.input_fd = -1, .error_fd = -1, .input = input, .input_left = strlen(input)};
+	Child child = {.error_fd = -1};
 	char *problem;
 
 	/* the end of the process (FATAL) does not come through PG_CATCH */
 	PG_ENSURE_ERROR_CLEANUP(end_at_once, PointerGetDatum(&child));
 	{
-		problem = start(&child);
+		problem = start(&child, input);
 		if (problem == NULL)
 			problem = run(&child);
 	}
