@@ -351,7 +351,7 @@ sub serves
 
 	$node->safe_psql($db, 'TRUNCATE challenge_jobs.job_run');
 	$node->psql($db, $failure);
-	ok($node->poll_query_until($db, "SELECT count(*) >= 1 FROM challenge_jobs.job_run WHERE message = 'as_of must be finite'"),
+	ok($node->poll_query_until($db, "SELECT count(*) >= 1 FROM challenge_jobs.job_run WHERE status = 'failed'"),
 		"the database is served $when");
 	$node->safe_psql($db, 'TRUNCATE challenge_jobs.job_run');
 	return;

@@ -25,9 +25,11 @@ cron.host = '@{[ $node->host ]}'
 timezone = 'UTC'
 challenge_jobs.databases = '$db'
 challenge_jobs.worker_naptime = '1s'
+deadlock_timeout = 10min
 challenge_jobs.lock_timeout = '180s'
 log_min_messages = debug1
 max_worker_processes = 20
+deadlock_timeout = 10min
 CONF
 $node->start;
 create_app($node, $db, 30);
