@@ -272,6 +272,10 @@ make_examples_database() {
 	cj_as_user rm -f "$CJ_DATA/examples.conf"
 	cj_psql -Atqo /dev/null -d postgres -c 'SET client_min_messages = warning' -c 'SELECT pg_reload_conf()' \
 		-c 'DROP DATABASE IF EXISTS examples WITH (FORCE)' -c 'CREATE DATABASE examples TEMPLATE examples_template'
+	# a copy runs nothing until somebody says so; and a run that is held up is to wait for longer than a job does that
+	# holds locks, which is less than half of this
+	cj_psql -q -d examples -o /dev/null -c 'SELECT FROM challenge_jobs.resume()' \
+		-c "ALTER DATABASE examples SET deadlock_timeout = '10min'"
 }
 
 # --------------------------------------------------------------------------------------------

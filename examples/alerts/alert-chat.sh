@@ -15,9 +15,9 @@ body=$(jq -nc '
 	def plain: gsub("&"; "&amp;") | gsub("<"; "&lt;") | gsub(">"; "&gt;") | gsub("@"; "@\u200b");
 	input
 	| {failed: ":red_circle:", crashed: ":red_circle:", overdue: ":large_yellow_circle:",
-	   recovered: ":large_green_circle:"}[.kind] as $mark
+	   restored: ":large_yellow_circle:", recovered: ":large_green_circle:"}[.kind] as $mark
 	| ("\(.kind): \(.job) in \(.database)\n\(.message // "" | .[0:2000])" | plain) as $text
-	| {text: "\($mark) \($text)"}')
+	| {text: "\($mark // ":red_circle:") \($text)"}')
 # A redirection is an error: the alert would not have arrived.
 printf '%s' "$body" | curl -fsSL --max-redirs 0 --max-time 20 --config "$config" \
 	-H 'Content-Type: application/json' --data-binary @-

@@ -185,6 +185,12 @@ equal(message["text"], f":red_circle: failed: {JOB} in {DATABASE}\n{plain}", "of
 recover()
 delivered(1, "recovered")
 like(chat.bodies()[1]["text"], rf"^:large_green_circle: recovered: {JOB} in {DATABASE}\n", "the recovery is told as well")
+chat.requests.clear()
+for kind in ("overdue", "restored", "of a later version"):
+    script("alert-chat.sh", config, alert={"job": JOB, "kind": kind, "database": "app"})
+equal([body["text"].split()[0] for body in chat.bodies()],
+      [":large_yellow_circle:", ":large_yellow_circle:", ":red_circle:"], "every kind of alert has a mark")
+chat.requests.clear()
 
 for status, error in ((500, "22: curl: \\(22\\) .* 500"), (404, "22: curl: \\(22\\) .* 404"), (302, "47: curl: \\(47\\) ")):
     chat.requests.clear()
