@@ -177,6 +177,15 @@ CREATE TABLE challenge_jobs.stats_view (
 );
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.stats_view', '');
 
+/*
+ * Views whose refresh has begun, committed before it does, and has not come to an end: a row that is still there when the next
+ * run begins is that of a view which was cancelled, failed or was locked, and goes last.
+ */
+CREATE TABLE challenge_jobs.view_attempt (
+    view_name   text PRIMARY KEY,
+    begun_at    timestamptz NOT NULL
+);
+
 /* What track() was asked for, by name, to be dumped. What follows from it is about the relations of this database. */
 CREATE TABLE challenge_jobs.tracking (
     view_name   text PRIMARY KEY
@@ -642,6 +651,20 @@ SELECT p.run_id,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.started_at AS elapsed
   FROM challenge_jobs.progress() p;
 
+/* Of a job function there is no row before it has ended, and of what is not preloaded no progress. */
+CREATE VIEW challenge_jobs.run_at_work AS
+SELECT p.run_id, p.job, p.pid, p.started_at
+  FROM challenge_jobs.progress() p
+ UNION
+SELECT r.run_id, r.job, r.pid, r.started_at
+  FROM challenge_jobs.job_run r
+ WHERE r.status = 'running'
+   AND EXISTS (SELECT
+                 FROM pg_catalog.pg_locks l
+                WHERE l.pid OPERATOR(pg_catalog.=) r.pid AND l.locktype OPERATOR(pg_catalog.=) 'object'
+                  AND l.objsubid OPERATOR(pg_catalog.>) 0
+                  AND l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass);
+
 /* ---- a report to look at ------------------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.report_html(since interval DEFAULT '7 days')
@@ -828,6 +851,9 @@ COMMENT ON COLUMN challenge_jobs.job_run.context IS 'context of the first error'
 COMMENT ON COLUMN challenge_jobs.job_run.role_name IS 'the role that called';
 COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that ran';
 
+COMMENT ON TABLE challenge_jobs.view_attempt IS 'views whose refresh by CALL run() has begun and has not come to an end: the next run refreshes them after all others';
+COMMENT ON COLUMN challenge_jobs.view_attempt.view_name IS 'schema and name, quoted where necessary';
+COMMENT ON COLUMN challenge_jobs.view_attempt.begun_at IS 'when it began';
 COMMENT ON TABLE challenge_jobs.tracking IS 'the views that track() was called for';
 COMMENT ON COLUMN challenge_jobs.tracking.view_name IS 'the view, schema-qualified and quoted where needed';
 COMMENT ON COLUMN challenge_jobs.tracking.key_column IS 'the column of the view by whose values it is refreshed';
@@ -888,6 +914,11 @@ COMMENT ON COLUMN challenge_jobs.alert.attempts IS 'how often the command was st
 COMMENT ON COLUMN challenge_jobs.alert.next_attempt_at IS 'not tried again before; NULL: delivered, or given up (after 7 days, or since a later "recovered" was delivered)';
 COMMENT ON COLUMN challenge_jobs.alert.last_error IS 'how the last attempt failed: exit status and first line of standard error';
 
+COMMENT ON VIEW challenge_jobs.run_at_work IS 'the runs that are at work, in whatever session';
+COMMENT ON COLUMN challenge_jobs.run_at_work.run_id IS 'null: a job function, whose row is written when it ends';
+COMMENT ON COLUMN challenge_jobs.run_at_work.job IS 'name of the job';
+COMMENT ON COLUMN challenge_jobs.run_at_work.pid IS 'process of the session';
+COMMENT ON COLUMN challenge_jobs.run_at_work.started_at IS 'when the run began';
 COMMENT ON VIEW challenge_jobs.job_progress IS 'how far the runs are that are at work in this database; empty if the library is not preloaded';
 COMMENT ON COLUMN challenge_jobs.job_progress.run_id IS 'number of the run; NULL: a verb, which has none before it is done';
 COMMENT ON COLUMN challenge_jobs.job_progress.job IS 'name of the job';

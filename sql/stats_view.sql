@@ -79,7 +79,7 @@ CREATE MATERIALIZED VIEW app.slow AS SELECT pg_sleep(60)::text WITH NO DATA;
 INSERT INTO app.numbers VALUES (11, 7);
 RESET ROLE;
 SELECT challenge_jobs.add_stats_view('app.slow');
-SELECT challenge_jobs.alter_job('refresh_challenge_stats', max_runtime => '1 s');
+SELECT challenge_jobs.alter_job('refresh_challenge_stats', max_runtime => '1 s', settings => '{"view_time_limit": "1 hour"}');
 CALL challenge_jobs.run('refresh_challenge_stats');
 SELECT status, rows_affected, sqlstate, (SELECT string_agg(concat_ws(' ', v->>'view', v->>'method'), ', ') FROM jsonb_array_elements(result->'views') v) AS views
   FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1;

@@ -35,6 +35,8 @@ static const struct
 	{"3D", "a database does not exist"},
 	{"3F", "a schema does not exist"},
 	{"54", "a limit of the server is exceeded"},
+	{"57014",
+	 "a limit of time was exceeded"}, /* of a part: a run that is cancelled is no failure */
 	{"55000", "an object is not in the state that is needed"}, /* not populated, disabled */
 	{"XX001", "data is corrupted"},
 	{"XX002", "an index is corrupted"},

@@ -32,20 +32,11 @@ static const CjStatement start_pause = {
 	"    ON CONFLICT ((true)) DO UPDATE SET reason = COALESCE(excluded.reason, p.reason)",
 	SPI_OK_INSERT};
 
-/* Of a job function there is no row before it has ended, and of what is not preloaded no progress. */
-static const CjStatement find_runs_at_work = {
-	"find the runs that are at work",
-	"SELECT p.run_id, p.job, p.pid, p.started_at"
-	"  FROM challenge_jobs.progress() p"
-	" UNION "
-	"SELECT r.run_id, r.job, r.pid, r.started_at"
-	"  FROM challenge_jobs.job_run r"
-	" WHERE r.status = 'running'"
-	"   AND EXISTS (SELECT FROM pg_catalog.pg_locks l"
-	"                WHERE l.pid = r.pid AND l.locktype = 'object' AND l.objsubid > 0"
-	"                  AND l.classid = 'pg_catalog.pg_extension'::pg_catalog.regclass)"
-	" ORDER BY 2, 4",
-	SPI_OK_SELECT};
+static const CjStatement find_runs_at_work = {"find the runs that are at work",
+											  "SELECT w.run_id, w.job, w.pid, w.started_at"
+											  "  FROM challenge_jobs.run_at_work w"
+											  " ORDER BY w.job, w.started_at",
+											  SPI_OK_SELECT};
 
 /* $1: this database */
 static const CjStatement renew = {

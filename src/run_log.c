@@ -65,15 +65,24 @@ static const CjStatement last_running = {"find runs that are running",
 										 "   AND r.status = 'running'",
 										 SPI_OK_SELECT};
 
+/* $1 the run, $2 the message, $3 the hint; the row is closed when its backend is gone */
+static const CjStatement mark_terminated = {"mark a run that is being terminated",
+											"UPDATE challenge_jobs.job_run"
+											"   SET sqlstate = '57P01', message = $2, hint = $3"
+											" WHERE run_id = $1"
+											"   AND status = 'running'",
+											SPI_OK_UPDATE};
+
 static const CjStatement close_crashed = {
 	"close crashed runs",
 	"UPDATE challenge_jobs.job_run"
-	"   SET status = 'crashed', finished_at = pg_catalog.clock_timestamp(),"
-	"       message = 'the backend ended without finishing the run'"
+	"   SET status = CASE WHEN sqlstate = '57P01' THEN 'cancelled' ELSE 'crashed' END,"
+	"       finished_at = pg_catalog.clock_timestamp(),"
+	"       message = COALESCE(message, 'the backend ended without finishing the run')"
 	" WHERE job = $1"
 	"   AND run_id <= $2"
 	"   AND status = 'running'"
-	"RETURNING run_id",
+	"RETURNING run_id, status = 'cancelled'",
 	SPI_OK_UPDATE_RETURNING};
 
 /* $1 to $7: the columns. Only the worker writes here: nobody waits for an open transaction of a caller. */
@@ -250,6 +259,18 @@ cj_run_log_last_running(const char *job)
 	return run_id;
 }
 
+/* cj_run_log_mark_terminated notes that a run is being terminated. */
+void
+cj_run_log_mark_terminated(int64 run_id, const char *message, const char *hint)
+{
+	CjParams params = {0};
+
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	cj_sql_param_text(&params, message);
+	cj_sql_param_text(&params, hint);
+	(void) cj_sql_run_own(&mark_terminated, &params);
+}
+
 /* cj_run_log_close_crashed closes rows whose run does not live any more. */
 uint64
 cj_run_log_close_crashed(const char *job, int64 last)
@@ -261,7 +282,8 @@ cj_run_log_close_crashed(const char *job, int64 last)
 	cj_sql_param(&params, INT8OID, Int64GetDatum(last), false);
 	rows = cj_sql_run_own(&close_crashed, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
-		raise_alert(job, cj_sql_int64(&rows, row, 1), CJ_RUN_CRASHED);
+		raise_alert(job, cj_sql_int64(&rows, row, 1),
+					cj_sql_bool(&rows, row, 2) ? CJ_RUN_CANCELLED : CJ_RUN_CRASHED);
 	cj_sql_free(&rows);
 	return rows.processed;
 }

@@ -67,6 +67,9 @@ extern void cj_run_log_record(const CjRunStart *start, const CjRunEnd *end);
 /* Writes the row of a run that was lost with its transaction. */
 extern void cj_run_log_record_lost(const CjRunRecord *record);
 
+/* Notes that a run is being terminated: when its row is closed, it is "cancelled", with this message and SQLSTATE 57P01. */
+extern void cj_run_log_mark_terminated(int64 run_id, const char *message, const char *hint);
+
 /*
  * Closes rows of a job that are left "running" as crashed, up to a run_id; returns how many. Whoever wrote
  * them does not live any more: the caller holds the job's lock, or nobody held it after the rows were

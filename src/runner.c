@@ -62,50 +62,75 @@ typedef struct Execution
 /* The job that this backend is running, if any: a job must not be started from inside a job. */
 static const CjJob *running_job = NULL;
 
-/* max_runtime: the timeout of this backend, and whether it has gone off. */
-static TimeoutId max_runtime_timeout = MAX_TIMEOUTS;
-static volatile sig_atomic_t max_runtime_exceeded = false;
-
-/* ---- max_runtime ---- */
-
-/* on_max_runtime cancels what the backend is doing; runs in a signal handler. */
-static void
-on_max_runtime(void)
+/* A limit of time, of the run or of an attempt: a timeout of this backend, and whether it has gone off. */
+typedef struct TimeLimit
 {
-	max_runtime_exceeded = true;
+	TimeoutId timeout;
+	timeout_handler_proc handler;
+	volatile sig_atomic_t exceeded;
+} TimeLimit;
+
+static void on_max_runtime(void);
+static void on_time_limit(void);
+
+static TimeLimit max_runtime = {MAX_TIMEOUTS, on_max_runtime};
+static TimeLimit time_limit = {MAX_TIMEOUTS, on_time_limit};
+
+/* Code of the app can catch a cancellation. So it comes again, so many milliseconds later. */
+#define REPEAT_AFTER 1000
+
+/* ---- limits of time ---- */
+
+/* exceed cancels what the backend is doing; runs in a signal handler. */
+static void
+exceed(TimeLimit *limit)
+{
+	limit->exceeded = true;
 	QueryCancelPending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
 }
 
-/* arm_max_runtime starts the timeout of a run. */
 static void
-arm_max_runtime(int milliseconds)
+on_max_runtime(void)
 {
-	if (max_runtime_timeout == MAX_TIMEOUTS)
-		max_runtime_timeout = RegisterTimeout(USER_TIMEOUT, on_max_runtime);
-	max_runtime_exceeded = false;
+	exceed(&max_runtime);
+}
+
+static void
+on_time_limit(void)
+{
+	exceed(&time_limit);
+}
+
+/* arm starts a limit. */
+static void
+arm(TimeLimit *limit, int milliseconds)
+{
+	if (limit->timeout == MAX_TIMEOUTS)
+		limit->timeout = RegisterTimeout(USER_TIMEOUT, limit->handler);
+	limit->exceeded = false;
 	if (milliseconds > 0)
-		enable_timeout_after(max_runtime_timeout, milliseconds);
+		enable_timeout_every(limit->timeout,
+							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds),
+							 REPEAT_AFTER);
 }
 
-/* disarm_max_runtime ends it; a cancellation that has not been noticed yet is forgotten. */
+/* disarm ends it; a cancellation that has not been noticed yet is forgotten. */
 static void
-disarm_max_runtime(void)
+disarm(TimeLimit *limit)
 {
-	if (max_runtime_timeout != MAX_TIMEOUTS)
-		disable_timeout(max_runtime_timeout, false);
-	if (max_runtime_exceeded)
+	if (limit->timeout != MAX_TIMEOUTS)
+		disable_timeout(limit->timeout, false);
+	if (limit->exceeded)
 		QueryCancelPending = false;
-	max_runtime_exceeded = false;
+	limit->exceeded = false;
 }
 
-/* explain_cancellation says so in an error if it was max_runtime that cancelled. */
+/* explain_max_runtime says that an error is a cancellation by max_runtime. */
 static void
-explain_cancellation(CjRun *run, ErrorData *error)
+explain_max_runtime(CjRun *run, ErrorData *error)
 {
-	if (!max_runtime_exceeded || error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		return;
 	run->is_cancelled = true;
 	error->message =
 		psprintf("job \"%s\" has been running for longer than its max_runtime of %d ms",
@@ -114,7 +139,46 @@ explain_cancellation(CjRun *run, ErrorData *error)
 						   run->job->definition.name, 2LL * run->config->max_runtime_ms);
 }
 
+/* explain_time_limit says that an error is a cancellation by the limit of an attempt. */
+static void
+explain_time_limit(CjRun *run, ErrorData *error)
+{
+	run->is_over_limit = true;
+	error->message = psprintf("it took longer than the %s of %d ms", run->time_limit_setting,
+							  run->time_limit_ms);
+	error->hint =
+		psprintf("SELECT challenge_jobs.alter_job('%s', settings => '{\"%s\": \"%lld ms\"}');",
+				 run->job->definition.name, run->time_limit_setting, 2LL * run->time_limit_ms);
+}
+
+/* explain_cancellation says so in an error if it was a limit of time that cancelled. */
+static void
+explain_cancellation(CjRun *run, ErrorData *error)
+{
+	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		return;
+	if (max_runtime.exceeded)
+		explain_max_runtime(run, error);
+	else if (time_limit.exceeded)
+		explain_time_limit(run, error);
+}
+
 /* ---- what the runner does for the job ---- */
+
+/* do_attempt does a piece of work, within the limit of time of an attempt. */
+static void
+do_attempt(CjRun *run, CjWork work, void *arg)
+{
+	run->is_over_limit = false;
+	arm(&time_limit, run->time_limit_ms);
+	/* a trigger of the app may have caught the cancellation */
+	if (max_runtime.exceeded)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling statement due to user request")));
+	work(run, arg);
+	disarm(&time_limit);
+}
 
 /* attempt calls a piece of work in a subtransaction; returns its error, in the run's memory. */
 static ErrorData *
@@ -129,12 +193,7 @@ attempt(CjRun *run, CjWork work, void *arg)
 	MemoryContextSwitchTo(execution->attempt_memory);
 	PG_TRY();
 	{
-		/* a trigger of the app may have caught the cancellation */
-		if (max_runtime_exceeded)
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling statement due to user request")));
-		work(run, arg);
+		do_attempt(run, work, arg);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -143,6 +202,7 @@ attempt(CjRun *run, CjWork work, void *arg)
 		error = CopyErrorData();
 		FlushErrorState();
 		explain_cancellation(run, error);
+		disarm(&time_limit);
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
@@ -467,7 +527,7 @@ run_in_transaction(Execution *execution)
 	CjRunEnd end;
 
 	run->job->run(run);
-	disarm_max_runtime();
+	disarm(&max_runtime);
 	end = make_end(run, NULL);
 	if (run->first_error)
 		report_failed_items(run);
@@ -563,7 +623,7 @@ run_verb(Execution *execution)
 
 	running_job = job;
 	cj_shared_state_begin_progress(job->definition.name, 0, execution->start.started_at);
-	arm_max_runtime(run->config->max_runtime_ms);
+	arm(&max_runtime, run->config->max_runtime_ms);
 	if (!XactReadOnly && !run->dry_run)
 		(void) cj_run_log_close_crashed(job->definition.name, PG_INT64_MAX);
 	run_in_transaction(execution);
@@ -602,7 +662,7 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 		if (outer_job == NULL)
 		{
 			explain_cancellation(run, error);
-			disarm_max_runtime();
+			disarm(&max_runtime);
 			cj_shared_state_end_progress();
 		}
 		running_job = outer_job;
@@ -684,6 +744,7 @@ do_work(Execution *execution)
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
+	run->time_limit_ms = 0;
 	MemoryContextSwitchTo(caller);
 	return error;
 }
@@ -726,10 +787,10 @@ run_in_own_transactions(Execution *execution)
 
 	cj_shared_state_begin_progress(execution->start.job, execution->run_id,
 								   execution->start.started_at);
-	arm_max_runtime(run->config->max_runtime_ms);
+	arm(&max_runtime, run->config->max_runtime_ms);
 	note_advisory_locks(execution);
 	error = do_work(execution);
-	disarm_max_runtime();
+	disarm(&max_runtime);
 
 	next_transaction();
 	cj_advisory_locks_release_others(execution->advisory_locks);
@@ -754,7 +815,7 @@ run_locked(Execution *execution)
 	{
 		/* the abort of the transaction releases locks of the session, too */
 		running_job = NULL;
-		disarm_max_runtime();
+		disarm(&max_runtime);
 		cj_shared_state_end_progress();
 		PG_RE_THROW();
 	}

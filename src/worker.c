@@ -37,9 +37,9 @@
 #include "compat.h"
 #include "identity.h"
 #include "installation.h"
-#include "installation.h"
 #include "job_lock.h"
 #include "jobs/catalogue.h"
+#include "overlong_run.h"
 #include "own_transaction.h"
 #include "runner.h"
 #include "shared_state.h"
@@ -344,6 +344,7 @@ look_after_schedules(void)
 static const Task tasks[] = {
 	{"write lost runs", write_lost_runs},
 	{"write refused calls", write_refusals},
+	{"end runs that are at work for too long", cj_overlong_run_end},
 	{"close crashed runs", close_crashed_runs},
 	{"report that the database is a copy", report_copy},
 	{"look after the schedules", look_after_schedules},

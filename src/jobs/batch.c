@@ -80,7 +80,8 @@ is_lock_conflict(const ErrorData *error)
 static bool
 ends_run(const CjRun *run, const ErrorData *error)
 {
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && (is_by_server(error) || run->is_cancelled))
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !run->is_over_limit &&
+		(is_by_server(error) || run->is_cancelled))
 		return true;
 	return IsolationUsesXactSnapshot() &&
 		   ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;

@@ -43,7 +43,10 @@ struct CjRun
 	bool force_full;       /* refresh: everything anew */
 	bool own_transactions; /* CALL run: commit_batch() commits; else the caller's transaction */
 	bool is_cancelled;     /* max_runtime is over */
-	MemoryContext memory;  /* lives as long as the run */
+	int time_limit_ms;     /* what attempts may take from here on; 0: as long as the run */
+	const char *time_limit_setting; /* that says so */
+	bool is_over_limit;   /* the last attempt took longer, and so failed with query_canceled */
+	MemoryContext memory; /* lives as long as the run */
 
 	/* what has been done, added to by the job */
 	int64 figures[CJ_MAX_FIGURES]; /* as named by the job */

@@ -29,6 +29,7 @@
 #include "jobs/batch.h"
 #include "jobs/job.h"
 #include "jobs/refresh_method.h"
+#include "jobs/view_attempt.h"
 #include "jobs/view_sources.h"
 #include "stats_view.h"
 #include "view_names.h"
@@ -36,8 +37,12 @@
 /*
  * incremental_share: of a tracked view at most so many per cent of the keys are recomputed by themselves; if more
  * have changed, everything is.
+ * view_time_limit: how long the refresh of one view may take, at most 7 days; 0: where there are several views, half of
+ * max_runtime. One that takes longer fails, and the others are refreshed.
  */
 static const CjSetting settings[] = {{"incremental_share", CJ_SETTING_NUMBER, "50", 0, 100, NULL},
+									 {"view_time_limit", CJ_SETTING_INTERVAL, "\"0\"", 0,
+									  7 * SECS_PER_DAY, NULL},
 									 {NULL}};
 
 enum
@@ -64,8 +69,10 @@ typedef struct Entry
 typedef struct State
 {
 	char *time_zone;
-	double share;  /* per cent: see the settings */
-	List *entries; /* of Entry, in the order in which they are refreshed */
+	double share;      /* per cent: see the settings */
+	int time_limit_ms; /* for each view; 0: none */
+	List *entries;     /* of Entry, in the order in which they are refreshed */
+	List *names;       /* of those */
 } State;
 
 /* has_relation tells whether there is a relation of that name. */
@@ -127,7 +134,20 @@ add_entry(CjRun *run, State *state, const char *name, bool is_entity)
 	entry->name = pstrdup(name);
 	entry->is_entity = is_entity;
 	state->entries = lappend(state->entries, entry);
+	state->names = lappend(state->names, entry->name);
 	MemoryContextSwitchTo(caller);
+}
+
+/* time_limit returns how many milliseconds the refresh of one of so many views may take; 0: as many as it wants. */
+static int
+time_limit(const CjJobConfig *config, int views)
+{
+	Interval *limit = cj_settings_interval(config->settings, "view_time_limit");
+	int64 days = limit->day + limit->month * INT64CONST(30);
+
+	if (days > 0 || limit->time > 0)
+		return (int) Max(1, (days * USECS_PER_DAY + limit->time) / 1000);
+	return views > 1 ? config->max_runtime_ms / 2 : 0;
 }
 
 /* prepare lists what is to be refreshed; the work of an attempt. */
@@ -147,8 +167,9 @@ prepare(CjRun *run, void *arg)
 	names = list_names(&stats, registered);
 	if (names == NIL)
 		raise_missing_entity();
-	foreach(cell, names)
+	foreach(cell, cj_view_attempt_order(names))
 		add_entry(run, state, lfirst(cell), !contains(registered, lfirst(cell)));
+	state->time_limit_ms = time_limit(run->config, list_length(names));
 	state->time_zone = MemoryContextStrdup(run->memory, cj_registry_day_time_zone());
 	state->share = DatumGetFloat8(DirectFunctionCall1(
 		numeric_float8,
@@ -285,10 +306,13 @@ refresh_item(CjRun *run, int from, int to, bool *opened, void *arg)
 	entry->plan = lock_view(run, task, &view);
 	task->is_unarmed = entry->plan.unarmed != NULL && !task->tried_to_arm;
 	entry->rows_changed = 0;
-	if (entry->plan.method->lock_mode == NoLock || task->is_unarmed || task->is_to_lock)
+	if (task->is_unarmed || task->is_to_lock)
 		return;
-	entry->rows_changed =
-		cj_refresh_method_run(&entry->plan, &view, task->state->share, task->state->time_zone);
+	if (entry->plan.method->lock_mode != NoLock)
+		entry->rows_changed =
+			cj_refresh_method_run(&entry->plan, &view, task->state->share, task->state->time_zone);
+	if (run->own_transactions)
+		cj_view_attempt_end(entry->name);
 }
 
 /* item_done notes that a view has been brought up to date. */
@@ -391,6 +415,15 @@ refresh_view(CjRun *run, Task *task, const CjBatch *batch)
 	process_view(run, task, batch);
 }
 
+/* begin_attempt notes which view is about to be refreshed; the work of an attempt. */
+static void
+begin_attempt(CjRun *run, void *arg)
+{
+	const Task *task = arg;
+
+	cj_view_attempt_begin(task->entry->name, task->state->names);
+}
+
 /* process_item brings a view up to date, and tells what has become of it. */
 static void
 process_item(CjRun *run, State *state, Entry *entry)
@@ -407,7 +440,13 @@ process_item(CjRun *run, State *state, Entry *entry)
 	run->lock_timeouts = 0;
 	INSTR_TIME_SET_CURRENT(start);
 	entry->plan.keys = -1;
+	/* whatever ends the run now: the next one begins with the others */
+	if (run->own_transactions && list_length(state->entries) > 1)
+		cj_batch_step(run, begin_attempt, &task);
+	run->time_limit_ms = state->time_limit_ms;
+	run->time_limit_setting = "view_time_limit";
 	refresh_view(run, &task, &batch);
+	run->time_limit_ms = 0;
 	run->advance(run, 1);
 	INSTR_TIME_SET_CURRENT(duration);
 	INSTR_TIME_SUBTRACT(duration, start);
@@ -521,6 +560,7 @@ examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const 
 	const char *check = psprintf("refresh:%s", name);
 	const char *remove =
 		psprintf("SELECT challenge_jobs.remove_stats_view(%s);", quote_literal_cstr(name));
+	TimestampTz since;
 	CjStatsView view;
 
 	if (!cj_stats_view_describe(name, &view))
@@ -530,7 +570,14 @@ examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const 
 		add(report, check, "error", psprintf("%s is not a materialized view any more", name),
 			remove);
 	else
+	{
 		examine_view(&view, stats, time_zone, report, add);
+		if (cj_view_attempt_since(name, &since))
+			add(report, check, "warning",
+				psprintf("the refresh of %s that began at %s has not come to an end: it goes last",
+						 name, timestamptz_to_str(since)),
+				"SELECT * FROM challenge_jobs.job_run WHERE job = 'refresh_challenge_stats' ORDER BY run_id DESC LIMIT 5;");
+	}
 }
 
 /* examine_missing looks for materialized views that are read by those of the list and never refreshed. */
