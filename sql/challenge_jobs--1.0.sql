@@ -179,7 +179,7 @@ SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.stats_view', '');
 
 /*
  * Views whose refresh has begun, committed before it does, and has not come to an end: a row that is still there when the next
- * run begins is that of a view which was cancelled, failed or was locked, and goes last.
+ * run begins is that of a view which took too long, and goes last.
  */
 CREATE TABLE challenge_jobs.view_attempt (
     view_name   text PRIMARY KEY,

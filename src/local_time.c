@@ -12,7 +12,10 @@
 
 #include <math.h>
 
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/datetime.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "local_time.h"
@@ -20,11 +23,16 @@
 /* No zone is further from Greenwich; POSIX forms go to a day and a little. */
 #define MAX_OFFSET_HOURS 26
 
-/* cj_local_time_zone resolves a zone name as SET TIME ZONE does. */
-pg_tz *
-cj_local_time_zone(const char *name)
+/*
+ * So many texts of users that may be no names of the zone database are taken by a session: PostgreSQL keeps each zone that it
+ * has once made out of a text, some 20 kB, for as long as the session lives.
+ */
+#define MAX_OTHER_ZONES 100
+
+/* load_zone makes a zone out of a text, if it can, as SET TIME ZONE does; it stays for as long as the session lives. */
+static pg_tz *
+load_zone(const char *name)
 {
-	pg_tz *zone;
 	char *end;
 	double hours = strtod(name, &end);
 
@@ -33,13 +41,89 @@ cj_local_time_zone(const char *name)
 		/* SET TIME ZONE '5.5' means that many hours east; as it does, the sign is turned */
 		if (isnan(hours) || fabs(hours) > MAX_OFFSET_HOURS)
 			return NULL;
-		zone = pg_tzset_offset(-(long int) rint(hours * SECS_PER_HOUR));
+		return pg_tzset_offset(-(long int) rint(hours * SECS_PER_HOUR));
 	}
-	else if (strlen(name) > TZ_STRLEN_MAX)
-		return NULL;
-	else
-		zone = pg_tzset(name);
+	return strlen(name) > TZ_STRLEN_MAX ? NULL : pg_tzset(name);
+}
+
+/* cj_local_time_zone resolves a zone name. */
+pg_tz *
+cj_local_time_zone(const char *name)
+{
+	pg_tz *zone = load_zone(name);
+
 	return (zone != NULL && pg_tz_acceptable(zone)) ? zone : NULL;
+}
+
+/* has_name tells whether a list has a name, in whatever case. */
+static bool
+has_name(const List *names, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, names)
+	{
+		if (pg_strcasecmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* has_digit tells whether a text has a digit. What the zone database does not have has one: an offset. */
+static bool
+has_digit(const char *name)
+{
+	return strpbrk(name, "0123456789") != NULL;
+}
+
+/* list_names_with_digits returns the names of the zone database that have a digit: Etc/GMT+5, EST5EDT. Reads all of it. */
+static List *
+list_names_with_digits(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	pg_tzenum *zones = pg_tzenumerate_start();
+	List *names = NIL;
+	pg_tz *zone;
+
+	while ((zone = pg_tzenumerate_next(zones)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (has_digit(pg_get_timezone_name(zone)))
+			names = lappend(names, pstrdup(pg_get_timezone_name(zone)));
+	}
+	pg_tzenumerate_end(zones);
+	MemoryContextSwitchTo(caller);
+	return names;
+}
+
+/* cj_local_time_zone_of_user resolves a text that users choose. */
+pg_tz *
+cj_local_time_zone_of_user(const char *name, bool *one_too_many)
+{
+	static List *known = NIL;
+	static List *database_names = NIL;
+	bool is_new = has_digit(name) && !has_name(known, name);
+	MemoryContext caller;
+	pg_tz *zone;
+
+	*one_too_many = false;
+	if (is_new && list_length(known) >= MAX_OTHER_ZONES)
+	{
+		if (database_names == NIL)
+			database_names = list_names_with_digits();
+		*one_too_many = !has_name(database_names, name);
+	}
+	if (*one_too_many)
+		return NULL;
+
+	zone = load_zone(name);
+	if (zone && is_new && list_length(known) < MAX_OTHER_ZONES)
+	{
+		caller = MemoryContextSwitchTo(TopMemoryContext);
+		known = lappend(known, pstrdup(name));
+		MemoryContextSwitchTo(caller);
+	}
+	return zone && pg_tz_acceptable(zone) ? zone : NULL;
 }
 
 /* cj_local_time_of returns the local time of a moment. */

@@ -147,7 +147,8 @@ add_zone(CjMorning *morning, Datum zone, Datum name)
 static void
 consider(List **mornings, const CjMorningRule *rule, Datum zone, const char *name)
 {
-	pg_tz *tz = name ? cj_local_time_zone(name) : NULL;
+	bool one_too_many;
+	pg_tz *tz = name ? cj_local_time_zone_of_user(name, &one_too_many) : NULL;
 	DateADT date;
 	TimestampTz midnight;
 
@@ -259,6 +260,8 @@ cj_mornings_examine(const CjBinding *binding, const char *default_zone, const Cj
 	StringInfoData reversed_names;
 	int unknown_count = 0;
 	int reversed_count = 0;
+	int beyond = 0;
+	bool is_beyond;
 	bool isnull;
 
 	initStringInfo(&unknown_names);
@@ -269,8 +272,9 @@ cj_mornings_examine(const CjBinding *binding, const char *default_zone, const Cj
 
 		if (name == NULL)
 			continue;
-		if (cj_local_time_zone(name) == NULL)
+		if (cj_local_time_zone_of_user(name, &is_beyond) == NULL)
 		{
+			beyond += is_beyond;
 			add_name(&unknown_names, unknown_count, name);
 			unknown[unknown_count++] = cj_sql_datum(&rows, row, 1, &isnull);
 		}
@@ -281,6 +285,13 @@ cj_mornings_examine(const CjBinding *binding, const char *default_zone, const Cj
 	add_zone_finding(binding, default_zone,
 					 cj_sql_array(unknown, unknown_count, zone_column(binding)->base_type),
 					 unknown_names.data, report, add);
+	if (beyond > 0)
+		add(report, "time_zones:users", "warning",
+			psprintf(
+				"users have so many time zones of their own making that %d of them are not used: \"%s\" "
+				"stands in",
+				beyond, default_zone),
+			list_zones_call(binding));
 	if (reversed_count > 0)
 		add(report, "time_zones:users", "warning",
 			psprintf("PostgreSQL takes what follows a + for hours west of Greenwich, and a - for "

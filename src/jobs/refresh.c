@@ -424,6 +424,13 @@ begin_attempt(CjRun *run, void *arg)
 	cj_view_attempt_begin(task->entry->name, task->state->names);
 }
 
+/* end_attempt notes that this came to an end, without success; the work of an attempt. */
+static void
+end_attempt(CjRun *run, void *arg)
+{
+	cj_view_attempt_end(((Task *) arg)->entry->name);
+}
+
 /* process_item brings a view up to date, and tells what has become of it. */
 static void
 process_item(CjRun *run, State *state, Entry *entry)
@@ -447,6 +454,8 @@ process_item(CjRun *run, State *state, Entry *entry)
 	run->time_limit_setting = "view_time_limit";
 	refresh_view(run, &task, &batch);
 	run->time_limit_ms = 0;
+	if (run->own_transactions && !task.is_done && !run->is_over_limit)
+		cj_batch_step(run, end_attempt, &task);
 	run->advance(run, 1);
 	INSTR_TIME_SET_CURRENT(duration);
 	INSTR_TIME_SUBTRACT(duration, start);

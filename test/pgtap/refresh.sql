@@ -354,7 +354,7 @@ CREATE MATERIALIZED VIEW app.slow AS SELECT pg_sleep(s)::text, 1 AS one FROM app
 CREATE MATERIALIZED VIEW app.stubborn AS SELECT app.sleep(s) FROM app.seconds;
 UPDATE app.seconds SET s = 60;
 RESET ROLE;
-SELECT challenge_jobs.alter_job('refresh_challenge_stats', max_runtime => '50 ms') \g /dev/null
+SELECT challenge_jobs.alter_job('refresh_challenge_stats', max_runtime => '50 ms', settings => '{"view_time_limit": "1 hour"}') \g /dev/null
 DELETE FROM challenge_jobs.stats_view;
 SELECT challenge_jobs.add_stats_view('app.slow') \g /dev/null
 SELECT is(t.error('SELECT t.refresh()'), '57014: job "refresh_challenge_stats" has been running for longer than its max_runtime of 50 ms', 'max_runtime ends a refresh');
