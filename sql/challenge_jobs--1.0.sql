@@ -55,6 +55,12 @@ $guard$;
 
 CREATE SCHEMA challenge_jobs;
 
+/* The library works with what a script of its own revision has made, and with nothing else: CJ_SCRIPT_REVISION. */
+CREATE FUNCTION challenge_jobs.script_revision()
+RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS 'SELECT 1';
+
 /* ---- tables ------------------------------------------------------------------------------- */
 
 CREATE TABLE challenge_jobs.binding (
@@ -784,6 +790,7 @@ COMMENT ON FUNCTION challenge_jobs.progress() IS
 COMMENT ON FUNCTION challenge_jobs.report_html(interval) IS
     'an HTML page of its own that shows how the jobs are doing: state, runs and durations since so long ago, what went wrong, alerts that wait, what comes next; and what the doctor says, to whom may call it';
 
+COMMENT ON FUNCTION challenge_jobs.script_revision() IS 'the revision of the install script: the library refuses to work with another one';
 COMMENT ON TABLE challenge_jobs.binding IS
     'the app''s tables as set by bind(); an entity without a row resolves to its default name in the schema of the verbs';
 COMMENT ON COLUMN challenge_jobs.binding.entity IS 'what the table stands for: challenges, challenge_members, challenge_member_stats, notifications or users';

@@ -43,37 +43,58 @@
 #define TRACK_EXAMPLE "SELECT * FROM challenge_jobs.track('public.my_view');"
 #define VIEW_EXAMPLE  "SELECT challenge_jobs.add_stats_view('public.my_view');"
 
-/* Declares an SQL-callable function; before 16, PG_FUNCTION_INFO_V1 does not export it. */
-#define CJ_FUNCTION(name)                            \
-	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
-	PG_FUNCTION_INFO_V1(name)
+/*
+ * Declares an SQL-callable function, cj_api_<name>, that does do_<name>; before 16, PG_FUNCTION_INFO_V1 does not export it.
+ * What arguments and columns there are is said in the install script: functions of another script must not be entered.
+ */
+#define CJ_FUNCTION(name)                                     \
+	extern PGDLLEXPORT Datum cj_api_##name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(cj_api_##name);                       \
+	static Datum do_##name(PG_FUNCTION_ARGS);                 \
+	Datum cj_api_##name(PG_FUNCTION_ARGS)                     \
+	{                                                         \
+		enter(fcinfo);                                        \
+		return do_##name(fcinfo);                             \
+	}
 
-CJ_FUNCTION(cj_api_auto_complete_challenges);
-CJ_FUNCTION(cj_api_refresh_challenge_stats);
-CJ_FUNCTION(cj_api_send_streak_reminders);
-CJ_FUNCTION(cj_api_cleanup_expired_notifications);
-CJ_FUNCTION(cj_api_run);
-CJ_FUNCTION(cj_api_bind);
-CJ_FUNCTION(cj_api_unbind);
-CJ_FUNCTION(cj_api_add_stats_view);
-CJ_FUNCTION(cj_api_remove_stats_view);
-CJ_FUNCTION(cj_api_capture_change);
-CJ_FUNCTION(cj_api_track);
-CJ_FUNCTION(cj_api_untrack);
-CJ_FUNCTION(cj_api_job_default);
-CJ_FUNCTION(cj_api_alter_job);
-CJ_FUNCTION(cj_api_reset_job);
-CJ_FUNCTION(cj_api_schedule);
-CJ_FUNCTION(cj_api_unschedule);
-CJ_FUNCTION(cj_api_pause);
-CJ_FUNCTION(cj_api_resume);
-CJ_FUNCTION(cj_api_next_runs);
-CJ_FUNCTION(cj_api_deliver_alerts);
-CJ_FUNCTION(cj_api_watchdog);
-CJ_FUNCTION(cj_api_doctor);
-CJ_FUNCTION(cj_api_progress);
-CJ_FUNCTION(cj_api_report_html);
-CJ_FUNCTION(cj_api_start_run);
+/* enter refuses to be called from another script; once for each call of a statement. */
+static void
+enter(FunctionCallInfo fcinfo)
+{
+	static bool checked;
+
+	if (fcinfo->flinfo->fn_extra == &checked)
+		return;
+	cj_identity_check_script();
+	fcinfo->flinfo->fn_extra = &checked;
+}
+
+CJ_FUNCTION(auto_complete_challenges)
+CJ_FUNCTION(refresh_challenge_stats)
+CJ_FUNCTION(send_streak_reminders)
+CJ_FUNCTION(cleanup_expired_notifications)
+CJ_FUNCTION(run)
+CJ_FUNCTION(bind)
+CJ_FUNCTION(unbind)
+CJ_FUNCTION(add_stats_view)
+CJ_FUNCTION(remove_stats_view)
+CJ_FUNCTION(capture_change)
+CJ_FUNCTION(track)
+CJ_FUNCTION(untrack)
+CJ_FUNCTION(job_default)
+CJ_FUNCTION(alter_job)
+CJ_FUNCTION(reset_job)
+CJ_FUNCTION(schedule)
+CJ_FUNCTION(unschedule)
+CJ_FUNCTION(pause)
+CJ_FUNCTION(resume)
+CJ_FUNCTION(next_runs)
+CJ_FUNCTION(deliver_alerts)
+CJ_FUNCTION(watchdog)
+CJ_FUNCTION(doctor)
+CJ_FUNCTION(progress)
+CJ_FUNCTION(report_html)
+CJ_FUNCTION(start_run)
 
 /* ---- arguments and results ---- */
 
@@ -168,15 +189,15 @@ run_verb(FunctionCallInfo fcinfo, const char *name)
 }
 
 /* auto_complete_challenges(as_of timestamptz, dry_run boolean) */
-Datum
-cj_api_auto_complete_challenges(PG_FUNCTION_ARGS)
+static Datum
+do_auto_complete_challenges(PG_FUNCTION_ARGS)
 {
 	return run_verb(fcinfo, "auto_complete_challenges");
 }
 
 /* refresh_challenge_stats(force_full boolean) */
-Datum
-cj_api_refresh_challenge_stats(PG_FUNCTION_ARGS)
+static Datum
+do_refresh_challenge_stats(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CjVerbCall call = {.as_of = GetCurrentTransactionStartTimestamp()};
@@ -194,15 +215,15 @@ cj_api_refresh_challenge_stats(PG_FUNCTION_ARGS)
 }
 
 /* send_streak_reminders(as_of timestamptz, dry_run boolean) */
-Datum
-cj_api_send_streak_reminders(PG_FUNCTION_ARGS)
+static Datum
+do_send_streak_reminders(PG_FUNCTION_ARGS)
 {
 	return run_verb(fcinfo, "send_streak_reminders");
 }
 
 /* cleanup_expired_notifications(as_of timestamptz, dry_run boolean) */
-Datum
-cj_api_cleanup_expired_notifications(PG_FUNCTION_ARGS)
+static Datum
+do_cleanup_expired_notifications(PG_FUNCTION_ARGS)
 {
 	return run_verb(fcinfo, "cleanup_expired_notifications");
 }
@@ -210,8 +231,8 @@ cj_api_cleanup_expired_notifications(PG_FUNCTION_ARGS)
 /* ---- the production run ---- */
 
 /* run(job text, triggered_by text) */
-Datum
-cj_api_run(PG_FUNCTION_ARGS)
+static Datum
+do_run(PG_FUNCTION_ARGS)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 	CjRunTrigger trigger = {.attempt = 1};
@@ -239,8 +260,8 @@ cj_api_run(PG_FUNCTION_ARGS)
 /* ---- the app's tables ---- */
 
 /* bind(entity text, relation text, columns jsonb, labels jsonb) */
-Datum
-cj_api_bind(PG_FUNCTION_ARGS)
+static Datum
+do_bind(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "entity", BIND_EXAMPLE);
 	require_arg(fcinfo, 1, "relation", BIND_EXAMPLE);
@@ -253,8 +274,8 @@ cj_api_bind(PG_FUNCTION_ARGS)
 }
 
 /* unbind(entity text) */
-Datum
-cj_api_unbind(PG_FUNCTION_ARGS)
+static Datum
+do_unbind(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "entity", BIND_EXAMPLE);
 	connect_spi(0);
@@ -264,8 +285,8 @@ cj_api_unbind(PG_FUNCTION_ARGS)
 }
 
 /* add_stats_view(view text) */
-Datum
-cj_api_add_stats_view(PG_FUNCTION_ARGS)
+static Datum
+do_add_stats_view(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "view", VIEW_EXAMPLE);
 	connect_spi(0);
@@ -277,8 +298,8 @@ cj_api_add_stats_view(PG_FUNCTION_ARGS)
 }
 
 /* remove_stats_view(view text) */
-Datum
-cj_api_remove_stats_view(PG_FUNCTION_ARGS)
+static Datum
+do_remove_stats_view(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "view", "SELECT view_name FROM challenge_jobs.stats_view;");
 	connect_spi(0);
@@ -291,8 +312,8 @@ cj_api_remove_stats_view(PG_FUNCTION_ARGS)
 /* ---- tracked views ---- */
 
 /* capture_change(): a trigger */
-Datum
-cj_api_capture_change(PG_FUNCTION_ARGS)
+static Datum
+do_capture_change(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -324,8 +345,8 @@ put_routes(ReturnSetInfo *result, const CjViewAnalysis *analysis)
 }
 
 /* track(view regclass, key name, dry_run boolean) */
-Datum
-cj_api_track(PG_FUNCTION_ARGS)
+static Datum
+do_track(PG_FUNCTION_ARGS)
 {
 	CjViewAnalysis *analysis;
 
@@ -341,8 +362,8 @@ cj_api_track(PG_FUNCTION_ARGS)
 }
 
 /* untrack(view regclass) */
-Datum
-cj_api_untrack(PG_FUNCTION_ARGS)
+static Datum
+do_untrack(PG_FUNCTION_ARGS)
 {
 	require_arg(fcinfo, 0, "view", "SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;");
 	connect_spi(0);
@@ -362,8 +383,8 @@ interval_from_text(const char *text)
 }
 
 /* job_default() */
-Datum
-cj_api_job_default(PG_FUNCTION_ARGS)
+static Datum
+do_job_default(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *const *jobs = cj_catalogue_jobs();
@@ -394,8 +415,8 @@ cj_api_job_default(PG_FUNCTION_ARGS)
  * alter_job(job text, schedule text, enabled boolean, max_runtime interval, max_retries integer,
  * retry_delay interval, catch_up text, grace interval, settings jsonb)
  */
-Datum
-cj_api_alter_job(PG_FUNCTION_ARGS)
+static Datum
+do_alter_job(PG_FUNCTION_ARGS)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 	bool enabled = PG_ARGISNULL(2) ? false : PG_GETARG_BOOL(2);
@@ -419,8 +440,8 @@ cj_api_alter_job(PG_FUNCTION_ARGS)
 }
 
 /* reset_job(job text) */
-Datum
-cj_api_reset_job(PG_FUNCTION_ARGS)
+static Datum
+do_reset_job(PG_FUNCTION_ARGS)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 
@@ -432,8 +453,8 @@ cj_api_reset_job(PG_FUNCTION_ARGS)
 }
 
 /* schedule(job text, engine text) */
-Datum
-cj_api_schedule(PG_FUNCTION_ARGS)
+static Datum
+do_schedule(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
@@ -462,8 +483,8 @@ cj_api_schedule(PG_FUNCTION_ARGS)
 }
 
 /* unschedule(job text) */
-Datum
-cj_api_unschedule(PG_FUNCTION_ARGS)
+static Datum
+do_unschedule(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
@@ -504,8 +525,8 @@ put_rows(ReturnSetInfo *result, CjRows *rows)
 }
 
 /* pause(reason text) */
-Datum
-cj_api_pause(PG_FUNCTION_ARGS)
+static Datum
+do_pause(PG_FUNCTION_ARGS)
 {
 	CjRows rows;
 
@@ -533,8 +554,8 @@ adopt(void)
 }
 
 /* resume() */
-Datum
-cj_api_resume(PG_FUNCTION_ARGS)
+static Datum
+do_resume(PG_FUNCTION_ARGS)
 {
 	CjRows rows;
 
@@ -549,8 +570,8 @@ cj_api_resume(PG_FUNCTION_ARGS)
 }
 
 /* next_runs(job text, n integer) */
-Datum
-cj_api_next_runs(PG_FUNCTION_ARGS)
+static Datum
+do_next_runs(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *job = find_job(fcinfo, 0);
@@ -586,8 +607,8 @@ cj_api_next_runs(PG_FUNCTION_ARGS)
 /* ---- alerts ---- */
 
 /* deliver_alerts() */
-Datum
-cj_api_deliver_alerts(PG_FUNCTION_ARGS)
+static Datum
+do_deliver_alerts(PG_FUNCTION_ARGS)
 {
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
@@ -606,8 +627,8 @@ cj_api_deliver_alerts(PG_FUNCTION_ARGS)
 /* ---- is it running as it should? ---- */
 
 /* watchdog(at timestamptz) */
-Datum
-cj_api_watchdog(PG_FUNCTION_ARGS)
+static Datum
+do_watchdog(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
@@ -627,8 +648,8 @@ cj_api_watchdog(PG_FUNCTION_ARGS)
 /* ---- what is wrong? ---- */
 
 /* doctor() */
-Datum
-cj_api_doctor(PG_FUNCTION_ARGS)
+static Datum
+do_doctor(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
@@ -642,8 +663,8 @@ cj_api_doctor(PG_FUNCTION_ARGS)
 /* ---- what is going on? ---- */
 
 /* progress() */
-Datum
-cj_api_progress(PG_FUNCTION_ARGS)
+static Datum
+do_progress(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CjProgress progress;
@@ -675,8 +696,8 @@ cj_api_progress(PG_FUNCTION_ARGS)
 /* ---- a report to look at ---- */
 
 /* report_html(since interval) */
-Datum
-cj_api_report_html(PG_FUNCTION_ARGS)
+static Datum
+do_report_html(PG_FUNCTION_ARGS)
 {
 	text *page;
 	char *html;
@@ -696,8 +717,8 @@ cj_api_report_html(PG_FUNCTION_ARGS)
  * start_run(job text, triggered_by text): not in the install script. The tests make a function of it, to
  * have a run started in a worker whenever they want.
  */
-Datum
-cj_api_start_run(PG_FUNCTION_ARGS)
+static Datum
+do_start_run(PG_FUNCTION_ARGS)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 	CjRunTrigger trigger = {get_text_arg(fcinfo, 1), 0, 1};

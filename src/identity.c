@@ -29,6 +29,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "funcapi.h"
@@ -41,6 +42,7 @@
 #include "utils/portal.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "identity.h"
@@ -152,6 +154,40 @@ cj_identity_extension(void)
 				 errmsg("extension \"challenge_jobs\" is not installed in this database"),
 				 errhint("CREATE EXTENSION challenge_jobs;")));
 	return extension;
+}
+
+/* script_revision returns the revision of the script that made the extension; NULL: one that has none. */
+static char *
+script_revision(void)
+{
+	oidvector *no_arguments = buildoidvector(NULL, 0);
+	HeapTuple tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum("script_revision"),
+									  PointerGetDatum(no_arguments),
+									  ObjectIdGetDatum(get_namespace_oid("challenge_jobs", true)));
+	char *body;
+	bool isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	body =
+		TextDatumGetCString(SysCacheGetAttr(PROCNAMEARGSNSP, tuple, Anum_pg_proc_prosrc, &isnull));
+	ReleaseSysCache(tuple);
+	return body;
+}
+
+/* cj_identity_check_script refuses to work with what another script has made. */
+void
+cj_identity_check_script(void)
+{
+	char *revision = script_revision();
+
+	if (revision == NULL || strcmp(revision, psprintf("SELECT %d", CJ_SCRIPT_REVISION)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"challenge_jobs\" was made by another install script than this library is for"),
+				 errdetail("Before the first release the script changes without a new version. What was bound and "
+						   "configured goes with the extension."),
+				 errhint("DROP EXTENSION challenge_jobs; CREATE EXTENSION challenge_jobs;")));
 }
 
 /* cj_identity_hold_extension keeps the extension from being dropped. */

@@ -31,6 +31,15 @@ typedef struct CjExtension
 /* Looks the extension up; raises undefined_object if it is not installed in this database. */
 extern CjExtension cj_identity_extension(void);
 
+/* To be raised with each change of the install script that the library has to know of; the script says the same. */
+#define CJ_SCRIPT_REVISION 1
+
+/*
+ * Raises object_not_in_prerequisite_state unless the extension was made by an install script that this library is for, with
+ * what to type as a hint. Before that is known no function, table or view of the extension may be relied on.
+ */
+extern void cj_identity_check_script(void);
+
 /*
  * Keeps the extension from being dropped until the transaction ends. To be called before anything of it is
  * locked: DROP EXTENSION locks the extension first, and then its tables in an order of its own. Does not

@@ -464,6 +464,8 @@ examine_extension(void)
 
 		version = cj_sql_text(&rows, 0, 1);
 		finding = strcmp(version, CJ_VERSION) == 0 ? FINDING_USABLE : FINDING_OTHER_VERSION;
+		if (finding == FINDING_USABLE)
+			cj_identity_check_script();
 	}
 	log_finding(finding, version);
 	cj_own_transaction_commit();
@@ -528,6 +530,7 @@ become_owner(void)
 	Oid owner;
 
 	cj_own_transaction_begin_without_extension();
+	cj_identity_check_script();
 	owner = cj_identity_extension().owner;
 	if (owner != GetUserId() && !(superuser() && superuser_arg(owner)))
 		ereport(ERROR,
