@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 1';
+AS 'SELECT 2';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -156,6 +156,14 @@ CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
 CREATE INDEX job_run_scheduled_for_idx ON challenge_jobs.job_run (job, scheduled_for) WHERE scheduled_for IS NOT NULL;
 CREATE INDEX job_run_catch_up_idx ON challenge_jobs.job_run (job, scheduled_for)
     WHERE triggered_by = 'catch_up' AND scheduled_for IS NOT NULL;
+
+/*
+ * Runs of callers that have committed, for which nobody has looked yet whether an alert is to be raised: whoever raises one in
+ * a transaction that stays open would have others wait.
+ */
+CREATE TABLE challenge_jobs.unsettled_run (
+    run_id      bigint PRIMARY KEY REFERENCES challenge_jobs.job_run ON DELETE CASCADE
+);
 
 /*
  * Calls of the verbs that were refused. Only the background worker writes here, what it was told through shared memory.
@@ -499,6 +507,11 @@ AS 'MODULE_PATHNAME', 'cj_api_next_runs';
 
 /* ---- alerts ------------------------------------------------------------------------------- */
 
+CREATE FUNCTION challenge_jobs.settle_alerts()
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_settle_alerts';
+
 /* It runs a shell command: the library asks whether the caller is a superuser. */
 CREATE PROCEDURE challenge_jobs.deliver_alerts()
 LANGUAGE c
@@ -778,6 +791,8 @@ COMMENT ON FUNCTION challenge_jobs.resume() IS
     'ends a pause, and in a restored or copied database adopts what was scheduled, from now on; returns what is scheduled';
 COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
     'the next n (1 to 1000) slots of a job''s schedule after now, whether or not the job is scheduled and enabled; none where the schedule names a day that does not exist';
+COMMENT ON FUNCTION challenge_jobs.settle_alerts() IS
+    'raises the alerts that runs of job functions deserve, now and in this transaction; the background worker, run() and deliver_alerts() do so by themselves';
 COMMENT ON PROCEDURE challenge_jobs.deliver_alerts() IS
     'announces new alerts, and gives every alert that waits to challenge_jobs.alert_command now; for superusers';
 COMMENT ON FUNCTION challenge_jobs.watchdog(timestamptz) IS
@@ -828,6 +843,8 @@ COMMENT ON TABLE challenge_jobs.stats_view IS
     'the materialized views registered by add_stats_view()';
 COMMENT ON COLUMN challenge_jobs.stats_view.view_name IS 'the view, schema-qualified and quoted where needed';
 
+COMMENT ON TABLE challenge_jobs.unsettled_run IS 'runs of job functions whose callers have committed, and for which no alert has been raised yet: the worker, run() and deliver_alerts() do';
+COMMENT ON COLUMN challenge_jobs.unsettled_run.run_id IS 'number of the run';
 COMMENT ON TABLE challenge_jobs.refusal IS 'calls of the verbs that were refused and say nothing about the job (disabled, running elsewhere, a senseless as_of), a row for each kind; written by the background worker, which forgets a kind after 30 days';
 COMMENT ON COLUMN challenge_jobs.refusal.job IS 'name of the job';
 COMMENT ON COLUMN challenge_jobs.refusal.role_name IS 'the role that called';

@@ -27,6 +27,7 @@
 #include "alert_delivery.h"
 #include "job_lock.h"
 #include "own_transaction.h"
+#include "run_log.h"
 
 /* The number of the lock, beyond those of the jobs. */
 #define DELIVERY_LOCK 0xFFFF
@@ -71,6 +72,7 @@ prepare(Delivery *delivery)
 	int64 given_up = 0;
 
 	delivery->begin();
+	cj_run_log_settle();
 	cj_alert_settle();
 	announced = cj_alert_announce(delivery->memory);
 	if (cj_alert_command_is_set())

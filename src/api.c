@@ -28,6 +28,7 @@
 #include "pg_cron.h"
 #include "registry.h"
 #include "report.h"
+#include "run_log.h"
 #include "runner.h"
 #include "shared_state.h"
 #include "stats/change_capture.h"
@@ -90,6 +91,7 @@ CJ_FUNCTION(pause)
 CJ_FUNCTION(resume)
 CJ_FUNCTION(next_runs)
 CJ_FUNCTION(deliver_alerts)
+CJ_FUNCTION(settle_alerts)
 CJ_FUNCTION(watchdog)
 CJ_FUNCTION(doctor)
 CJ_FUNCTION(progress)
@@ -605,6 +607,16 @@ do_next_runs(PG_FUNCTION_ARGS)
 }
 
 /* ---- alerts ---- */
+
+/* settle_alerts() */
+static Datum
+do_settle_alerts(PG_FUNCTION_ARGS)
+{
+	connect_spi(0);
+	cj_run_log_settle();
+	finish_spi();
+	PG_RETURN_VOID();
+}
 
 /* deliver_alerts() */
 static Datum

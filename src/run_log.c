@@ -85,6 +85,23 @@ static const CjStatement close_crashed = {
 	"RETURNING run_id, status = 'cancelled'",
 	SPI_OK_UPDATE_RETURNING};
 
+static const CjStatement leave_unsettled = {
+	"leave it to others to raise the alert for a run",
+	"INSERT INTO challenge_jobs.unsettled_run (run_id) VALUES ($1)", SPI_OK_INSERT};
+
+static const CjStatement take_unsettled = {
+	"take the runs for which no alert was raised yet",
+	"WITH taken AS ("
+	"    DELETE FROM challenge_jobs.unsettled_run u"
+	"     WHERE u.run_id IN (SELECT o.run_id FROM challenge_jobs.unsettled_run o FOR UPDATE SKIP LOCKED)"
+	" RETURNING u.run_id"
+	")"
+	"SELECT r.job, r.run_id, r.status"
+	"  FROM taken t"
+	"  JOIN challenge_jobs.job_run r ON r.run_id = t.run_id"
+	" ORDER BY r.run_id",
+	SPI_OK_SELECT};
+
 /* $1 to $7: the columns. Only the worker writes here: nobody waits for an open transaction of a caller. */
 static const CjStatement record_refusal = {
 	"record calls that were refused",
@@ -193,18 +210,60 @@ cj_run_log_finish(int64 run_id, const CjRunEnd *end)
 	cj_sql_free(&rows);
 }
 
-/* cj_run_log_record writes the row of a run that has ended. */
-void
-cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
+/* record writes the row of a run that has ended; returns its run_id. */
+static int64
+record(const CjRunStart *start, const CjRunEnd *end)
 {
 	CjParams params = {0};
 	CjRows rows;
+	int64 run_id;
 
 	add_start(&params, start);
 	add_end(&params, end);
 	rows = cj_sql_run_own(&record_run, &params);
+	run_id = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return run_id;
+}
+
+/* cj_run_log_record writes the row of a run that has ended. */
+void
+cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
+{
+	int64 run_id = record(start, end);
+
 	if (!start->dry_run && !end->has_not_begun)
-		raise_alert(start->job, cj_sql_int64(&rows, 0, 1), end->status);
+		raise_alert(start->job, run_id, end->status);
+}
+
+/* cj_run_log_record_for_caller writes such a row in the transaction of a caller. */
+void
+cj_run_log_record_for_caller(const CjRunStart *start, const CjRunEnd *end)
+{
+	CjParams params = {0};
+	int64 run_id = record(start, end);
+
+	if (start->dry_run)
+		return;
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	(void) cj_sql_run_own(&leave_unsettled, &params);
+}
+
+/* cj_run_log_settle raises the alerts for runs of callers. */
+void
+cj_run_log_settle(void)
+{
+	CjRows rows = cj_sql_run_own(&take_unsettled, NULL);
+
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		const char *name = cj_sql_text(&rows, row, 3);
+		int status = 0;
+
+		while (status < lengthof(status_names) - 1 && strcmp(name, status_names[status]) != 0)
+			status++;
+		raise_alert(cj_sql_text(&rows, row, 1), cj_sql_int64(&rows, row, 2), (CjRunStatus) status);
+	}
 	cj_sql_free(&rows);
 }
 

@@ -64,6 +64,15 @@ extern void cj_run_log_finish(int64 run_id, const CjRunEnd *end);
 /* Writes the row of a run that has ended, all at once. */
 extern void cj_run_log_record(const CjRunStart *start, const CjRunEnd *end);
 
+/*
+ * The same in the transaction of a caller, which can stay open for long, or see what was long ago: nothing is read or written
+ * there that others wait for, so the alert is left to cj_run_log_settle. The run has succeeded or failed.
+ */
+extern void cj_run_log_record_for_caller(const CjRunStart *start, const CjRunEnd *end);
+
+/* Raises the alerts for those runs whose callers have committed; in a short transaction of a run or of the worker. */
+extern void cj_run_log_settle(void);
+
 /* Writes the row of a run that was lost with its transaction. */
 extern void cj_run_log_record_lost(const CjRunRecord *record);
 

@@ -532,7 +532,7 @@ run_in_transaction(Execution *execution)
 	if (run->first_error)
 		report_failed_items(run);
 	if (!XactReadOnly)
-		cj_run_log_record(&execution->start, &end);
+		cj_run_log_record_for_caller(&execution->start, &end);
 	cj_lost_run_end(execution->lost_run, &execution->start, &end);
 	notice_left_over(run);
 }
@@ -624,8 +624,6 @@ run_verb(Execution *execution)
 	running_job = job;
 	cj_shared_state_begin_progress(job->definition.name, 0, execution->start.started_at);
 	arm(&max_runtime, run->config->max_runtime_ms);
-	if (!XactReadOnly && !run->dry_run)
-		(void) cj_run_log_close_crashed(job->definition.name, PG_INT64_MAX);
 	run_in_transaction(execution);
 }
 
@@ -781,6 +779,7 @@ run_in_own_transactions(Execution *execution)
 	ErrorData *error;
 	CjRunEnd end;
 
+	cj_run_log_settle();
 	(void) cj_run_log_close_crashed(execution->start.job, PG_INT64_MAX);
 	execution->run_id = cj_run_log_start(&execution->start);
 	next_transaction();

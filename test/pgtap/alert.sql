@@ -29,7 +29,7 @@ BEGIN
     INSERT INTO app.challenges (id, name) VALUES (1, 'good'), (2, 'bad');
     INSERT INTO app.challenge_members VALUES (1, 1), (2, 2);
     INSERT INTO t.bad VALUES (2);
-    PERFORM t.run(dry_run => fail.dry_run);
+    PERFORM t.run(dry_run => fail.dry_run), challenge_jobs.settle_alerts();
     RETURN (t.last_run()).status;
 END
 $$;
@@ -37,14 +37,17 @@ CREATE FUNCTION t.succeed(as_of timestamptz DEFAULT now(), dry_run boolean DEFAU
 LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM t.bad;
-    PERFORM t.run(as_of, dry_run);
+    PERFORM t.run(as_of, dry_run), challenge_jobs.settle_alerts();
     RETURN (t.last_run()).status;
 END
 $$;
-/* A run whose backend is gone; the next one closes it. */
-CREATE FUNCTION t.leave_running() RETURNS void LANGUAGE sql AS $$
-    INSERT INTO challenge_jobs.job_run (job, triggered_by, started_at, status, role_name, pid)
-    VALUES ('auto_complete_challenges', 'test', clock_timestamp(), 'running', 'postgres', 1)
+/* A run whose backend was found to be gone, just now. */
+CREATE FUNCTION t.crash() RETURNS void LANGUAGE sql AS $$
+    WITH run AS (
+        INSERT INTO challenge_jobs.job_run (job, triggered_by, started_at, finished_at, status, role_name, pid)
+        VALUES ('auto_complete_challenges', 'test', clock_timestamp(), clock_timestamp(), 'crashed', 'postgres', 1)
+        RETURNING run_id)
+    INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM run
 $$;
 CREATE FUNCTION t.kinds(job text DEFAULT 'auto_complete_challenges') RETURNS text LANGUAGE sql AS $$
     SELECT COALESCE(string_agg(a.kind, ' ' ORDER BY a.alert_id), '') FROM challenge_jobs.alert a WHERE a.job = kinds.job
@@ -118,22 +121,22 @@ BEGIN
     RETURN NEW;
 END
 $$;
-SELECT t.leave_running() \g /dev/null
+SELECT t.crash() \g /dev/null
 SELECT is(t.succeed(), 'succeeded', 'a run after one that crashed');
 SELECT is(t.kinds(), 'crashed recovered', 'raises both, in their order');
 SELECT is((SELECT payload ->> 'status' FROM challenge_jobs.alert WHERE kind = 'crashed'), 'crashed', 'with the status of the run that crashed');
-SELECT t.leave_running() \g /dev/null
+SELECT t.crash() \g /dev/null
 SELECT is(t.fail(), 'failed', 'a failure after a crash');
 SELECT is(t.kinds(), 'crashed recovered crashed', 'is no news');
-SELECT t.leave_running() \g /dev/null
+SELECT t.crash() \g /dev/null
 SELECT is(t.fail(), 'failed', 'nor is another crash');
 SELECT is(t.kinds(), 'crashed recovered crashed', 'no more');
 SELECT t.succeed() \g /dev/null
 SELECT is(t.fail(), 'failed', 'a failure');
-SELECT t.leave_running() \g /dev/null
+SELECT t.crash() \g /dev/null
 SELECT is(t.fail(), 'failed', 'and a crash');
 SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed', 'a crash after failures is something else than they are');
-SELECT t.leave_running(), t.leave_running() \g /dev/null
+SELECT t.crash(), t.crash() \g /dev/null
 SELECT is(t.succeed(), 'succeeded', 'two crashes at once');
 SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed recovered', 'are one');
 

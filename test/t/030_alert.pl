@@ -377,6 +377,7 @@ $node->safe_psql($db, "BEGIN; $verb; PREPARE TRANSACTION 'verb'");
 $node->psql($db, "CALL challenge_jobs.run('$JOB')");
 is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.alert'), '0', 'nor does a run that is skipped');
 $node->safe_psql($db, "COMMIT PREPARED 'verb'");
+$node->safe_psql($db, 'SELECT challenge_jobs.settle_alerts()');
 alert_is('kind, announced_at IS NULL', 'failed|t', 'a verb that failed in part, in a transaction that is prepared: the alert comes with it');
 $listener = $node->background_psql($db);
 $listener->query_safe('LISTEN challenge_jobs_alert');
