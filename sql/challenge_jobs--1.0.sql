@@ -162,7 +162,7 @@ CREATE INDEX job_run_catch_up_idx ON challenge_jobs.job_run (job, scheduled_for)
  * a transaction that stays open would have others wait.
  */
 CREATE TABLE challenge_jobs.unsettled_run (
-    run_id      bigint PRIMARY KEY REFERENCES challenge_jobs.job_run ON DELETE CASCADE
+    run_id      bigint PRIMARY KEY
 );
 
 /*

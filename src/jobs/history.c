@@ -92,11 +92,13 @@ static const CjStatement find_runs = {"find old runs",
 static const CjStatement count_runs = {"count old runs", "SELECT pg_catalog.count(*)" RUNS_THAT_GO,
 									   SPI_OK_SELECT};
 
-static const CjStatement delete_runs = {"delete old runs",
-										"DELETE FROM challenge_jobs.job_run r"
-										" WHERE r.run_id = ANY ($1)"
-										"   AND r.status <> 'running'",
-										SPI_OK_DELETE};
+static const CjStatement delete_runs = {
+	"delete old runs",
+	"WITH unsettled AS (DELETE FROM challenge_jobs.unsettled_run u WHERE u.run_id = ANY ($1))"
+	"DELETE FROM challenge_jobs.job_run r"
+	" WHERE r.run_id = ANY ($1)"
+	"   AND r.status <> 'running'",
+	SPI_OK_DELETE};
 
 /* ---- reminder ---- */
 

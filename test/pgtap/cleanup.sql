@@ -528,9 +528,12 @@ $$;
 SELECT t.history('a', 'succeeded', '2024-04-01 11:59+00', 'a', 'succeeded', '2024-04-01 12:00+00', 'a', 'skipped', '2024-01-01', 'a', 'failed', '2024-01-01',
                  'b', 'failed', '2023-06-30 11:59+00', 'b', 'failed', '2023-06-30 12:00+00', 'b', 'cancelled', '2023-01-01', 'b', 'crashed', '2023-01-01',
                  'c', 'rolled_back', '2023-01-01', 'c', 'running', '2020-01-01', 'c', 'succeeded', '2024-06-30') \g /dev/null
+INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM challenge_jobs.job_run;
 SELECT is(t.clean(dry_run => true), '0 5', 'history: a dry run counts');
 SELECT is(t.clean(), '0 5', 'runs that went well go after 90 days, others after a year');
 SELECT is(t.history_left(), 'succeeded 240401, failed 240101, failed 230630, crashed 230101, succeeded 240630', 'the others stay, and of each job the last success and the last failure');
+SELECT is((SELECT count(*) FROM challenge_jobs.unsettled_run u WHERE NOT EXISTS (SELECT FROM challenge_jobs.job_run r WHERE r.run_id = u.run_id)), 0::bigint,
+          'what goes is not waited for any more');
 SELECT is((SELECT count(*) FROM challenge_jobs.job_run WHERE status = 'running'), 1::bigint, 'one that is running stays, however old it is');
 SELECT t.clean_set('{"max_runs_per_job": 2, "batch_size": 1}'),
        t.history('a', 'succeeded', '2024-06-01', 'a', 'succeeded', '2024-06-02', 'a', 'skipped', '2024-06-03', 'a', 'failed', '2024-06-01',
