@@ -528,6 +528,7 @@ $$;
 SELECT t.history('a', 'succeeded', '2024-04-01 11:59+00', 'a', 'succeeded', '2024-04-01 12:00+00', 'a', 'skipped', '2024-01-01', 'a', 'failed', '2024-01-01',
                  'b', 'failed', '2023-06-30 11:59+00', 'b', 'failed', '2023-06-30 12:00+00', 'b', 'cancelled', '2023-01-01', 'b', 'crashed', '2023-01-01',
                  'c', 'rolled_back', '2023-01-01', 'c', 'running', '2020-01-01', 'c', 'succeeded', '2024-06-30') \g /dev/null
+DELETE FROM challenge_jobs.unsettled_run;
 INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM challenge_jobs.job_run;
 SELECT is(t.clean(dry_run => true), '0 5', 'history: a dry run counts');
 SELECT is(t.clean(), '0 5', 'runs that went well go after 90 days, others after a year');
