@@ -834,6 +834,13 @@ run_job(CjRun *run)
 	PG_END_TRY();
 }
 
+/* examine tells what else there is to say. */
+static void
+examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+{
+	cj_statistics_examine(cj_job_auto_complete_challenges.definition.name, report, add);
+}
+
 const CjJob cj_job_auto_complete_challenges = {
 	{
 		.name = "auto_complete_challenges",
@@ -852,4 +859,5 @@ const CjJob cj_job_auto_complete_challenges = {
 	.usage = usage,
 	.run = run_job,
 	.indexes = indexes,
+	.examine = examine,
 };

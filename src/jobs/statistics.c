@@ -48,6 +48,17 @@ static const CjStatement find_filled_before = {
 	" CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(l.sources) s(name)",
 	SPI_OK_SELECT};
 
+/* $1 the job: its last success, if it left challenges undecided */
+static const CjStatement find_undecided = {
+	"find challenges that are left undecided",
+	"SELECT l.undecidable, l.finished_at::pg_catalog.text"
+	"  FROM (SELECT r.result ->> 'undecidable' AS undecidable, r.finished_at"
+	"          FROM challenge_jobs.job_run r"
+	"         WHERE r.job = $1 AND r.status = 'succeeded' AND NOT r.dry_run"
+	"         ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1) l"
+	" WHERE l.undecidable IS NOT NULL",
+	SPI_OK_SELECT};
+
 /* read_names returns the names that a statement has found. */
 static List *
 read_names(CjRows *rows)
@@ -105,4 +116,24 @@ cj_statistics_filled(List *sources)
 		cj_sql_free(&rows);
 	}
 	return filled;
+}
+
+/* cj_statistics_examine tells the doctor of challenges that are left undecided. */
+void
+cj_statistics_examine(const char *job, const CjReport *report, CjAddFinding add)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, job);
+	rows = cj_sql_run_own(&find_undecided, &params);
+	if (rows.processed > 0)
+		add(report, "undecidable", "error",
+			psprintf(
+				"due challenges that were left undecided at %s, as the statistics were empty: %s",
+				cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 1)),
+			psprintf(
+				"SELECT challenge_jobs.alter_job('%s', settings => '{\"decide_without_statistics\": true}');",
+				job));
+	cj_sql_free(&rows);
 }

@@ -8,6 +8,7 @@
 #define CJ_STATISTICS_H
 
 #include "binding.h"
+#include "jobs/job.h"
 
 /*
  * Returns the tables that the bound statistics read, by way of whatever views, as far as the owner of the bound tables may
@@ -20,5 +21,8 @@ extern List *cj_statistics_filled_before(const char *job);
 
 /* Returns those that have rows; the caller has become the owner of the bound tables. */
 extern List *cj_statistics_filled(List *sources);
+
+/* Tells the doctor of challenges that the last run of the job left undecided. */
+extern void cj_statistics_examine(const char *job, const CjReport *report, CjAddFinding add);
 
 #endif /* CJ_STATISTICS_H */

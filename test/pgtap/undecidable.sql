@@ -58,8 +58,11 @@ DELETE FROM app.people;
 SELECT is(t.run('2024-04-30'), '0 0 0', 'while one of them is empty, nothing is decided');
 SELECT is(t.result(), 'succeeded 1', 'though the view has rows');
 SELECT is(t.run('2024-04-30', dry_run => true), '0 0 0', 'a dry run says so, too');
+SELECT alike((SELECT status || ': ' || found FROM challenge_jobs.doctor() WHERE "check" = 'undecidable'),
+             'error: due challenges that were left undecided at %, as the statistics were empty: 1', 'and so does the doctor');
 INSERT INTO app.people VALUES (1);
 SELECT is(t.run('2024-04-30'), '0 1 1', 'when it is filled again, the challenge is decided');
+SELECT is((SELECT count(*) FROM challenge_jobs.doctor() WHERE "check" = 'undecidable'), 0::bigint, 'and the doctor has nothing to say');
 DELETE FROM app.people;
 UPDATE app.challenges SET status = 'active' WHERE id = 6;
 SET ROLE cj_app;
