@@ -26,7 +26,7 @@ CREATE TABLE stubbornness (n integer NOT NULL);
 INSERT INTO stubbornness VALUES (0);
 CREATE FUNCTION stubborn() RETURNS integer LANGUAGE plpgsql AS \$\$
 BEGIN
-    FOR i IN 1 .. (SELECT n FROM stubbornness) LOOP
+    FOR i IN 1 .. (SELECT n FROM public.stubbornness) LOOP
         BEGIN
             PERFORM pg_sleep(1000);
         EXCEPTION WHEN query_canceled THEN NULL;
