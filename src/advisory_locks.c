@@ -21,7 +21,6 @@ typedef struct Held
 	LOCKMASK modes;
 } Held;
 
-/* cj_advisory_locks_list returns the advisory locks of this session. */
 List *
 cj_advisory_locks_list(void)
 {
@@ -46,7 +45,6 @@ cj_advisory_locks_list(void)
 	return list;
 }
 
-/* modes_in returns the modes in which a list has a lock. */
 static LOCKMASK
 modes_in(List *list, const LOCKTAG *tag)
 {

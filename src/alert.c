@@ -2,8 +2,6 @@
  * alert.c
  *		Alerts: table challenge_jobs.alert.
  *
- * Called by run_log, which notes how runs end, by the watchdog, and by alert_delivery.
- *
  * An alert tells of a change. Between two alerts "recovered" of a job, which is an episode, there can be
  *
  *		failed		one: the first failure after a success, or ever; none after "crashed"
@@ -212,7 +210,6 @@ typedef struct State
 
 static bool has_news = false;
 
-/* get_state reads the state of a job. */
 static State
 get_state(const char *job)
 {
@@ -230,7 +227,6 @@ get_state(const char *job)
 	return state;
 }
 
-/* host_name returns the name of this machine. */
 static const char *
 host_name(void)
 {
@@ -271,15 +267,10 @@ insert_alert(const State *state, const char *job, const char *kind, int64 run_id
 	cj_sql_free(&rows);
 }
 
-/* is_found tells whether a statement finds a row. */
 static bool
 is_found(const CjStatement *statement, CjParams *params)
 {
-	CjRows rows = cj_sql_run_own(statement, params);
-	bool found = rows.processed > 0;
-
-	cj_sql_free(&rows);
-	return found;
+	return cj_sql_execute_own(statement, params) > 0;
 }
 
 /* ends_failures tells whether a success is as of a moment that is not before that of any failure. */
@@ -293,7 +284,6 @@ ends_failures(const char *job, int64 run_id)
 	return !is_found(&find_later_failure, &params);
 }
 
-/* cj_alert_raise raises an alert, unless the state of the job says so already. */
 void
 cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload)
 {
@@ -308,7 +298,6 @@ cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload)
 	insert_alert(&state, job, kind, run_id, payload);
 }
 
-/* cj_alert_raise_overdue raises an alert for a slot, unless there is one. */
 void
 cj_alert_raise_overdue(const char *job, TimestampTz slot)
 {
@@ -327,7 +316,6 @@ cj_alert_raise_overdue(const char *job, TimestampTz slot)
 				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
 }
 
-/* cj_alert_raise_restored raises an alert for a job that came with a copy, unless there is one. */
 void
 cj_alert_raise_restored(const char *job)
 {
@@ -345,7 +333,6 @@ cj_alert_raise_restored(const char *job)
 				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
 }
 
-/* cj_alert_note_success notes that a run has succeeded. */
 void
 cj_alert_note_success(const char *job, int64 run_id)
 {
@@ -367,7 +354,6 @@ cj_alert_note_success(const char *job, int64 run_id)
 		insert_alert(&state, job, "recovered", run_id, NULL);
 }
 
-/* cj_alert_note_failure notes that a run has failed. */
 void
 cj_alert_note_failure(const char *job, int64 run_id, bool crashed)
 {
@@ -381,7 +367,6 @@ cj_alert_note_failure(const char *job, int64 run_id, bool crashed)
 		insert_alert(&state, job, crashed ? "crashed" : "failed", run_id, NULL);
 }
 
-/* cj_alert_settle raises what runs could not know. */
 void
 cj_alert_settle(void)
 {
@@ -429,14 +414,12 @@ typedef struct Line
 	char *hint;
 } Line;
 
-/* cj_alert_has_news tells whether this backend has something to announce. */
 bool
 cj_alert_has_news(void)
 {
 	return has_news;
 }
 
-/* cj_alert_announce notifies of all alerts that nobody has announced yet. */
 List *
 cj_alert_announce(MemoryContext memory)
 {
@@ -460,7 +443,6 @@ cj_alert_announce(MemoryContext memory)
 	return lines;
 }
 
-/* cj_alert_log writes announced alerts to the server log. */
 void
 cj_alert_log(List *announced)
 {
@@ -570,7 +552,6 @@ static const CjStatement give_up = {
 	"   AND a.raised_at < pg_catalog.clock_timestamp() - '7 days'::pg_catalog.interval",
 	SPI_OK_UPDATE};
 
-/* cj_alert_claim claims an alert for an attempt to deliver it. */
 bool
 cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
 {
@@ -594,7 +575,6 @@ cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
 	return found;
 }
 
-/* cj_alert_finish records how an attempt ended. */
 void
 cj_alert_finish(const CjAlert *alert, const char *problem)
 {
@@ -604,16 +584,15 @@ cj_alert_finish(const CjAlert *alert, const char *problem)
 	if (problem)
 	{
 		cj_sql_param_text(&params, problem);
-		(void) cj_sql_run_own(&note_problem, &params);
+		cj_sql_execute_own(&note_problem, &params);
 		return;
 	}
-	(void) cj_sql_run_own(&note_delivery, &params);
-	(void) cj_sql_run_own(&give_up_earlier, &params);
+	cj_sql_execute_own(&note_delivery, &params);
+	cj_sql_execute_own(&give_up_earlier, &params);
 	if (alert->attempts > 1)
-		(void) cj_sql_run_own(&hasten_others, NULL);
+		cj_sql_execute_own(&hasten_others, NULL);
 }
 
-/* cj_alert_give_up gives up alerts that have been waiting for too long. */
 int64
 cj_alert_give_up(void)
 {
@@ -645,7 +624,6 @@ static const CjStatement remove_old = {
 	"                         FOR UPDATE SKIP LOCKED)",
 	SPI_OK_DELETE};
 
-/* cj_alert_remove removes old alerts. */
 int64
 cj_alert_remove(TimestampTz before, int limit)
 {

@@ -2,7 +2,7 @@
  * alert_command.c
  *		The shell command that carries alerts out of the server.
  *
- * Called by alert_delivery, outside of transactions. The command runs as archive_command does, as the
+ * Outside of transactions. The command runs as archive_command does, as the
  * account of the server and in its data directory, with these differences:
  *
  * - Standard input is the alert, all of it there before the command starts. A command need not read it; standard output is thrown away, of standard
@@ -62,7 +62,6 @@ typedef struct Child
 	bool line_ended;
 } Child;
 
-/* cj_alert_command_init defines the settings. */
 void
 cj_alert_command_init(void)
 {
@@ -91,14 +90,12 @@ cj_alert_command_init(void)
 							NULL, NULL, NULL);
 }
 
-/* cj_alert_command_is_set tells whether there is a command. */
 bool
 cj_alert_command_is_set(void)
 {
 	return alert_command != NULL && alert_command[strspn(alert_command, " \t\r\n")] != '\0';
 }
 
-/* cj_alert_command_timeout returns how long a command may take in all. */
 int
 cj_alert_command_timeout(void)
 {
@@ -427,7 +424,6 @@ describe(const Child *child, int status, bool timed_out)
 	return child->line_length > 0 ? psprintf("%s: %s", how, readable_line(child)) : how;
 }
 
-/* run runs the command that has been started. */
 static char *
 run(Child *child)
 {
@@ -442,7 +438,6 @@ run(Child *child)
 	return describe(child, reap(child), timed_out);
 }
 
-/* cj_alert_command_run runs the command. */
 char *
 cj_alert_command_run(const char *input)
 {

@@ -2,7 +2,7 @@
  * alert_delivery.c
  *		Bringing alerts to whoever is to know: log, NOTIFY, challenge_jobs.alert_command.
  *
- * Called by the worker, and by api for CALL challenge_jobs.deliver_alerts. Each alert goes through
+ * Each alert goes through
  *
  *		transaction:	claim it: count the attempt and set the time of the next one, commit
  *		no transaction:	run the command
@@ -140,7 +140,6 @@ deliver_one(Delivery *delivery)
 	return true;
 }
 
-/* deliver_all delivers what there is to deliver. */
 static void
 deliver_all(Delivery *delivery)
 {
@@ -191,7 +190,6 @@ deliver(Delivery *delivery)
 	MemoryContextDelete(delivery->memory);
 }
 
-/* cj_alert_deliver is the task of the worker. */
 void
 cj_alert_deliver(void)
 {
@@ -200,7 +198,6 @@ cj_alert_deliver(void)
 	deliver(&delivery);
 }
 
-/* cj_alert_deliver_by_hand delivers at the request of a superuser, and says what became of it. */
 void
 cj_alert_deliver_by_hand(void)
 {

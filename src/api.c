@@ -2,9 +2,8 @@
  * api.c
  *		The SQL-callable functions, in the order of the install script.
  *
- * Called by PostgreSQL. Thin: take the arguments apart, connect to SPI, call the module that knows.
- * None of the functions is strict, since a null argument mostly deserves an error with a hint rather
- * than a null result that looks like success.
+ * Thin: take the arguments apart, connect to SPI, call the module that knows. None of the functions is strict,
+ * since a null argument mostly deserves an error with a hint rather than a null result that looks like success.
  */
 #include "postgres.h"
 
@@ -118,7 +117,6 @@ get_text_arg(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-/* find_job returns the job that an argument names. */
 static const CjJob *
 find_job(FunctionCallInfo fcinfo, int n)
 {
@@ -126,7 +124,6 @@ find_job(FunctionCallInfo fcinfo, int n)
 	return cj_catalogue_find(get_text_arg(fcinfo, n));
 }
 
-/* connect_spi connects to SPI. */
 static void
 connect_spi(int options)
 {
@@ -134,7 +131,6 @@ connect_spi(int options)
 		elog(ERROR, "SPI_connect failed");
 }
 
-/* finish_spi disconnects from SPI. */
 static void
 finish_spi(void)
 {
@@ -142,7 +138,6 @@ finish_spi(void)
 		elog(ERROR, "SPI_finish failed");
 }
 
-/* put_row appends a row of texts to the result of a set-returning function. */
 static void
 put_row(ReturnSetInfo *result, const char *const *texts, int count)
 {
@@ -376,7 +371,6 @@ do_untrack(PG_FUNCTION_ARGS)
 
 /* ---- jobs ---- */
 
-/* interval_from_text reads an interval that stands in the code. */
 static Datum
 interval_from_text(const char *text)
 {

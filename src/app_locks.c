@@ -2,10 +2,10 @@
  * app_locks.c
  *		Locks on several relations of the app at once.
  *
- * Called by whoever needs more than one of the app's tables or views in a transaction: binding, tracking and the
- * refresh. Who waits for one lock while he holds another can be part of a deadlock, and then PostgreSQL ends the
+ * Who waits for one lock while he holds another can be part of a deadlock, and then PostgreSQL ends the
  * transaction that has waited longest, as likely the app's as ours. So nothing is held while we wait: one lock is
- * waited for, the others are taken if they are free, and if one is not, all are given back and that one is waited for.
+ * waited for, the others are taken if they are free, and if one is not, all are given back and that one is waited
+ * for.
  *
  * Among many short writers one or another is always busy, and that would never end. After some rounds the others are waited for
  * as well, as everything is that comes later in the transaction (cj_identity_hold_locks): so briefly that we have given
@@ -62,14 +62,12 @@ find(List *locks, Oid relid)
 	return NULL;
 }
 
-/* cj_app_locks_has tells whether a relation is in a list. */
 bool
 cj_app_locks_has(List *locks, Oid relid)
 {
 	return find(locks, relid) != NULL;
 }
 
-/* cj_app_locks_add adds a relation to a list. */
 List *
 cj_app_locks_add(List *locks, Oid relid, LOCKMODE mode)
 {
@@ -86,7 +84,6 @@ cj_app_locks_add(List *locks, Oid relid, LOCKMODE mode)
 	return lappend(locks, lock);
 }
 
-/* cj_app_locks_add_table adds a table and its partitions. */
 List *
 cj_app_locks_add_table(List *locks, Oid relid, LOCKMODE mode)
 {
@@ -100,7 +97,6 @@ cj_app_locks_add_table(List *locks, Oid relid, LOCKMODE mode)
 	return locks;
 }
 
-/* has_rights_of_owner tells whether a role has the rights of the owner of a relation. */
 static bool
 has_rights_of_owner(Oid role, Oid relid)
 {
@@ -145,7 +141,6 @@ rule_of(Oid view)
 						   PointerGetDatum(ViewSelectRuleName));
 }
 
-/* cj_app_locks_add_read adds what a view reads. */
 List *
 cj_app_locks_add_read(List *locks, Oid view, LOCKMODE mode, Oid role)
 {
@@ -275,7 +270,6 @@ take_all(List *locks, AppLock *first)
 		wait_for(lfirst(cell), cj_identity_lock_timeout());
 }
 
-/* cj_app_locks_take takes the locks of a list. */
 void
 cj_app_locks_take(List *locks)
 {

@@ -2,8 +2,7 @@
  * app_sql.c
  *		Statements over the app's tables: the names of a binding put into a text.
  *
- * Called by the jobs. The one place where SQL is assembled, and names (quoted) and labels (as typed
- * literals) are all that is put in.
+ * The one place where SQL is assembled, and names (quoted) and labels (as typed literals) are all that is put in.
  */
 #include "postgres.h"
 
@@ -181,7 +180,6 @@ append_label(StringInfo out, const CjBoundEntity *entity, const Token *token)
 	append_type(out, entity->columns[token->column].base_type);
 }
 
-/* append_token appends what a token stands for. */
 static void
 append_token(StringInfo out, const Token *token, const CjBinding *binding, const char *definition)
 {
@@ -206,7 +204,6 @@ append_token(StringInfo out, const Token *token, const CjBinding *binding, const
 		append_label(out, entity, token);
 }
 
-/* cj_app_sql_expand puts the names of a binding into a statement. */
 char *
 cj_app_sql_expand(const CjStatement *statement, const CjBinding *binding, const char *definition)
 {
@@ -246,7 +243,6 @@ cj_app_sql_expand(const CjStatement *statement, const CjBinding *binding, const 
 	return out.data;
 }
 
-/* cj_app_sql_run expands and runs a statement. */
 CjRows
 cj_app_sql_run(const CjStatement *statement, const CjBinding *binding, const char *definition,
 			   CjParams *params)
@@ -258,7 +254,6 @@ cj_app_sql_run(const CjStatement *statement, const CjBinding *binding, const cha
 	return rows;
 }
 
-/* cj_app_sql_can_lock_rows tells whether rows can be locked one by one: not on distributed tables. */
 bool
 cj_app_sql_can_lock_rows(void)
 {
@@ -298,7 +293,6 @@ read_search_path(const CjBoundEntity *entity)
 	return path;
 }
 
-/* cj_app_sql_definition returns the definition of a materialized view, or NULL. */
 char *
 cj_app_sql_definition(const CjBoundEntity *entity, char **search_path)
 {
@@ -318,7 +312,6 @@ cj_app_sql_definition(const CjBoundEntity *entity, char **search_path)
 	return definition;
 }
 
-/* cj_app_sql_set_all_constraints_immediate makes all deferrable constraints immediate. */
 void
 cj_app_sql_set_all_constraints_immediate(void)
 {
@@ -351,7 +344,6 @@ refuse_pending_checks(void)
 	cj_sql_free(&rows);
 }
 
-/* append_name appends a name to a list. */
 static void
 append_name(StringInfo names, const char *name)
 {
@@ -374,7 +366,6 @@ set_constraints(const char *names)
 	(void) cj_sql_run(&statement, psprintf("SET CONSTRAINTS %s IMMEDIATE", names), NULL);
 }
 
-/* cj_app_sql_set_constraints_immediate makes the deferrable constraints of a table immediate. */
 void
 cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity)
 {

@@ -2,9 +2,8 @@
  * binding.c
  *		Which tables, columns and values of the app stand for our entities, columns and labels.
  *
- * Called by api (bind, unbind), by the jobs at the beginning of every transaction of a run, and by
- * doctor. Table challenge_jobs.binding holds names, not OIDs: it is dumped and restored, and a name
- * that leads nowhere any more can be told to the user.
+ * Table challenge_jobs.binding holds names, not OIDs: it is dumped and restored, and a name that leads nowhere any
+ * more can be told to the user.
  *
  * Everything is checked anew in each transaction, under the locks that the transaction holds to its
  * end, so that what a statement is built from cannot change before it runs.
@@ -175,7 +174,6 @@ stored_name(const CjSource *source, const char *column)
 	return value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len) : NULL;
 }
 
-/* cj_binding_names returns what is stored of an entity's binding. */
 CjBoundNames
 cj_binding_names(CjEntity entity)
 {
@@ -353,7 +351,6 @@ lock_sources(const CjSource *sources, const CjUsage *usage, int count)
 	cj_app_locks_take(locks);
 }
 
-/* cj_binding_resolve resolves and checks what a job uses. */
 CjBinding *
 cj_binding_resolve(const CjUsage *usage, int count)
 {
@@ -388,7 +385,6 @@ cj_binding_resolve(const CjUsage *usage, int count)
 	return binding;
 }
 
-/* cj_binding_leave_to_default leaves a column to its default: the app's own is better than ours. */
 void
 cj_binding_leave_to_default(CjBinding *binding, CjEntity entity, int column)
 {
@@ -411,7 +407,6 @@ list_names(const char *first, Size stride)
 	return list.data;
 }
 
-/* bare_bind_call returns the call of bind() without what was wrong in it. */
 static char *
 bare_bind_call(const CjSource *source)
 {
@@ -576,7 +571,6 @@ check_may_unbind(CjEntity entity)
 				 errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
 }
 
-/* cj_binding_bind checks and stores a binding. */
 void
 cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb *labels)
 {
@@ -586,7 +580,6 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 	CjBoundEntity described = {0};
 	CjParams params = {0};
 	Relation rel;
-	CjRows rows;
 
 	check_mapping(&source, columns, "column", true, cj_entity_find_column,
 				  list_names((const char *) definition->columns, sizeof(CjColumnDefinition)));
@@ -604,20 +597,16 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 	cj_sql_param_text(&params, described.relation);
 	cj_sql_param(&params, JSONBOID, PointerGetDatum(columns), columns == NULL);
 	cj_sql_param(&params, JSONBOID, PointerGetDatum(labels), labels == NULL);
-	rows = cj_sql_run_own(&store_binding, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&store_binding, &params);
 }
 
-/* cj_binding_unbind removes a binding. */
 void
 cj_binding_unbind(const char *entity)
 {
 	CjEntity id = find_entity(entity);
 	CjParams params = {0};
-	CjRows rows;
 
 	check_may_unbind(id);
 	cj_sql_param_text(&params, cj_entity_name(id));
-	rows = cj_sql_run_own(&delete_binding, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&delete_binding, &params);
 }

@@ -2,7 +2,7 @@
  * bound_entity.c
  *		A table of the app that stands for an entity.
  *
- * Called by binding. What is found here is true for as long as the relation is locked.
+ * What is found here is true for as long as the relation is locked.
  */
 #include "postgres.h"
 
@@ -22,7 +22,6 @@
 
 #include "bound_entity.h"
 
-/* cj_bound_entity_text returns the text under a key of a jsonb object; `is_null` tells a JSON null. */
 char *
 cj_bound_entity_text(Jsonb *object, const char *key, bool *is_null)
 {
@@ -61,7 +60,6 @@ append_json_member(StringInfo json, const char *key, const char *value)
 		appendStringInfoString(json, "null");
 }
 
-/* cj_bound_entity_bind_call returns the text of bind() for a source, with one column or label changed. */
 char *
 cj_bound_entity_bind_call(const CjSource *source, const char *relation, const char *column,
 						  const char *column_value, const char *label, const char *label_value)
@@ -112,7 +110,6 @@ cj_bound_entity_bind_call(const CjSource *source, const char *relation, const ch
 
 /* ---- resolving ---- */
 
-/* cj_bound_entity_qualified_name returns the quoted, schema-qualified name of a relation. */
 char *
 cj_bound_entity_qualified_name(Relation rel)
 {
@@ -193,7 +190,6 @@ is_written(CjEntity entity, int column)
 		   (entity == CJ_CHALLENGES && column == CJ_CHALLENGES_STATUS);
 }
 
-/* resolve_column fills in one column of an entity. */
 static void
 resolve_column(const CjSource *source, Relation rel, int index, bool required,
 			   CjBoundColumn *column)
@@ -308,7 +304,6 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 										 "<label>"))));
 }
 
-/* cj_bound_entity_check_relation checks that the relation is a table (or view) that may be bound. */
 void
 cj_bound_entity_check_relation(const CjSource *source, Relation rel)
 {
@@ -407,7 +402,6 @@ check_distinct(const CjSource *source, const CjBoundEntity *entity)
 	}
 }
 
-/* cj_bound_entity_describe fills in an entity from an open relation. */
 void
 cj_bound_entity_describe(const CjSource *source, Relation rel, uint32 columns, uint32 required,
 						 uint32 labels, CjBoundEntity *entity)

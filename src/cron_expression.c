@@ -2,8 +2,6 @@
  * cron_expression.c
  *		Schedules in the notation of cron.
  *
- * Called by registry, to check and read a schedule, by pg_cron, and by whoever asks for slots.
- *
  * What is accepted here means what it means to pg_cron 1.4 to 1.6, but for @yearly and @annually, which
  * 1.6 never fires (it sets no month): pg_cron is given the five fields of a nickname. In particular, a day
  * has to match both the day of month and the day of week if one of the two fields begins with *, and
@@ -188,7 +186,6 @@ read_last_day(const char **p)
 	return true;
 }
 
-/* cj_cron_expression_spell_out returns the five fields that a nickname stands for. */
 const char *
 cj_cron_expression_spell_out(const char *text)
 {
@@ -234,7 +231,6 @@ is_seconds(const char *p)
 	return pg_strncasecmp(p, "second", strlen("second")) == 0;
 }
 
-/* cj_cron_expression_parse reads an expression; returns what is wrong with it, or NULL. */
 char *
 cj_cron_expression_parse(const char *text, CjCronExpression *result)
 {
@@ -413,7 +409,6 @@ make_slot(int day, int time, TimestampTz *slot)
 	return true;
 }
 
-/* cj_cron_expression_next finds the first slot after a moment. */
 bool
 cj_cron_expression_next(const CjCronExpression *expression, TimestampTz after, TimestampTz *slot)
 {
@@ -436,7 +431,6 @@ cj_cron_expression_next(const CjCronExpression *expression, TimestampTz after, T
 	return make_slot(day, time, slot);
 }
 
-/* cj_cron_expression_previous finds the last slot at or before a moment. */
 bool
 cj_cron_expression_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz *slot)
 {
@@ -473,7 +467,6 @@ is_daily(const CjCronExpression *expression)
 	return expression->any_day || expression->any_weekday ? days && weekdays : days || weekdays;
 }
 
-/* cj_cron_expression_longest_pause returns the longest time between two slots, in minutes. */
 int
 cj_cron_expression_longest_pause(const CjCronExpression *expression)
 {

@@ -2,9 +2,8 @@
  * database_list.c
  *		The setting challenge_jobs.databases: which databases the background worker serves.
  *
- * Called by launcher, lost_run and doctor. Names stand in the list as they are in pg_database, in
- * double quotes where they contain commas or blanks; unlike SQL identifiers they are not folded to
- * lower case, as nowhere in postgresql.conf.
+ * Names stand in the list as they are in pg_database, in double quotes where they contain commas or blanks; unlike
+ * SQL identifiers they are not folded to lower case, as nowhere in postgresql.conf.
  */
 #include "postgres.h"
 
@@ -33,7 +32,6 @@ check_databases(char **value, void **extra, GucSource source)
 	return ok;
 }
 
-/* cj_database_list_names returns the names. */
 List *
 cj_database_list_names(void)
 {
@@ -44,7 +42,6 @@ cj_database_list_names(void)
 	return names;
 }
 
-/* cj_database_list_has tells whether a database is named. */
 bool
 cj_database_list_has(const char *name)
 {
@@ -58,7 +55,6 @@ cj_database_list_has(const char *name)
 	return false;
 }
 
-/* cj_database_list_init defines the setting. */
 void
 cj_database_list_init(void)
 {

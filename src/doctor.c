@@ -2,8 +2,8 @@
  * doctor.c
  *		Checks of the installation: what was found, and what to type to mend it.
  *
- * Called by api. A check never raises what it finds: bindings are resolved as the jobs resolve them,
- * each in a subtransaction, and their errors become rows, with the hint as the remedy.
+ * A check never raises what it finds: bindings are resolved as the jobs resolve them, each in a subtransaction,
+ * and their errors become rows, with the hint as the remedy.
  */
 #include "postgres.h"
 
@@ -247,7 +247,6 @@ typedef struct CjReport Report;
 
 static bool preloaded = false;
 
-/* cj_doctor_init notes whether the library is being preloaded. */
 void
 cj_doctor_init(void)
 {
@@ -329,7 +328,6 @@ attempt(Trial *trial)
 	return error;
 }
 
-/* add_error appends a row for an error. */
 static void
 add_error(const Report *report, const char *check, const ErrorData *error)
 {
@@ -340,7 +338,6 @@ add_error(const Report *report, const char *check, const ErrorData *error)
 
 /* ---- the server ---- */
 
-/* check_version compares the extension with the library. */
 static void
 check_version(const Report *report)
 {
@@ -356,7 +353,6 @@ check_version(const Report *report)
 	cj_sql_free(&rows);
 }
 
-/* check_preload tells what is lost without preloading. */
 static void
 check_preload(const Report *report)
 {
@@ -399,7 +395,6 @@ check_installation(const Report *report)
 						 quote_identifier(get_database_name(MyDatabaseId))));
 }
 
-/* serve_remedy says what to type to have this database served. */
 static const char *
 serve_remedy(const char *database)
 {
@@ -492,7 +487,6 @@ check_ring(const Report *report)
 				psprintf("%d runs are waiting to be recorded, none was lost", waiting), NULL);
 }
 
-/* check_refusals tells of calls that are refused often. */
 static void
 check_refusals(const Report *report)
 {
@@ -507,7 +501,6 @@ check_refusals(const Report *report)
 	cj_sql_free(&rows);
 }
 
-/* check_execute tells who may run jobs. */
 static void
 check_execute(const Report *report)
 {
@@ -565,7 +558,6 @@ check_orphans(const Report *report)
 	cj_sql_free(&rows);
 }
 
-/* check_alerts tells whether alerts get out of the server. */
 static void
 check_alerts(const Report *report)
 {
@@ -603,7 +595,6 @@ check_alerts(const Report *report)
 
 /* ---- the app's tables ---- */
 
-/* check_index looks for an index that a job wishes for. */
 static void
 check_index(const Report *report, const CjBinding *binding, const CjIndexWish *wish)
 {
@@ -845,7 +836,6 @@ check_prepared(const Report *report, const CjJob *job)
 			psprintf("ROLLBACK PREPARED %s;", gid));
 }
 
-/* check_schedule checks what fires a job. */
 static void
 check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config)
 {
@@ -957,7 +947,6 @@ check_change_log(const Report *report)
 	cj_sql_free(&rows);
 }
 
-/* check_job checks the configuration of a job and all that depends on it. */
 static void
 check_job(const Report *report, const CjJob *job)
 {
@@ -984,7 +973,6 @@ check_job(const Report *report, const CjJob *job)
 	check_state(report, job);
 }
 
-/* cj_doctor_examine makes all checks. */
 void
 cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 {

@@ -2,9 +2,8 @@
  * due.c
  *		What is to be done about a job.
  *
- * Called by watchdog, which knows the configuration and the log. Everything that the worker decides by
- * itself is decided here, from what it is given and nothing else: asked again with the same facts, the
- * answer is the same, so that restarts change nothing.
+ * Everything that the worker decides by itself is decided here, from what it is given and nothing else: asked
+ * again with the same facts, the answer is the same, so that restarts change nothing.
  *
  * Comparisons are with "at or after" rather than "equal": a clock that was set back must not have
  * anything done a second time.
@@ -42,7 +41,6 @@ static const struct
 	{"XX002", "an index is corrupted"},
 };
 
-/* is_slot tells whether there is such a slot. */
 static bool
 is_slot(TimestampTz slot)
 {
@@ -60,7 +58,6 @@ last_slot(const CjDueJob *job, TimestampTz at)
 	return slot;
 }
 
-/* cj_due_slots finds the slots that matter at a moment. */
 void
 cj_due_slots(const CjDueJob *job, TimestampTz at, CjDueSlots *slots)
 {
@@ -73,7 +70,6 @@ cj_due_slots(const CjDueJob *job, TimestampTz at, CjDueSlots *slots)
 	slots->expired = last_slot(job, at - job->grace);
 }
 
-/* cj_due_permanent_error tells why an error will not go away by repeating. */
 const char *
 cj_due_permanent_error(const char *sqlstate)
 {
@@ -162,7 +158,6 @@ start(CjDueVerdict *verdict, CjDueAction action, const CjDueSlots *slots, const 
 	verdict->reason = reason;
 }
 
-/* cj_due_decide decides what is to be done at a moment. */
 void
 cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
 			  TimestampTz at, CjDueVerdict *verdict)

@@ -2,7 +2,7 @@
  * entity.c
  *		What the app's tables can stand for: entities, their columns and labels.
  *
- * Called by whatever deals with the app's tables. The names here are those that users write in bind().
+ * The names here are those that users write in bind().
  */
 #include "postgres.h"
 
@@ -78,14 +78,12 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 	 {{NULL}}},
 };
 
-/* cj_entity_name returns the name of an entity. */
 const char *
 cj_entity_name(CjEntity entity)
 {
 	return cj_entity_definitions[entity].name;
 }
 
-/* cj_entity_find returns the entity of that name, or -1. */
 int
 cj_entity_find(const char *name, int len)
 {
@@ -98,7 +96,6 @@ cj_entity_find(const char *name, int len)
 	return -1;
 }
 
-/* cj_entity_find_column returns the entity's column of that name, or -1. */
 int
 cj_entity_find_column(CjEntity entity, const char *name, int len)
 {
@@ -112,7 +109,6 @@ cj_entity_find_column(CjEntity entity, const char *name, int len)
 	return -1;
 }
 
-/* cj_entity_find_label returns the entity's label of that name, or -1. */
 int
 cj_entity_find_label(CjEntity entity, const char *name, int len)
 {
@@ -134,7 +130,6 @@ is_number(Oid type)
 		   type == FLOAT4OID || type == FLOAT8OID;
 }
 
-/* cj_entity_accepts tells whether a (base) type is of a kind. */
 bool
 cj_entity_accepts(CjColumnKind kind, Oid type)
 {
@@ -162,7 +157,6 @@ cj_entity_accepts(CjColumnKind kind, Oid type)
 	return false;
 }
 
-/* cj_entity_kind_name says in words what a kind accepts. */
 const char *
 cj_entity_kind_name(CjColumnKind kind)
 {
@@ -186,7 +180,6 @@ cj_entity_kind_name(CjColumnKind kind)
 	return "";
 }
 
-/* operator_name returns the qualified name of an operator. */
 static List *
 operator_name(Oid operator)
 {
@@ -205,21 +198,18 @@ operator_name(Oid operator)
 	return name;
 }
 
-/* cj_entity_equality returns the equality operator of a type. */
 List *
 cj_entity_equality(Oid type)
 {
 	return operator_name(lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr);
 }
 
-/* cj_entity_order returns the operator family of btree indexes that are in the order of a type. */
 Oid
 cj_entity_order(Oid type)
 {
 	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
 }
 
-/* cj_entity_greater returns the "greater" operator of a type. */
 List *
 cj_entity_greater(Oid type)
 {

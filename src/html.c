@@ -2,7 +2,7 @@
  * html.c
  *		Texts as parts of an HTML page.
  *
- * Called by what builds the report. No SPI.
+ * No SPI.
  */
 #include "postgres.h"
 
@@ -31,7 +31,6 @@ is_allowed(pg_wchar c)
 	return !((c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069));
 }
 
-/* put_character appends one character. */
 static void
 put_character(StringInfo html, pg_wchar c)
 {
@@ -66,7 +65,6 @@ put_character(StringInfo html, pg_wchar c)
 	}
 }
 
-/* cj_html_text_cut appends the beginning of a text. */
 void
 cj_html_text_cut(StringInfo html, const char *text, int characters)
 {
@@ -84,14 +82,12 @@ cj_html_text_cut(StringInfo html, const char *text, int characters)
 	pfree(utf8);
 }
 
-/* cj_html_text appends a text. */
 void
 cj_html_text(StringInfo html, const char *text)
 {
 	cj_html_text_cut(html, text, PG_INT32_MAX);
 }
 
-/* cj_html_element appends an element that holds a text. */
 void
 cj_html_element(StringInfo html, const char *tag, const char *class_name, const char *text)
 {

@@ -75,7 +75,6 @@ pass_locks_on(SubXactEvent event, SubTransactionId my_id, SubTransactionId paren
 		holding_since = InvalidSubTransactionId;
 }
 
-/* cj_identity_hold_locks notes that locks on the app's relations are held from here on. */
 void
 cj_identity_hold_locks(void)
 {
@@ -83,7 +82,6 @@ cj_identity_hold_locks(void)
 		holding_since = GetCurrentSubTransactionId();
 }
 
-/* cj_identity_holds_locks tells whether locks on the app's relations are held. */
 bool
 cj_identity_holds_locks(void)
 {
@@ -102,7 +100,6 @@ cj_identity_lock_timeout(void)
 	return Min(lock_timeout_ms, Max(DeadlockTimeout / 5 * 2, 1));
 }
 
-/* cj_identity_init defines the setting that bounds every wait for a lock. */
 void
 cj_identity_init(void)
 {
@@ -123,7 +120,6 @@ cj_identity_init(void)
 	RegisterSubXactCallback(pass_locks_on, NULL);
 }
 
-/* cj_identity_extension looks the extension up in the catalog. */
 CjExtension
 cj_identity_extension(void)
 {
@@ -175,7 +171,6 @@ script_revision(void)
 	return body;
 }
 
-/* cj_identity_check_script refuses to work with what another script has made. */
 void
 cj_identity_check_script(void)
 {
@@ -190,7 +185,6 @@ cj_identity_check_script(void)
 				 errhint("DROP EXTENSION challenge_jobs; CREATE EXTENSION challenge_jobs;")));
 }
 
-/* cj_identity_hold_extension keeps the extension from being dropped. */
 void
 cj_identity_hold_extension(void)
 {
@@ -205,7 +199,6 @@ cj_identity_hold_extension(void)
 	(void) cj_identity_extension();
 }
 
-/* cj_identity_set sets a setting until the GUC nest level ends. */
 void
 cj_identity_set(const char *name, const char *value)
 {
@@ -265,7 +258,6 @@ check_nothing_left_behind(const CjIdentity *saved)
 						   GetUserNameFromId(saved->user_id, false))));
 }
 
-/* list_cursors returns the names of all cursors of the session. */
 static List *
 list_cursors(void)
 {
@@ -352,7 +344,6 @@ fix_formats(const char *time_zone)
 	cj_identity_set("extra_float_digits", "1");
 }
 
-/* cj_identity_become_owner becomes the owner of the app's tables. */
 void
 cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 						 const char *time_zone)
@@ -383,14 +374,12 @@ cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner, const char *se
 	fix_formats(time_zone);
 }
 
-/* cj_identity_become_extension becomes the owner of the extension. */
 void
 cj_identity_become_extension(CjIdentity *saved)
 {
 	become_to_run(saved, cj_identity_extension().owner, OWN_SEARCH_PATH);
 }
 
-/* cj_identity_restore goes back to the identity and the settings from before. */
 void
 cj_identity_restore(const CjIdentity *saved)
 {

@@ -76,17 +76,6 @@ static const CjStatement list_restored = {
 	"SELECT j.job FROM challenge_jobs.job j WHERE j.held = 'restored' AND j.engine IS NOT NULL ORDER BY j.job",
 	SPI_OK_SELECT};
 
-/* run_once runs a statement whose rows do not matter; returns how many there were. */
-static uint64
-run_once(const CjStatement *statement, CjParams *params)
-{
-	CjRows rows = cj_sql_run_own(statement, params);
-
-	cj_sql_free(&rows);
-	return rows.processed;
-}
-
-/* cj_installation_hold tells whether the runs of a job are held back. */
 CjHold
 cj_installation_hold(const char *job)
 {
@@ -118,7 +107,6 @@ cj_installation_hold(const char *job)
 	return hold;
 }
 
-/* cj_installation_pause pauses all jobs. */
 void
 cj_installation_pause(const char *reason)
 {
@@ -126,44 +114,39 @@ cj_installation_pause(const char *reason)
 
 	cj_sql_param_text(&params, reason);
 	cj_sql_param_text(&params, GetUserNameFromId(GetUserId(), false));
-	(void) run_once(&start_pause, &params);
+	cj_sql_execute_own(&start_pause, &params);
 }
 
-/* cj_installation_runs_at_work returns the runs that are at work. */
 CjRows
 cj_installation_runs_at_work(void)
 {
 	return cj_sql_run_own(&find_runs_at_work, NULL);
 }
 
-/* cj_installation_renew makes this database an installation of its own. */
 void
 cj_installation_renew(void)
 {
 	CjParams params = {0};
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	(void) run_once(&renew, &params);
+	cj_sql_execute_own(&renew, &params);
 }
 
-/* cj_installation_end_pause ends a pause. */
 void
 cj_installation_end_pause(void)
 {
-	if (run_once(&end_pause, NULL) == 0)
+	if (cj_sql_execute_own(&end_pause, NULL) == 0)
 		return;
-	(void) run_once(&note_resumption, NULL);
-	(void) run_once(&forget_missed, NULL);
+	cj_sql_execute_own(&note_resumption, NULL);
+	cj_sql_execute_own(&forget_missed, NULL);
 }
 
-/* cj_installation_scheduled_jobs returns the jobs that are scheduled. */
 CjRows
 cj_installation_scheduled_jobs(void)
 {
 	return cj_sql_run_own(&list_scheduled, NULL);
 }
 
-/* cj_installation_restored_jobs returns the jobs that came with a copy. */
 CjRows
 cj_installation_restored_jobs(void)
 {

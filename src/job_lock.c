@@ -2,9 +2,8 @@
  * job_lock.c
  *		The lock of a job: whoever runs the job holds it.
  *
- * Called by runner. It is an object lock on the extension, with a sub-object number that stands for the
- * job. No SQL command takes such a lock, so nobody can keep a job from running; an advisory lock could be
- * held by anyone.
+ * It is an object lock on the extension, with a sub-object number that stands for the job. No SQL command takes
+ * such a lock, so nobody can keep a job from running; an advisory lock could be held by anyone.
  */
 #include "postgres.h"
 
@@ -38,7 +37,6 @@ static const CjStatement find_lock_holder = {
 	"   AND l.granted",
 	SPI_OK_SELECT};
 
-/* cj_job_lock_of returns the lock of a job. */
 CjJobLock
 cj_job_lock_of(uint16 job_number)
 {
@@ -49,14 +47,12 @@ cj_job_lock_of(uint16 job_number)
 	return lock;
 }
 
-/* cj_job_lock_try takes the lock without waiting. */
 bool
 cj_job_lock_try(const CjJobLock *lock, bool session)
 {
 	return LockAcquire(&lock->tag, ExclusiveLock, session, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* cj_job_lock_release releases the lock. */
 void
 cj_job_lock_release(const CjJobLock *lock, bool session)
 {
@@ -75,7 +71,6 @@ find_holder(const CjJobLock *lock)
 	return cj_sql_run_own(&find_lock_holder, &params);
 }
 
-/* cj_job_lock_is_held tells whether anybody holds the lock. */
 bool
 cj_job_lock_is_held(const CjJobLock *lock)
 {
@@ -86,7 +81,6 @@ cj_job_lock_is_held(const CjJobLock *lock)
 	return is_held;
 }
 
-/* cj_job_lock_prepared returns the transaction that holds the lock, if it has been prepared. */
 char *
 cj_job_lock_prepared(const CjJobLock *lock)
 {
@@ -97,7 +91,6 @@ cj_job_lock_prepared(const CjJobLock *lock)
 	return gid;
 }
 
-/* cj_job_lock_hint tells how to find out who holds the lock. */
 char *
 cj_job_lock_hint(const CjJobLock *lock)
 {

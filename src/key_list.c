@@ -1,8 +1,6 @@
 /*
  * key_list.c
  *		A list of keys of the app that outlives transactions.
- *
- * Called by the jobs, which read what is due in one transaction and work on it in many.
  */
 #include "postgres.h"
 
@@ -16,7 +14,6 @@
 
 #include "key_list.h"
 
-/* cj_key_list_create makes an empty list. */
 CjKeyList *
 cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type)
 {
@@ -37,7 +34,6 @@ cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type)
 	return list;
 }
 
-/* cj_key_list_check_type checks that the keys of a table are still of the type of the list. */
 void
 cj_key_list_check_type(const CjKeyList *list, Oid key_type)
 {
@@ -50,7 +46,6 @@ cj_key_list_check_type(const CjKeyList *list, Oid key_type)
 			 errhint("CALL challenge_jobs.run('<job>');")));
 }
 
-/* cj_key_list_fill appends what a statement returns. */
 int64
 cj_key_list_fill(CjKeyList *list, const CjStatement *statement, const char *text, CjParams *params)
 {
@@ -63,7 +58,6 @@ cj_key_list_fill(CjKeyList *list, const CjStatement *statement, const char *text
 	return count;
 }
 
-/* cj_key_list_append appends one key and its value. */
 void
 cj_key_list_append(CjKeyList *list, Datum key, Datum value)
 {
@@ -73,7 +67,6 @@ cj_key_list_append(CjKeyList *list, Datum key, Datum value)
 	tuplestore_putvalues(list->store, list->slot->tts_tupleDescriptor, values, nulls);
 }
 
-/* copy_column copies a value of the row at hand. */
 static Datum
 copy_column(const CjKeyList *list, int column, Oid type)
 {
@@ -85,7 +78,6 @@ copy_column(const CjKeyList *list, int column, Oid type)
 	return datumCopy(slot_getattr(list->slot, column, &isnull), by_value, length);
 }
 
-/* cj_key_list_read reads the next chunk. */
 bool
 cj_key_list_read(CjKeyList *list, int size)
 {
@@ -109,28 +101,24 @@ cj_key_list_read(CjKeyList *list, int size)
 	return list->count > 0;
 }
 
-/* cj_key_list_rewind goes back to the beginning. */
 void
 cj_key_list_rewind(CjKeyList *list)
 {
 	tuplestore_rescan(list->store);
 }
 
-/* cj_key_list_clear removes all keys. */
 void
 cj_key_list_clear(CjKeyList *list)
 {
 	tuplestore_clear(list->store);
 }
 
-/* cj_key_list_keys returns some keys of the chunk at hand as an array. */
 Datum
 cj_key_list_keys(const CjKeyList *list, int from, int to)
 {
 	return cj_sql_array(list->keys + from, to - from, list->key_type);
 }
 
-/* cj_key_list_describe returns the readable form of a key. */
 char *
 cj_key_list_describe(const CjKeyList *list, int item)
 {
@@ -141,7 +129,6 @@ cj_key_list_describe(const CjKeyList *list, int item)
 	return OidOutputFunctionCall(output, list->keys[item]);
 }
 
-/* cj_key_list_free frees the list and its file. */
 void
 cj_key_list_free(CjKeyList *list)
 {

@@ -314,7 +314,6 @@ look_round(void)
 	return Max(Min(nap, next_round - now_ms()), 1);
 }
 
-/* reload takes over new settings. */
 static void
 reload(void)
 {
@@ -326,7 +325,6 @@ reload(void)
 	next_round = 0;
 }
 
-/* cj_launcher_main has the databases looked after until the server stops. */
 void
 cj_launcher_main(Datum arg)
 {
@@ -367,7 +365,6 @@ cj_launcher_main(Datum arg)
 	proc_exit(1);
 }
 
-/* register_launcher has PostgreSQL start the launcher. */
 static void
 register_launcher(void)
 {
@@ -383,7 +380,6 @@ register_launcher(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* cj_launcher_init defines the setting and registers the launcher. */
 void
 cj_launcher_init(void)
 {

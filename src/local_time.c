@@ -2,7 +2,7 @@
  * local_time.c
  *		From moments to local dates and times of a zone, and back.
  *
- * Called by settings (zone names) and by the jobs (what is due). Needs no transaction.
+ * Needs no transaction.
  *
  * A statement must not convert a column of the app from one zone to another: that would be a STABLE
  * function over a column, which no index serves and a distributed planner refuses.
@@ -46,7 +46,6 @@ load_zone(const char *name)
 	return strlen(name) > TZ_STRLEN_MAX ? NULL : pg_tzset(name);
 }
 
-/* cj_local_time_zone resolves a zone name. */
 pg_tz *
 cj_local_time_zone(const char *name)
 {
@@ -96,7 +95,6 @@ list_names_with_digits(void)
 	return names;
 }
 
-/* cj_local_time_zone_of_user resolves a text that users choose. */
 pg_tz *
 cj_local_time_zone_of_user(const char *name, bool *one_too_many)
 {
@@ -126,7 +124,6 @@ cj_local_time_zone_of_user(const char *name, bool *one_too_many)
 	return zone && pg_tz_acceptable(zone) ? zone : NULL;
 }
 
-/* cj_local_time_of returns the local time of a moment. */
 Timestamp
 cj_local_time_of(TimestampTz moment, pg_tz *zone)
 {
@@ -164,7 +161,6 @@ to_moment(Timestamp local, pg_tz *zone)
 	return moment;
 }
 
-/* cj_local_time_date returns the local date of a moment. */
 DateADT
 cj_local_time_date(TimestampTz moment, pg_tz *zone)
 {
@@ -239,7 +235,6 @@ first_moment(Timestamp local, pg_tz *zone)
 	}
 }
 
-/* cj_local_time_moment returns the moment at which a date's time of day is first reached. */
 bool
 cj_local_time_moment(DateADT date, TimeADT time, pg_tz *zone, TimestampTz *moment)
 {
@@ -269,7 +264,6 @@ is_steady(TimestampTz moment, pg_tz *zone, long int *offset)
 	return more == 0 || (more == 1 && boundary > from + 4 * SECS_PER_DAY);
 }
 
-/* cj_local_time_due finds the latest date whose time of day has just come to pass. */
 bool
 cj_local_time_due(TimestampTz as_of, TimeADT time, int64 window, pg_tz *zone, DateADT *date)
 {

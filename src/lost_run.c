@@ -2,8 +2,7 @@
  * lost_run.c
  *		Runs whose row does not outlive the caller's transaction: verbs that fail or are rolled back.
  *
- * Called by runner, for verbs only. What is to be recorded is put into the ring in shared memory, from
- * which the worker writes it to job_run:
+ * What is to be recorded is put into the ring in shared memory, from which the worker writes it to job_run:
  *
  * - a verb that raised an error: at once, with the error, whatever the caller does about it;
  * - a verb that did its work, in a transaction or subtransaction that is rolled back afterwards: by a
@@ -68,7 +67,6 @@ put_text(char *to, size_t size, const char *text)
 	to[length] = '\0';
 }
 
-/* put_start puts into a record what is known of a run when it starts. */
 static void
 put_start(CjRunRecord *record, const CjRunStart *start)
 {
@@ -113,7 +111,6 @@ put_result(CjRunRecord *record, Jsonb *result)
 
 /* ---- the list ---- */
 
-/* forget takes a run off the list. */
 static void
 forget(CjLostRun *run)
 {
@@ -207,7 +204,6 @@ is_served(void)
 	return cj_shared_state_is_served() || cj_database_list_has(get_database_name(MyDatabaseId));
 }
 
-/* cj_lost_run_begin begins to watch over a verb. */
 CjLostRun *
 cj_lost_run_begin(const CjRunStart *start)
 {
@@ -236,7 +232,6 @@ cj_lost_run_begin(const CjRunStart *start)
 	return run;
 }
 
-/* cj_lost_run_end keeps the record of a verb that has done its work. */
 void
 cj_lost_run_end(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end)
 {
@@ -257,7 +252,6 @@ cj_lost_run_end(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end)
 	run->is_at_work = false;
 }
 
-/* cj_lost_run_fail has a verb recorded that has failed. */
 void
 cj_lost_run_fail(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end)
 {
@@ -269,7 +263,6 @@ cj_lost_run_fail(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end)
 	forget(run);
 }
 
-/* cj_lost_run_refuse counts a call that was refused. */
 bool
 cj_lost_run_refuse(CjLostRun *run, const CjRunStart *start, const ErrorData *error)
 {

@@ -45,7 +45,6 @@ static const CjStatement find_process = {
 #define HINT \
 	"Look for EXCEPTION WHEN query_canceled or WHEN OTHERS in triggers and functions of the app; see \"max_runtime\" in the README."
 
-/* terminate ends the process of a run. */
 static void
 terminate(int64 run_id, int pid, const char *message)
 {
@@ -103,7 +102,6 @@ end_run(const CjRows *found, uint64 row)
 						 cj_sql_bool(&process, 0, 1) ? "terminated" : "cancelled")));
 }
 
-/* cj_overlong_run_end ends runs that are at work for too long. */
 void
 cj_overlong_run_end(void)
 {

@@ -1,8 +1,6 @@
 /*
  * own_transaction.c
  *		Transactions of a background worker, which has none unless it begins one.
- *
- * Called by worker and by its tasks.
  */
 #include "postgres.h"
 
@@ -13,7 +11,6 @@
 #include "identity.h"
 #include "own_transaction.h"
 
-/* cj_own_transaction_begin_without_extension begins a transaction. */
 void
 cj_own_transaction_begin_without_extension(void)
 {
@@ -24,7 +21,6 @@ cj_own_transaction_begin_without_extension(void)
 		elog(ERROR, "SPI_connect failed");
 }
 
-/* cj_own_transaction_begin begins one in which the extension stays where it is. */
 void
 cj_own_transaction_begin(void)
 {
@@ -32,7 +28,6 @@ cj_own_transaction_begin(void)
 	cj_identity_hold_extension();
 }
 
-/* cj_own_transaction_commit ends it. */
 void
 cj_own_transaction_commit(void)
 {

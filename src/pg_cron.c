@@ -2,8 +2,7 @@
  * pg_cron.c
  *		Schedules: by which engine a job is fired, and the cron jobs of pg_cron.
  *
- * Called by api (schedule, unschedule, alter_job, reset_job), doctor, and the clean-up of history. The only file that names
- * anything of pg_cron, which need not be there.
+ * The only file that names anything of pg_cron, which need not be there.
  *
  * The cron jobs belong to the owner of the extension, whoever calls schedule(): there is one for a
  * job, not one for every role that has called, and all it does is our own CALL.
@@ -107,7 +106,6 @@ static const CjStatement delete_records = {
 	"delete cron's old records", "DELETE FROM cron.job_run_details d WHERE d.runid = ANY ($1)",
 	SPI_OK_DELETE};
 
-/* cron_job_name returns the name of the cron job of a job. */
 static char *
 cron_job_name(const CjJobDefinition *job)
 {
@@ -168,7 +166,6 @@ require_pg_cron(const CjJobDefinition *job, const CjJobConfig *config)
 					 quote_literal_cstr(here))));
 }
 
-/* cj_pg_cron_foreign_time_zone returns pg_cron's time zone if it is not UTC. */
 const char *
 cj_pg_cron_foreign_time_zone(void)
 {
@@ -187,14 +184,12 @@ static void
 put_job(const CjJobDefinition *job, const CjJobConfig *config)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	cj_sql_param_text(&params, cron_job_name(job));
 	cj_sql_param_text(&params, cj_cron_expression_spell_out(config->schedule));
 	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
 	cj_sql_param(&params, BOOLOID, BoolGetDatum(config->enabled), false);
-	rows = cj_sql_run_own(&put_cron_job, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&put_cron_job, &params);
 }
 
 /* remove_job removes the cron job of a job, if there is one. */
@@ -202,13 +197,11 @@ static void
 remove_job(const CjJobDefinition *job)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	if (!is_installed())
 		return;
 	cj_sql_param_text(&params, cron_job_name(job));
-	rows = cj_sql_run_own(&remove_cron_job, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&remove_cron_job, &params);
 }
 
 /* is_preloaded tells whether the server loads this library when it starts. */
@@ -231,7 +224,6 @@ is_preloaded(void)
 	return false;
 }
 
-/* cj_pg_cron_worker_problem says why the worker does not look after this database. */
 const char *
 cj_pg_cron_worker_problem(const char **remedy)
 {
@@ -262,7 +254,6 @@ cj_pg_cron_worker_problem(const char **remedy)
 	return "this database is not in challenge_jobs.databases: the worker does not look after it";
 }
 
-/* cj_pg_cron_warn_of_worker warns if the worker does not look after this database. */
 void
 cj_pg_cron_warn_of_worker(void)
 {
@@ -295,7 +286,6 @@ choose_engine(const CjJobDefinition *job, const CjJobConfig *config, const char 
 	return NULL;
 }
 
-/* cj_pg_cron_schedule schedules a job with an engine. */
 CjSchedule
 cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine, bool of_all)
 {
@@ -323,7 +313,6 @@ cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine, bool of_all)
 	return schedule;
 }
 
-/* cj_pg_cron_unschedule ends the schedule of a job. */
 const char *
 cj_pg_cron_unschedule(const CjJobDefinition *job)
 {
@@ -337,7 +326,6 @@ cj_pg_cron_unschedule(const CjJobDefinition *job)
 	return config->engine;
 }
 
-/* cj_pg_cron_update brings the cron job up to date. */
 void
 cj_pg_cron_update(const CjJobDefinition *job)
 {
@@ -374,7 +362,6 @@ launcher_problem(const char **remedy)
 	return "pg_cron's launcher is not running: nothing fires cron jobs";
 }
 
-/* cj_pg_cron_problem says what is wrong with the cron job of a job. */
 const char *
 cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **remedy)
 {
@@ -428,7 +415,6 @@ cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const 
 	return problem;
 }
 
-/* cj_pg_cron_prune_problem says what keeps pg_cron's records from being removed. */
 const char *
 cj_pg_cron_prune_problem(const char **remedy)
 {
@@ -451,7 +437,6 @@ cj_pg_cron_prune_problem(const char **remedy)
 	return problem;
 }
 
-/* cj_pg_cron_prune removes a page of pg_cron's records. */
 int
 cj_pg_cron_prune(TimestampTz before, int limit, int64 *last)
 {
@@ -470,6 +455,6 @@ cj_pg_cron_prune(TimestampTz before, int limit, int64 *last)
 	*last = cj_sql_int64(&rows, count - 1, 1);
 	cj_sql_param_array(&keys, INT8OID, cj_sql_column(&rows, 1, INT8OID));
 	cj_sql_free(&rows);
-	(void) cj_sql_run_own(&delete_records, &keys);
+	cj_sql_execute_own(&delete_records, &keys);
 	return count;
 }

@@ -2,7 +2,7 @@
  * readable.c
  *		Moments, durations and numbers as people read them.
  *
- * Called by what builds the report. Pure.
+ * Pure.
  */
 #include "postgres.h"
 
@@ -11,7 +11,6 @@
 
 #include "readable.h"
 
-/* cj_readable_moment tells a moment, in UTC. */
 char *
 cj_readable_moment(TimestampTz moment, CjReadable as)
 {
@@ -44,7 +43,6 @@ cj_readable_moment(TimestampTz moment, CjReadable as)
 					tm.tm_min, tm.tm_sec);
 }
 
-/* tell_units tells a number of small units as large and small ones. */
 static char *
 tell_units(int64 number, int64 in_large, const char *large, const char *small)
 {
@@ -68,7 +66,6 @@ tell_decimal(double quantity, const char *unit)
 	return psprintf("%s %s", text, unit);
 }
 
-/* cj_readable_duration tells a duration. */
 char *
 cj_readable_duration(int64 microseconds)
 {
@@ -92,7 +89,6 @@ cj_readable_duration(int64 microseconds)
 	return tell_units(seconds / SECS_PER_HOUR, HOURS_PER_DAY, "d", "h");
 }
 
-/* cj_readable_count tells a number, in groups of three digits. */
 char *
 cj_readable_count(int64 count)
 {
@@ -111,7 +107,6 @@ cj_readable_count(int64 count)
 	return text;
 }
 
-/* cj_readable_number_of tells a number of things. */
 char *
 cj_readable_number_of(int64 count, const char *singular, const char *plural)
 {

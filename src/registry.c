@@ -2,10 +2,9 @@
  * registry.c
  *		The configuration of the jobs.
  *
- * Called by api (alter_job, reset_job), pg_cron (engines), runner and doctor (what is in force). The
- * view challenge_jobs.job is the one place where defaults and overrides are put together; C reads
- * it, too. Only what differs from the default is stored, so that a dump carries no copy of defaults
- * that a later version may change.
+ * The view challenge_jobs.job is the one place where defaults and overrides are put together; C reads it, too.
+ * Only what differs from the default is stored, so that a dump carries no copy of defaults that a later version
+ * may change.
  */
 #include "postgres.h"
 
@@ -133,7 +132,6 @@ add_stored_context(void *arg)
 			   ((const CjJobDefinition *) arg)->name);
 }
 
-/* cj_registry_load reads what is in force. */
 CjJobConfig *
 cj_registry_load(const CjJobDefinition *job)
 {
@@ -171,7 +169,6 @@ cj_registry_load(const CjJobDefinition *job)
 	return config;
 }
 
-/* cj_registry_day_time_zone returns the zone of the app's days. */
 char *
 cj_registry_day_time_zone(void)
 {
@@ -236,7 +233,6 @@ check_schedule(const CjJobDefinition *job, const char *schedule)
 						 job->schedule)));
 }
 
-/* check_change checks everything that alter_job is given. */
 static void
 check_change(const CjJobDefinition *job, const CjJobChange *change)
 {
@@ -264,7 +260,6 @@ check_change(const CjJobDefinition *job, const CjJobChange *change)
 		cj_settings_check(job->name, job->settings, change->settings, true);
 }
 
-/* cj_registry_alter checks and stores a change. */
 void
 cj_registry_alter(const CjJobDefinition *job, const CjJobChange *change)
 {
@@ -288,15 +283,13 @@ cj_registry_alter(const CjJobDefinition *job, const CjJobChange *change)
 	cj_sql_param(&params, JSONBOID, PointerGetDatum(change->settings), change->settings == NULL);
 	cj_sql_param_text(&params, job->schedule);
 
-	rows = cj_sql_run_own(&alter_job, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&alter_job, &params);
 	rows = run_for_job(&drop_defaults, job);
 	cj_sql_free(&rows);
 	rows = run_for_job(&drop_empty_row, job);
 	cj_sql_free(&rows);
 }
 
-/* cj_registry_reset takes a job back to its defaults. */
 void
 cj_registry_reset(const CjJobDefinition *job)
 {
@@ -307,7 +300,6 @@ cj_registry_reset(const CjJobDefinition *job)
 	cj_sql_free(&rows);
 }
 
-/* cj_registry_set_engine notes by which engine a job is scheduled. */
 void
 cj_registry_set_engine(const CjJobDefinition *job, const char *engine)
 {
@@ -316,8 +308,7 @@ cj_registry_set_engine(const CjJobDefinition *job, const char *engine)
 
 	cj_sql_param_text(&params, job->name);
 	cj_sql_param_text(&params, engine);
-	rows = cj_sql_run_own(&set_engine, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&set_engine, &params);
 	rows = run_for_job(&drop_empty_row, job);
 	cj_sql_free(&rows);
 }

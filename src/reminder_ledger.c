@@ -2,8 +2,8 @@
  * reminder_ledger.c
  *		Who has been reminded on which local date, and which zones are done.
  *
- * Called by jobs/reminders. Keys are kept as text, since users of any key type stand in one table. The
- * cleanup removes rows some days after their date.
+ * Keys are kept as text, since users of any key type stand in one table. The cleanup removes rows some days after
+ * their date.
  */
 #include "postgres.h"
 
@@ -80,7 +80,6 @@ user_params(Datum *user_keys, int count, DateADT date)
 	return params;
 }
 
-/* cj_reminder_ledger_enter enters users for a date. */
 int
 cj_reminder_ledger_enter(Datum *user_keys, int count, DateADT date, bool *is_new)
 {
@@ -101,7 +100,6 @@ cj_reminder_ledger_enter(Datum *user_keys, int count, DateADT date, bool *is_new
 	return (int) row;
 }
 
-/* cj_reminder_ledger_missing finds the users that are not there for a date. */
 int
 cj_reminder_ledger_missing(Datum *user_keys, int count, DateADT date, int *missing)
 {
@@ -154,7 +152,6 @@ zone_params(const CjZoneNote *notes, int count, uint64 state)
 	return params;
 }
 
-/* cj_reminder_ledger_read_zones fills in what is noted of zones. */
 void
 cj_reminder_ledger_read_zones(CjZoneNote *notes, int count, uint64 state)
 {
@@ -171,7 +168,6 @@ cj_reminder_ledger_read_zones(CjZoneNote *notes, int count, uint64 state)
 	cj_sql_free(&rows);
 }
 
-/* cj_reminder_ledger_note_zones notes that zones are done. */
 void
 cj_reminder_ledger_note_zones(CjZoneNote *notes, int count, uint64 state)
 {

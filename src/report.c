@@ -2,9 +2,8 @@
  * report.c
  *		A page that shows how the jobs are doing: HTML that is well-formed XML as well.
  *
- * Called by api. What is shown is read by report_facts, drawings come from report_chart; every text from the
- * database is appended by html, which makes it harmless. The page loads nothing and runs nothing, and says so
- * to the browser.
+ * What is shown is read by report_facts, drawings come from report_chart; every text from the database is appended
+ * by html, which makes it harmless. The page loads nothing and runs nothing, and says so to the browser.
  *
  * To call the function takes the right to do so and no other: whoever has it is shown what the extension's
  * owner can read in the extension's tables.
@@ -68,7 +67,6 @@ put_until(StringInfo html, const CjReportFacts *facts, TimestampTz moment)
 		appendStringInfo(html, "in %s", cj_readable_duration(minutes * USECS_PER_MINUTE));
 }
 
-/* begin_section begins a section with a heading. */
 static void
 begin_section(StringInfo html, const char *id, const char *heading)
 {
@@ -78,7 +76,6 @@ begin_section(StringInfo html, const char *id, const char *heading)
 
 /* ---- the head, and the figures at the top ---- */
 
-/* put_head appends the head of the page. */
 static void
 put_head(StringInfo html, const CjReportFacts *facts)
 {
@@ -100,7 +97,6 @@ put_head(StringInfo html, const CjReportFacts *facts)
 					 cj_readable_moment(facts->now, CJ_READABLE_MINUTE), cj_report_style_sheet());
 }
 
-/* count_state returns how many jobs are in a state. */
 static int
 count_state(const CjReportFacts *facts, const char *state)
 {
@@ -111,7 +107,6 @@ count_state(const CjReportFacts *facts, const char *state)
 	return count;
 }
 
-/* put_headline appends the page in one sentence. */
 static void
 put_headline(StringInfo html, const CjReportFacts *facts)
 {
@@ -152,7 +147,6 @@ put_headline(StringInfo html, const CjReportFacts *facts)
 	appendStringInfoString(html, "</h1>\n");
 }
 
-/* put_figure appends a figure and what it is. */
 static void
 put_figure(StringInfo html, const char *figure, const char *label)
 {
@@ -183,7 +177,6 @@ count_alerts(const CjReportFacts *facts)
 	return cj_readable_count(facts->waiting_alerts);
 }
 
-/* put_figures appends what is to be seen at once. */
 static void
 put_figures(StringInfo html, const CjReportFacts *facts)
 {
@@ -206,7 +199,6 @@ put_figures(StringInfo html, const CjReportFacts *facts)
 	appendStringInfoString(html, "</ul>\n");
 }
 
-/* put_header appends the top of the page. */
 static void
 put_header(StringInfo html, const CjReportFacts *facts)
 {
@@ -233,7 +225,6 @@ begin_fact(StringInfo html, const char *name)
 	appendStringInfo(html, "<dt>%s</dt><dd>", name);
 }
 
-/* put_next_due appends when a job is due. */
 static void
 put_next_due(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
 {
@@ -250,7 +241,6 @@ put_next_due(StringInfo html, const CjReportFacts *facts, const CjReportJob *job
 	appendStringInfoString(html, "</dd>\n");
 }
 
-/* put_job_facts appends what there is to know of a job. */
 static void
 put_job_facts(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
 {
@@ -289,7 +279,6 @@ put_job_facts(StringInfo html, const CjReportFacts *facts, const CjReportJob *jo
 	appendStringInfoString(html, "</dl>\n");
 }
 
-/* put_jobs appends the jobs. */
 static void
 put_jobs(StringInfo html, const CjReportFacts *facts)
 {
@@ -349,14 +338,12 @@ begin_table(StringInfo html, const char *class_name, const char *caption)
 		class_name, caption);
 }
 
-/* put_column appends the head of another column. */
 static void
 put_column(StringInfo html, const char *name)
 {
 	appendStringInfo(html, "<th scope=\"col\" role=\"columnheader\">%s</th>", name);
 }
 
-/* begin_row begins the row of a job. */
 static void
 begin_row(StringInfo html, const CjReportJob *job)
 {
@@ -378,7 +365,6 @@ put_number(StringInfo html, int64 number, const char *status)
 	appendStringInfo(html, "%s</td>", cj_readable_count(number));
 }
 
-/* put_counts appends the table of how many runs there were. */
 static void
 put_counts(StringInfo html, const CjReportFacts *facts)
 {
@@ -402,7 +388,6 @@ put_counts(StringInfo html, const CjReportFacts *facts)
 	appendStringInfoString(html, "</tbody>\n</table>\n</div>\n");
 }
 
-/* put_what_is_left_out appends which runs were not looked at. */
 static void
 put_what_is_left_out(StringInfo html, const CjReportFacts *facts)
 {
@@ -421,7 +406,6 @@ put_what_is_left_out(StringInfo html, const CjReportFacts *facts)
 	}
 }
 
-/* put_runs appends the runs over time. */
 static void
 put_runs(StringInfo html, const CjReportFacts *facts)
 {
@@ -501,7 +485,6 @@ put_failure(StringInfo html, const CjReportFailure *failure)
 	appendStringInfoString(html, "</li>\n");
 }
 
-/* put_rest appends how many more there are than are shown. */
 static void
 put_rest(StringInfo html, int64 more, const char *where)
 {
@@ -549,7 +532,6 @@ put_failures(StringInfo html, const CjReportFacts *facts)
 	appendStringInfoString(html, "</section>\n");
 }
 
-/* put_alert appends an alert. */
 static void
 put_alert(StringInfo html, const CjReportAlert *alert)
 {
@@ -568,7 +550,6 @@ put_alert(StringInfo html, const CjReportAlert *alert)
 	appendStringInfoString(html, "</li>\n");
 }
 
-/* put_alerts appends the alerts that have not been delivered. */
 static void
 put_alerts(StringInfo html, const CjReportFacts *facts)
 {
@@ -595,7 +576,6 @@ put_alerts(StringInfo html, const CjReportFacts *facts)
 
 /* ---- what is to come ---- */
 
-/* why_no_slot returns why there is no slot to come. */
 static const char *
 why_no_slot(const CjReportJob *job)
 {
@@ -608,7 +588,6 @@ why_no_slot(const CjReportJob *job)
 	return "its schedule has none";
 }
 
-/* put_slots appends the next slots of a job. */
 static void
 put_slots(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
 {
@@ -626,7 +605,6 @@ put_slots(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
 						 job->slot_count == 0 ? why_no_slot(job) : "none");
 }
 
-/* put_next_runs appends what is to come. */
 static void
 put_next_runs(StringInfo html, const CjReportFacts *facts)
 {
@@ -672,7 +650,6 @@ get_column(TupleTableSlot *slot, int column)
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
-/* put_finding appends something that is not as it should be. */
 static void
 put_finding(StringInfo html, TupleTableSlot *slot)
 {
@@ -745,7 +722,6 @@ put_doctor(StringInfo html)
 	appendStringInfoString(html, "</section>\n");
 }
 
-/* put_footer appends the bottom of the page. */
 static void
 put_footer(StringInfo html, const CjReportFacts *facts)
 {
@@ -766,7 +742,6 @@ is_within(int64 part, int64 limit)
 	return part >= -limit && part <= limit;
 }
 
-/* find_since returns the beginning of the period. */
 static TimestampTz
 find_since(const Interval *since, TimestampTz now)
 {
@@ -787,7 +762,6 @@ find_since(const Interval *since, TimestampTz now)
 	return begin;
 }
 
-/* job_names returns the names of all jobs. */
 static const char *const *
 job_names(void)
 {
@@ -803,7 +777,6 @@ job_names(void)
 	return names;
 }
 
-/* cj_report_html makes the page. */
 char *
 cj_report_html(const Interval *since)
 {

@@ -2,9 +2,9 @@
  * report_chart.c
  *		The drawings of the report, as SVG.
  *
- * Called by report. Horizontal places are percentages and everything else is in pixels, but for the lines of
- * the durations, which can be stretched. A mark stands for the runs of a slice of the period, so that their
- * number is bounded; what exactly they are is the mark's title.
+ * Horizontal places are percentages and everything else is in pixels, but for the lines of the durations, which
+ * can be stretched. A mark stands for the runs of a slice of the period, so that their number is bounded; what
+ * exactly they are is the mark's title.
  */
 #include "postgres.h"
 
@@ -147,7 +147,6 @@ find_shape(const char *name)
 	return unknown;
 }
 
-/* cj_report_chart_label returns a name as it is read. */
 const char *
 cj_report_chart_label(const char *name)
 {
@@ -156,7 +155,6 @@ cj_report_chart_label(const char *name)
 	return shape->label ? shape->label : name;
 }
 
-/* cj_report_chart_shapes appends the shapes. */
 void
 cj_report_chart_shapes(StringInfo html)
 {
@@ -169,7 +167,6 @@ cj_report_chart_shapes(StringInfo html)
 	appendStringInfoString(html, "</defs></svg>\n");
 }
 
-/* cj_report_chart_sign appends a sign. */
 void
 cj_report_chart_sign(StringInfo html, const char *name)
 {
@@ -182,7 +179,6 @@ cj_report_chart_sign(StringInfo html, const char *name)
 		known, known);
 }
 
-/* cj_report_chart_badge appends a sign and its name. */
 void
 cj_report_chart_badge(StringInfo html, const char *name)
 {
@@ -201,7 +197,6 @@ place(const CjReportFacts *facts, TimestampTz moment)
 	return 100.0 * (moment - facts->since) / (facts->now - facts->since);
 }
 
-/* slice_place returns where the middle of a slice is. */
 static double
 slice_place(int slice)
 {
@@ -220,7 +215,6 @@ choose_tick_step(const CjReportFacts *facts)
 	return tick_steps[lengthof(tick_steps) - 1];
 }
 
-/* tick_text returns the text of a tick. */
 static char *
 tick_text(TimestampTz moment, int64 step)
 {
@@ -314,7 +308,6 @@ put_mark(StringInfo html, const CjReportRuns *slice, int number, const Row *row,
 	appendStringInfoString(html, "</g>");
 }
 
-/* put_lane appends the lane of a job. */
 static void
 put_lane(StringInfo html, const CjReportJob *job, int lane)
 {
@@ -336,7 +329,6 @@ put_lane(StringInfo html, const CjReportJob *job, int lane)
 	appendStringInfoString(html, "\n");
 }
 
-/* put_timeline_description appends in words what the timeline shows. */
 static void
 put_timeline_description(StringInfo html, const CjReportFacts *facts)
 {
@@ -362,7 +354,6 @@ put_timeline_description(StringInfo html, const CjReportFacts *facts)
 	appendStringInfoString(html, " The table below has the same numbers.</desc>\n");
 }
 
-/* cj_report_chart_timeline appends the runs of all jobs. */
 void
 cj_report_chart_timeline(StringInfo html, const CjReportFacts *facts)
 {
@@ -400,7 +391,6 @@ longest_duration(const CjReportJob *job)
 	return longest;
 }
 
-/* choose_top returns the duration at the top of the axis. */
 static int64
 choose_top(int64 longest)
 {
@@ -414,7 +404,6 @@ choose_top(int64 longest)
 	return (days + days % 2) * USECS_PER_DAY;
 }
 
-/* plot_y returns where a duration is. */
 static double
 plot_y(int64 duration, int64 top)
 {
@@ -443,7 +432,6 @@ put_duration_texts(StringInfo html, int64 top)
 					 cj_readable_duration(top / 2));
 }
 
-/* put_mean_line appends the line through the means. */
 static void
 put_mean_line(StringInfo html, const CjReportJob *job, int64 top)
 {
@@ -482,7 +470,6 @@ put_duration(StringInfo html, const CjReportRuns *slice, int number, int64 top)
 					 PLOT_TOP + plot_y(runs->mean, top));
 }
 
-/* put_durations_drawing appends the drawing of a job that has succeeded. */
 static void
 put_durations_drawing(StringInfo html, const CjReportFacts *facts, int number, int64 longest)
 {
@@ -513,7 +500,6 @@ put_durations_drawing(StringInfo html, const CjReportFacts *facts, int number, i
 	appendStringInfoString(html, "</svg>\n");
 }
 
-/* cj_report_chart_durations appends the durations of a job. */
 void
 cj_report_chart_durations(StringInfo html, const CjReportFacts *facts, int number)
 {

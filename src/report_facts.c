@@ -2,8 +2,8 @@
  * report_facts.c
  *		What the report tells, read from the extension's own tables.
  *
- * Called by report. What is read does not grow with the log: runs come by the index on job and started_at,
- * the newest first and so many of a job at most, and are counted by slice where they are read.
+ * What is read does not grow with the log: runs come by the index on job and started_at, the newest first and so
+ * many of a job at most, and are counted by slice where they are read.
  */
 #include "postgres.h"
 
@@ -104,7 +104,6 @@ static const char *const status_names[CJ_REPORT_STATUSES] = {
 
 /* ---- reading values ---- */
 
-/* find_status returns the status of that name. */
 static CjReportStatus
 find_status(const char *name)
 {
@@ -126,7 +125,6 @@ get_moment(const CjRows *rows, uint64 row, int column)
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
 
-/* is_null tells whether there is no value. */
 static bool
 is_null(const CjRows *rows, uint64 row, int column)
 {
@@ -149,7 +147,6 @@ add_int4(CjParams *params, int32 value)
 	cj_sql_param(params, INT4OID, Int32GetDatum(value), false);
 }
 
-/* add_names adds the names of all jobs as a parameter. */
 static void
 add_names(CjParams *params, const char *const *names)
 {
@@ -180,7 +177,6 @@ find_slots(CjReportJob *job, TimestampTz next_due)
 		   cj_cron_expression_next(&slots, next_due, &next_due));
 }
 
-/* read_jobs reads how the jobs are doing. */
 static void
 read_jobs(CjReportFacts *facts, const char *const *names)
 {
@@ -239,7 +235,6 @@ note_runs(CjReportJob *job, const CjRows *rows, uint64 row)
 	runs->rows = cj_sql_int64(rows, row, 11);
 }
 
-/* read_runs reads the runs of a job. */
 static void
 read_runs(const CjReportFacts *facts, CjReportJob *job)
 {
@@ -299,7 +294,6 @@ read_failures(CjReportFacts *facts, const char *const *names)
 	cj_sql_free(&rows);
 }
 
-/* read_alerts reads the alerts that have not been delivered. */
 static void
 read_alerts(CjReportFacts *facts)
 {
@@ -333,7 +327,6 @@ read_alerts(CjReportFacts *facts)
 
 /* ---- for the caller ---- */
 
-/* cj_report_facts_read reads what there is to tell. */
 CjReportFacts *
 cj_report_facts_read(const char *const *names, TimestampTz since, TimestampTz now)
 {
@@ -350,7 +343,6 @@ cj_report_facts_read(const char *const *names, TimestampTz since, TimestampTz no
 	return facts;
 }
 
-/* cj_report_facts_runs returns how many runs of a job there are. */
 int64
 cj_report_facts_runs(const CjReportJob *job)
 {
@@ -361,7 +353,6 @@ cj_report_facts_runs(const CjReportJob *job)
 	return runs;
 }
 
-/* cj_report_facts_failures returns how many of them went wrong. */
 int64
 cj_report_facts_failures(const CjReportJob *job)
 {
@@ -369,14 +360,12 @@ cj_report_facts_failures(const CjReportJob *job)
 		   job->totals[CJ_REPORT_CANCELLED];
 }
 
-/* cj_report_facts_status_name returns the name of a status. */
 const char *
 cj_report_facts_status_name(CjReportStatus status)
 {
 	return status_names[status];
 }
 
-/* cj_report_facts_slice returns when a slice begins; that of the number of slices is the end of the last one. */
 TimestampTz
 cj_report_facts_slice(const CjReportFacts *facts, int slice)
 {

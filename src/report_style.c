@@ -2,8 +2,8 @@
  * report_style.c
  *		How the report looks.
  *
- * Called by report. Colours are named by what they stand for, once for light and once for dark; all
- * that is text has a contrast of 4.5 to 1 at least on what it stands on. Nothing is loaded from anywhere.
+ * Colours are named by what they stand for, once for light and once for dark; all that is text has a contrast of
+ * 4.5 to 1 at least on what it stands on. Nothing is loaded from anywhere.
  */
 #include "postgres.h"
 
@@ -167,7 +167,6 @@ static const char sheet[] =
 	"}\n"
 	"@media print{:root{" LIGHT "}body{font-size:12px}.card,.list li{break-inside:avoid}}\n";
 
-/* cj_report_style_sheet returns the style sheet. */
 const char *
 cj_report_style_sheet(void)
 {

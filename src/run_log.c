@@ -2,8 +2,8 @@
  * run_log.c
  *		The execution log: table challenge_jobs.job_run.
  *
- * Called by runner and worker. A run changes its state in one place only, cj_run_log_finish, and only from
- * "running". Whoever writes how a run has ended raises the alert for it, in the same transaction.
+ * A run changes its state in one place only, cj_run_log_finish, and only from "running". Whoever writes how a run
+ * has ended raises the alert for it, in the same transaction.
  */
 #include "postgres.h"
 
@@ -120,7 +120,6 @@ static const CjStatement remove_refusals = {
 	" WHERE f.last_at < pg_catalog.clock_timestamp() - '30 days'::pg_catalog.interval",
 	SPI_OK_DELETE};
 
-/* add_start adds what is known of a run when it starts. */
 static void
 add_start(CjParams *params, const CjRunStart *start)
 {
@@ -136,7 +135,6 @@ add_start(CjParams *params, const CjRunStart *start)
 	cj_sql_param(params, INT4OID, Int32GetDatum(MyProcPid), false);
 }
 
-/* add_end adds what is known of it when it has ended. */
 static void
 add_end(CjParams *params, const CjRunEnd *end)
 {
@@ -175,7 +173,6 @@ raise_alert(const char *job, int64 run_id, CjRunStatus status)
 	}
 }
 
-/* cj_run_log_start writes the row of a run that begins. */
 int64
 cj_run_log_start(const CjRunStart *start)
 {
@@ -190,7 +187,6 @@ cj_run_log_start(const CjRunStart *start)
 	return run_id;
 }
 
-/* cj_run_log_finish ends a run. */
 void
 cj_run_log_finish(int64 run_id, const CjRunEnd *end)
 {
@@ -226,7 +222,6 @@ record(const CjRunStart *start, const CjRunEnd *end)
 	return run_id;
 }
 
-/* cj_run_log_record writes the row of a run that has ended. */
 void
 cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
 {
@@ -236,7 +231,6 @@ cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
 		raise_alert(start->job, run_id, end->status);
 }
 
-/* cj_run_log_record_for_caller writes such a row in the transaction of a caller. */
 void
 cj_run_log_record_for_caller(const CjRunStart *start, const CjRunEnd *end)
 {
@@ -246,10 +240,9 @@ cj_run_log_record_for_caller(const CjRunStart *start, const CjRunEnd *end)
 	if (start->dry_run)
 		return;
 	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-	(void) cj_sql_run_own(&leave_unsettled, &params);
+	cj_sql_execute_own(&leave_unsettled, &params);
 }
 
-/* cj_run_log_settle raises the alerts for runs of callers. */
 void
 cj_run_log_settle(void)
 {
@@ -274,7 +267,6 @@ add_filled(CjParams *params, const char *text)
 	cj_sql_param_text(params, text[0] != '\0' ? text : NULL);
 }
 
-/* cj_run_log_record_lost writes the row of a run that was lost with its transaction. */
 void
 cj_run_log_record_lost(const CjRunRecord *record)
 {
@@ -303,7 +295,6 @@ cj_run_log_record_lost(const CjRunRecord *record)
 	cj_sql_free(&rows);
 }
 
-/* cj_run_log_last_running returns the run_id of the last run of a job that is "running". */
 int64
 cj_run_log_last_running(const char *job)
 {
@@ -318,7 +309,6 @@ cj_run_log_last_running(const char *job)
 	return run_id;
 }
 
-/* cj_run_log_mark_terminated notes that a run is being terminated. */
 void
 cj_run_log_mark_terminated(int64 run_id, const char *message, const char *hint)
 {
@@ -327,10 +317,9 @@ cj_run_log_mark_terminated(int64 run_id, const char *message, const char *hint)
 	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
 	cj_sql_param_text(&params, message);
 	cj_sql_param_text(&params, hint);
-	(void) cj_sql_run_own(&mark_terminated, &params);
+	cj_sql_execute_own(&mark_terminated, &params);
 }
 
-/* cj_run_log_close_crashed closes rows whose run does not live any more. */
 uint64
 cj_run_log_close_crashed(const char *job, int64 last)
 {
@@ -347,7 +336,6 @@ cj_run_log_close_crashed(const char *job, int64 last)
 	return rows.processed;
 }
 
-/* cj_run_log_record_refusal adds calls that were refused to those of their kind. */
 void
 cj_run_log_record_refusal(const CjRefusal *refusal)
 {
@@ -360,12 +348,11 @@ cj_run_log_record_refusal(const CjRefusal *refusal)
 	cj_sql_param(&params, INT8OID, Int64GetDatum(refusal->calls), false);
 	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->first_at), false);
 	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->last_at), false);
-	(void) cj_sql_run_own(&record_refusal, &params);
+	cj_sql_execute_own(&record_refusal, &params);
 }
 
-/* cj_run_log_remove_refusals forgets kinds of calls that have not been refused for long. */
 void
 cj_run_log_remove_refusals(void)
 {
-	(void) cj_sql_run_own(&remove_refusals, NULL);
+	cj_sql_execute_own(&remove_refusals, NULL);
 }

@@ -2,7 +2,7 @@
  * runner.c
  *		Runs of jobs: the lock, the transactions, the run row, errors.
  *
- * Called by api. The only file that begins, commits or aborts (sub)transactions of a run.
+ * The only file that begins, commits or aborts (sub)transactions of a run.
  *
  * A verb works in the caller's transaction: the lock, the work and the run row all last or vanish
  * with it. CALL run works in transactions of its own:
@@ -103,7 +103,6 @@ on_time_limit(void)
 	exceed(&time_limit);
 }
 
-/* arm starts a limit. */
 static void
 arm(TimeLimit *limit, int milliseconds)
 {
@@ -127,7 +126,6 @@ disarm(TimeLimit *limit)
 	limit->exceeded = false;
 }
 
-/* explain_max_runtime says that an error is a cancellation by max_runtime. */
 static void
 explain_max_runtime(CjRun *run, ErrorData *error)
 {
@@ -139,7 +137,6 @@ explain_max_runtime(CjRun *run, ErrorData *error)
 						   run->job->definition.name, 2LL * run->config->max_runtime_ms);
 }
 
-/* explain_time_limit says that an error is a cancellation by the limit of an attempt. */
 static void
 explain_time_limit(CjRun *run, ErrorData *error)
 {
@@ -273,7 +270,6 @@ commit_batch(CjRun *run)
 	return error;
 }
 
-/* put_row adds a row to what a verb returns. */
 static void
 put_row(CjRun *run, Datum *values, bool *nulls)
 {
@@ -283,7 +279,6 @@ put_row(CjRun *run, Datum *values, bool *nulls)
 		tuplestore_putvalues(execution->rows, execution->rows_desc, values, nulls);
 }
 
-/* begin_phase shows that a phase of the run begins. */
 static void
 begin_phase(CjRun *run, const char *phase, int64 total)
 {
@@ -367,7 +362,6 @@ add_run_context(void *arg)
 				   execution->start.trigger.triggered_by);
 }
 
-/* make_result puts the figures of a run into a jsonb object. */
 static Jsonb *
 make_result(const CjRun *run)
 {
@@ -519,7 +513,6 @@ report_failed_items(const CjRun *run)
 			 error->hint ? errhint("%s", error->hint) : 0));
 }
 
-/* run_in_transaction does the work of a verb and writes its run row. */
 static void
 run_in_transaction(Execution *execution)
 {
@@ -627,7 +620,6 @@ run_verb(Execution *execution)
 	run_in_transaction(execution);
 }
 
-/* cj_runner_run_verb runs a job in the caller's transaction. */
 void
 cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 {
@@ -798,7 +790,6 @@ run_in_own_transactions(Execution *execution)
 	return end.error ? end.error : error;
 }
 
-/* run_locked runs the job and releases its lock. */
 static ErrorData *
 run_locked(Execution *execution)
 {
@@ -888,7 +879,6 @@ announce_alerts(Execution *execution)
 	}
 }
 
-/* cj_runner_run_procedure runs a job as of now, committing batch by batch. */
 void
 cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 {

@@ -2,9 +2,8 @@
  * settings.c
  *		The settings of a job: what there is, what is allowed, what is in force.
  *
- * Called by registry, which keeps them, and by the jobs, which read them. Everything that is set is
- * checked here, once when it is set and again when it is read from the table, so that a job can rely
- * on what it gets.
+ * Everything that is set is checked here, once when it is set and again when it is read from the table, so that a
+ * job can rely on what it gets.
  */
 #include "postgres.h"
 
@@ -43,7 +42,6 @@ join_words(const char *const *words, const char *left, const char *right)
 	return list.data;
 }
 
-/* list_settings says in a sentence which settings there are. */
 static char *
 list_settings(const CjSetting *settings)
 {
@@ -81,7 +79,6 @@ number_of(const JsonbValue *value)
 	return strtod(text, NULL);
 }
 
-/* check_number checks a number against the range of the setting. */
 static void
 check_number(const char *job, const CjSetting *setting, const JsonbValue *value)
 {
@@ -151,7 +148,6 @@ describe_seconds(double seconds)
 	return psprintf(INT64_FORMAT " seconds", whole);
 }
 
-/* check_interval checks an interval against the range of the setting. */
 static void
 check_interval(const char *job, const CjSetting *setting, const char *text)
 {
@@ -186,7 +182,6 @@ parse_time(const char *text, TimeADT *time)
 	return count >= 2 && part[0] < 24 && part[1] < 60 && part[2] < 60;
 }
 
-/* check_text checks a text against what the setting allows. */
 static void
 check_text(const char *job, const CjSetting *setting, const char *text)
 {
@@ -227,7 +222,6 @@ check_text(const char *job, const CjSetting *setting, const char *text)
 	}
 }
 
-/* check_value checks one value against its setting. */
 static void
 check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 {
@@ -253,7 +247,6 @@ check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 	}
 }
 
-/* cj_settings_default returns the default values as a jsonb object. */
 Jsonb *
 cj_settings_default(const CjSetting *settings)
 {
@@ -268,7 +261,6 @@ cj_settings_default(const CjSetting *settings)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }
 
-/* cj_settings_check checks a jsonb object of settings. */
 void
 cj_settings_check(const char *job, const CjSetting *settings, Jsonb *values, bool allow_null)
 {
@@ -307,7 +299,6 @@ cj_settings_check(const char *job, const CjSetting *settings, Jsonb *values, boo
 	}
 }
 
-/* get_value finds the value of a key that must be there. */
 static void
 get_value(Jsonb *values, const char *name, enum jbvType type, JsonbValue *value)
 {
@@ -316,7 +307,6 @@ get_value(Jsonb *values, const char *name, enum jbvType type, JsonbValue *value)
 		elog(ERROR, "setting \"%s\" is missing or of an unexpected type", name);
 }
 
-/* cj_settings_bool reads a boolean setting. */
 bool
 cj_settings_bool(Jsonb *values, const char *name)
 {
@@ -326,7 +316,6 @@ cj_settings_bool(Jsonb *values, const char *name)
 	return value.val.boolean;
 }
 
-/* cj_settings_int reads an integer setting. */
 int
 cj_settings_int(Jsonb *values, const char *name)
 {
@@ -336,7 +325,6 @@ cj_settings_int(Jsonb *values, const char *name)
 	return DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value.val.numeric)));
 }
 
-/* cj_settings_numeric reads a number setting. */
 Numeric
 cj_settings_numeric(Jsonb *values, const char *name)
 {
@@ -346,7 +334,6 @@ cj_settings_numeric(Jsonb *values, const char *name)
 	return DatumGetNumericCopy(NumericGetDatum(value.val.numeric));
 }
 
-/* cj_settings_text reads a setting that is a text, as it was set. */
 char *
 cj_settings_text(Jsonb *values, const char *name)
 {
@@ -356,7 +343,6 @@ cj_settings_text(Jsonb *values, const char *name)
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
-/* cj_settings_interval reads an interval setting. */
 Interval *
 cj_settings_interval(Jsonb *values, const char *name)
 {
@@ -367,7 +353,6 @@ cj_settings_interval(Jsonb *values, const char *name)
 	return interval;
 }
 
-/* cj_settings_time reads a time of day setting. */
 TimeADT
 cj_settings_time(Jsonb *values, const char *name)
 {

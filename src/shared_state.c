@@ -3,8 +3,8 @@
  *		What the processes of the server share: a ring of runs to be recorded, what the worker knows of
  *		each database, and how far runs are.
  *
- * Called by lost_run, runner, worker, launcher and doctor. One LWLock protects all of it but the progress,
- * where each slot has a spinlock: it is written often, by one process, and read rarely.
+ * One LWLock protects all of it but the progress, where each slot has a spinlock: it is written often, by one
+ * process, and read rarely.
  *
  * The ring is an array in which records of several databases lie side by side. It is searched, not
  * walked round: it is small, and a database whose records nobody fetches must not keep the others'
@@ -95,7 +95,6 @@ static shmem_startup_hook_type previous_startup_hook = NULL;
 
 /* ---- the segment ---- */
 
-/* request_memory asks for the shared memory. */
 static void
 request_memory(void)
 {
@@ -125,7 +124,6 @@ attach_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* cj_shared_state_init has the shared memory made, where the library is being preloaded. */
 void
 cj_shared_state_init(void)
 {
@@ -137,7 +135,6 @@ cj_shared_state_init(void)
 	shmem_startup_hook = attach_memory;
 }
 
-/* cj_shared_state_is_there tells whether there is shared memory. */
 bool
 cj_shared_state_is_there(void)
 {
@@ -214,7 +211,6 @@ wake_launcher(DatabaseSlot *database)
 		SetLatch(state->launcher_latch);
 }
 
-/* cj_shared_state_push adds a record. */
 void
 cj_shared_state_push(const CjRunRecord *record)
 {
@@ -238,7 +234,6 @@ cj_shared_state_push(const CjRunRecord *record)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_lose counts records that are lost. */
 void
 cj_shared_state_lose(uint64 count)
 {
@@ -263,7 +258,6 @@ comes_before(const RingSlot *a, const RingSlot *b)
 	return a->ticket < b->ticket;
 }
 
-/* cj_shared_state_next copies the record that is next. */
 bool
 cj_shared_state_next(CjRunRecord *record, uint64 *ticket)
 {
@@ -301,7 +295,6 @@ find_ticket(uint64 ticket)
 	return NULL;
 }
 
-/* cj_shared_state_done removes a record. */
 void
 cj_shared_state_done(uint64 ticket)
 {
@@ -314,7 +307,6 @@ cj_shared_state_done(uint64 ticket)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_put_off notes that a record could not be written. */
 void
 cj_shared_state_put_off(uint64 ticket)
 {
@@ -333,7 +325,6 @@ cj_shared_state_put_off(uint64 ticket)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_waiting counts the records of this database. */
 int
 cj_shared_state_waiting(uint64 *lost)
 {
@@ -358,7 +349,6 @@ cj_shared_state_waiting(uint64 *lost)
 
 /* ---- refusals ---- */
 
-/* is_kind tells whether a slot counts calls of a kind. */
 static bool
 is_kind(const CjRefusal *slot, const CjRefusal *refusal)
 {
@@ -389,7 +379,6 @@ find_refusal(const CjRefusal *refusal, bool whatever_share)
 	return whatever_share || own < REFUSALS_OF_DATABASE ? room : NULL;
 }
 
-/* cj_shared_state_refuse counts a call that was refused. */
 bool
 cj_shared_state_refuse(const CjRefusal *refusal)
 {
@@ -434,7 +423,6 @@ cj_shared_state_refuse(const CjRefusal *refusal)
 	return begins;
 }
 
-/* cj_shared_state_next_refusal copies the next kind that is to be written. */
 bool
 cj_shared_state_next_refusal(int *index, CjRefusal *refusal)
 {
@@ -452,7 +440,6 @@ cj_shared_state_next_refusal(int *index, CjRefusal *refusal)
 	return found;
 }
 
-/* cj_shared_state_refusal_done takes off what has been written. */
 void
 cj_shared_state_refusal_done(int index, const CjRefusal *refusal)
 {
@@ -470,7 +457,6 @@ cj_shared_state_refusal_done(int index, const CjRefusal *refusal)
 
 /* ---- databases ---- */
 
-/* is_one_of tells whether an oid is in a list. */
 static bool
 is_one_of(Oid oid, const Oid *oids, int count)
 {
@@ -482,7 +468,6 @@ is_one_of(Oid oid, const Oid *oids, int count)
 	return false;
 }
 
-/* cj_shared_state_serve says which databases are served. */
 void
 cj_shared_state_serve(const Oid *databases, int count)
 {
@@ -517,7 +502,6 @@ cj_shared_state_serve(const Oid *databases, int count)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_note_worker notes whether there was a free background worker for a database. */
 void
 cj_shared_state_note_worker(Oid database_id, bool is_there)
 {
@@ -526,14 +510,11 @@ cj_shared_state_note_worker(Oid database_id, bool is_there)
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	database = find_database(database_id);
-	if (database && is_there)
-		database->service.no_worker_since = 0;
-	else if (database && database->service.no_worker_since == 0)
-		database->service.no_worker_since = now;
+	if (database && (is_there || database->service.no_worker_since == 0))
+		database->service.no_worker_since = is_there ? 0 : now;
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_looked_after notes that this database has been looked after. */
 void
 cj_shared_state_looked_after(void)
 {
@@ -547,7 +528,6 @@ cj_shared_state_looked_after(void)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_service tells how this database is served. */
 bool
 cj_shared_state_service(CjService *service)
 {
@@ -563,7 +543,6 @@ cj_shared_state_service(CjService *service)
 	return database != NULL;
 }
 
-/* cj_shared_state_is_served tells whether this database is being served. */
 bool
 cj_shared_state_is_served(void)
 {
@@ -577,7 +556,6 @@ cj_shared_state_is_served(void)
 	return is_served;
 }
 
-/* cj_shared_state_note notes something of this database. */
 uint32
 cj_shared_state_note(int note, uint32 value)
 {
@@ -609,7 +587,6 @@ release_claim(int code, Datum arg)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_claim says that this process works on this database. */
 bool
 cj_shared_state_claim(void)
 {
@@ -642,7 +619,6 @@ resign(int code, Datum arg)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_be_launcher says that this process is the launcher. */
 void
 cj_shared_state_be_launcher(void)
 {
@@ -653,14 +629,12 @@ cj_shared_state_be_launcher(void)
 	before_shmem_exit(resign, (Datum) 0);
 }
 
-/* cj_shared_state_launcher returns the process id of the launcher. */
 int
 cj_shared_state_launcher(void)
 {
 	return state ? state->launcher : 0;
 }
 
-/* cj_shared_state_wake has the launcher look after this database. */
 void
 cj_shared_state_wake(void)
 {
@@ -671,7 +645,6 @@ cj_shared_state_wake(void)
 	LWLockRelease(lock);
 }
 
-/* cj_shared_state_take_wake tells whether a database, or with InvalidOid all, are to be looked after. */
 bool
 cj_shared_state_take_wake(Oid database)
 {
@@ -700,7 +673,6 @@ clear_progress(int code, Datum arg)
 	cj_shared_state_end_progress();
 }
 
-/* cj_shared_state_begin_progress shows a run of this process. */
 void
 cj_shared_state_begin_progress(const char *job, int64 run_id, TimestampTz started_at)
 {
@@ -727,7 +699,6 @@ cj_shared_state_begin_progress(const char *job, int64 run_id, TimestampTz starte
 	}
 }
 
-/* cj_shared_state_set_phase begins a phase of the run, of so many items. */
 void
 cj_shared_state_set_phase(const char *phase, int64 total)
 {
@@ -740,7 +711,6 @@ cj_shared_state_set_phase(const char *phase, int64 total)
 	SpinLockRelease(&my_progress->mutex);
 }
 
-/* cj_shared_state_advance counts items of the phase that are done. */
 void
 cj_shared_state_advance(int64 done)
 {
@@ -751,7 +721,6 @@ cj_shared_state_advance(int64 done)
 	SpinLockRelease(&my_progress->mutex);
 }
 
-/* cj_shared_state_end_progress ends what cj_shared_state_begin_progress began. */
 void
 cj_shared_state_end_progress(void)
 {
@@ -765,7 +734,6 @@ cj_shared_state_end_progress(void)
 	SpinLockRelease(&slot->mutex);
 }
 
-/* cj_shared_state_read_progress copies the progress of the next run of this database. */
 bool
 cj_shared_state_read_progress(int *index, CjProgress *progress)
 {

@@ -2,8 +2,8 @@
  * sql.c
  *		Statements over SPI.
  *
- * Called by everything that touches a table. A statement over the app's tables runs as whoever the
- * caller has become (identity.h); cj_sql_run_own is for the extension's own tables.
+ * A statement over the app's tables runs as whoever the caller has become (identity.h); cj_sql_run_own is for the
+ * extension's own tables.
  *
  * Statements are planned for each execution with the values at hand: they are few, each is over many
  * rows, and a plan made for other values or another state of the tables costs more than planning.
@@ -30,7 +30,6 @@ add_context(void *arg)
 	errcontext("challenge_jobs statement \"%s\"", ((const CjStatement *) arg)->name);
 }
 
-/* cj_sql_param adds a parameter. */
 void
 cj_sql_param(CjParams *params, Oid type, Datum value, bool isnull)
 {
@@ -42,7 +41,6 @@ cj_sql_param(CjParams *params, Oid type, Datum value, bool isnull)
 	params->count++;
 }
 
-/* cj_sql_param_text adds a parameter of type text. */
 void
 cj_sql_param_text(CjParams *params, const char *value)
 {
@@ -114,7 +112,6 @@ execute(const CjStatement *statement, const char *text, CjParams *params, DestRe
 	MemoryContextSwitchTo(caller);
 }
 
-/* cj_sql_run runs a statement and returns its rows. */
 CjRows
 cj_sql_run(const CjStatement *statement, const char *text, CjParams *params)
 {
@@ -126,7 +123,6 @@ cj_sql_run(const CjStatement *statement, const char *text, CjParams *params)
 	return rows;
 }
 
-/* cj_sql_run_at runs a query as of a snapshot. */
 CjRows
 cj_sql_run_at(const CjStatement *statement, const char *text, CjParams *params, Snapshot snapshot)
 {
@@ -140,7 +136,6 @@ cj_sql_run_at(const CjStatement *statement, const char *text, CjParams *params, 
 	return rows;
 }
 
-/* cj_sql_run_into runs a statement whose rows go to a DestReceiver. */
 uint64
 cj_sql_run_into(const CjStatement *statement, const char *text, CjParams *params,
 				DestReceiver *dest)
@@ -149,7 +144,6 @@ cj_sql_run_into(const CjStatement *statement, const char *text, CjParams *params
 	return SPI_processed;
 }
 
-/* cj_sql_run_own runs a statement over the extension's own tables. */
 CjRows
 cj_sql_run_own(const CjStatement *statement, CjParams *params)
 {
@@ -162,6 +156,15 @@ cj_sql_run_own(const CjStatement *statement, CjParams *params)
 	return rows;
 }
 
+uint64
+cj_sql_execute_own(const CjStatement *statement, CjParams *params)
+{
+	CjRows rows = cj_sql_run_own(statement, params);
+
+	cj_sql_free(&rows);
+	return rows.processed;
+}
+
 /* A statement as planned; to be released with release_plan. */
 typedef struct Planned
 {
@@ -170,7 +173,6 @@ typedef struct Planned
 	Plan *top;
 } Planned;
 
-/* make_plan plans a statement with these values of the parameters. */
 static Planned
 make_plan(const CjStatement *statement, const char *text, CjParams *params, int options)
 {
@@ -191,7 +193,6 @@ make_plan(const CjStatement *statement, const char *text, CjParams *params, int 
 	return planned;
 }
 
-/* release_plan gives a plan back. */
 static void
 release_plan(Planned *planned)
 {
@@ -202,7 +203,6 @@ release_plan(Planned *planned)
 	MemoryContextSwitchTo(caller);
 }
 
-/* cj_sql_estimate returns the planner's cost estimate for a statement with these values. */
 double
 cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params)
 {
@@ -213,7 +213,6 @@ cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params
 	return cost;
 }
 
-/* cj_sql_access returns how the planner would read the table of a statement with these values. */
 CjAccess
 cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
 {
@@ -237,7 +236,6 @@ cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
 	return access;
 }
 
-/* cj_sql_free frees the rows of a statement. */
 void
 cj_sql_free(CjRows *rows)
 {
@@ -255,7 +253,6 @@ raw_value(const CjRows *rows, uint64 row, int column, bool *isnull)
 	return SPI_getbinval(rows->table->vals[row], rows->table->tupdesc, column, isnull);
 }
 
-/* cj_sql_datum copies a value of any type. */
 Datum
 cj_sql_datum(const CjRows *rows, uint64 row, int column, bool *isnull)
 {
@@ -269,7 +266,6 @@ cj_sql_datum(const CjRows *rows, uint64 row, int column, bool *isnull)
 	return datumCopy(value, attr->attbyval, attr->attlen);
 }
 
-/* cj_sql_column makes an array of all values of a column. */
 Datum
 cj_sql_column(const CjRows *rows, int column, Oid type)
 {
@@ -285,7 +281,6 @@ cj_sql_column(const CjRows *rows, int column, Oid type)
 	return cj_sql_array(values, (int) rows->processed, type);
 }
 
-/* cj_sql_array makes an array of values. */
 Datum
 cj_sql_array(Datum *values, int count, Oid type)
 {
@@ -300,7 +295,6 @@ cj_sql_array(Datum *values, int count, Oid type)
 	return PointerGetDatum(construct_array(copy, count, type, length, by_value, alignment));
 }
 
-/* cj_sql_array_with_nulls makes an array of values some of which may be null. */
 Datum
 cj_sql_array_with_nulls(Datum *values, bool *nulls, int count, Oid type)
 {
@@ -315,14 +309,12 @@ cj_sql_array_with_nulls(Datum *values, bool *nulls, int count, Oid type)
 											  by_value, alignment));
 }
 
-/* cj_sql_param_array adds a parameter of an array type. */
 void
 cj_sql_param_array(CjParams *params, Oid element_type, Datum array)
 {
 	cj_sql_param(params, get_array_type(element_type), array, false);
 }
 
-/* cj_sql_text copies a value of type text (also name, or any other type, by its output function). */
 char *
 cj_sql_text(const CjRows *rows, uint64 row, int column)
 {
@@ -331,7 +323,6 @@ cj_sql_text(const CjRows *rows, uint64 row, int column)
 	return SPI_getvalue(rows->table->vals[row], rows->table->tupdesc, column);
 }
 
-/* cj_sql_bool reads a boolean. */
 bool
 cj_sql_bool(const CjRows *rows, uint64 row, int column)
 {
@@ -341,7 +332,6 @@ cj_sql_bool(const CjRows *rows, uint64 row, int column)
 	return isnull ? false : DatumGetBool(value);
 }
 
-/* cj_sql_int64 reads a bigint. */
 int64
 cj_sql_int64(const CjRows *rows, uint64 row, int column)
 {
@@ -351,7 +341,6 @@ cj_sql_int64(const CjRows *rows, uint64 row, int column)
 	return isnull ? 0 : DatumGetInt64(value);
 }
 
-/* cj_sql_oid reads an oid. */
 Oid
 cj_sql_oid(const CjRows *rows, uint64 row, int column)
 {

@@ -66,6 +66,9 @@ extern uint64 cj_sql_run_into(const CjStatement *statement, const char *text, Cj
  */
 extern CjRows cj_sql_run_own(const CjStatement *statement, CjParams *params);
 
+/* The same where what it returns does not matter: returns how many rows that was. */
+extern uint64 cj_sql_execute_own(const CjStatement *statement, CjParams *params);
+
 /* Returns the planner's cost estimate for a statement with these values of the parameters. */
 extern double cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params);
 

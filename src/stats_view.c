@@ -2,9 +2,8 @@
  * stats_view.c
  *		The materialized views that refresh_challenge_stats refreshes.
  *
- * Called by api (add_stats_view, remove_stats_view) and by the job, for itself and for the doctor.
- * Table challenge_jobs.stats_view holds names, not OIDs: it is dumped and restored, and a name that
- * leads nowhere any more can be told to the user.
+ * Table challenge_jobs.stats_view holds names, not OIDs: it is dumped and restored, and a name that leads nowhere
+ * any more can be told to the user.
  *
  * What a view is like is read from the catalog caches, not by statements: those would see the catalogs
  * as of the snapshot of a REPEATABLE READ caller. Only the order is read by a statement, as there the
@@ -145,7 +144,6 @@ read_names(CjRows *rows, int columns)
 	return names;
 }
 
-/* cj_stats_view_registered returns the names of the registered views. */
 List *
 cj_stats_view_registered(void)
 {
@@ -180,7 +178,6 @@ run_for_names(const CjStatement *statement, List *names)
 	return cj_sql_run_own(statement, &params);
 }
 
-/* cj_stats_view_order returns names in the order in which the views have to be refreshed. */
 List *
 cj_stats_view_order(List *names)
 {
@@ -193,7 +190,6 @@ cj_stats_view_order(List *names)
 	return read_names(&rows, 1);
 }
 
-/* cj_stats_view_missing returns the views that the named ones read and that are not among them. */
 List *
 cj_stats_view_missing(List *names)
 {
@@ -227,14 +223,12 @@ describe(Oid relid, const char *name, CjStatsView *view)
 	return true;
 }
 
-/* cj_stats_view_describe describes the relation of that name; false if there is none. */
 bool
 cj_stats_view_describe(const char *name, CjStatsView *view)
 {
 	return describe(find_relation(name), name, view);
 }
 
-/* cj_stats_view_locks lists what is to be locked of a view, and of all that it reads. */
 List *
 cj_stats_view_locks(const CjStatsView *view, LOCKMODE lock_mode, LOCKMODE tables)
 {
@@ -273,7 +267,6 @@ check_may_change(Relation rel, const char *what)
 	check_owner(rel->rd_rel->relowner, cj_bound_entity_qualified_name(rel), what);
 }
 
-/* cj_stats_view_describe_as_caller describes a view that the caller may change. */
 void
 cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view)
 {
@@ -291,17 +284,13 @@ static uint64
 run_for_name(const CjStatement *statement, const char *name, const char *given)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	cj_sql_param_text(&params, name);
 	if (given)
 		cj_sql_param_text(&params, given);
-	rows = cj_sql_run_own(statement, &params);
-	cj_sql_free(&rows);
-	return rows.processed;
+	return cj_sql_execute_own(statement, &params);
 }
 
-/* cj_stats_view_add registers a materialized view. */
 void
 cj_stats_view_add(const char *name)
 {
@@ -335,14 +324,12 @@ canonical_name(const char *name)
 	return range ? quote_qualified_identifier(range->schemaname, range->relname) : name;
 }
 
-/* cj_stats_view_register registers the view of a qualified name, if it is not. */
 void
 cj_stats_view_register(const char *name)
 {
 	(void) run_for_name(&add_name, name, NULL);
 }
 
-/* cj_stats_view_remove removes a registered view. */
 const char *
 cj_stats_view_remove(const char *name)
 {

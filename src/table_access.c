@@ -1,9 +1,6 @@
 /*
  * table_access.c
  *		Whether jobs can do with a table what they have to.
- *
- * Called by binding, each time that a job resolves its tables: what would fail in the middle of a run is
- * told at its beginning, and by the doctor before.
  */
 #include "postgres.h"
 
@@ -35,7 +32,6 @@ raise_missing(Relation rel, const char *name, const char *privilege, const char 
 			 errhint("GRANT %s ON %s TO %s;", privilege, object, quote_identifier(owner))));
 }
 
-/* check_privileges checks what the owner may do with a table of its own. */
 static void
 check_privileges(Relation rel, const char *name, AclMode privileges)
 {
@@ -106,7 +102,6 @@ check_rules(Relation rel, const char *name, CmdType event, const char *event_nam
 	}
 }
 
-/* cj_table_access_check checks privileges and rules. */
 void
 cj_table_access_check(Relation rel, const char *name, AclMode privileges)
 {

@@ -2,9 +2,8 @@
  * template.c
  *		Texts with placeholders, for the notifications that the jobs write.
  *
- * Called by settings (to check a text when it is set) and by the jobs (to expand it). Pure functions
- * over C strings in the server's encoding: `{` and `}` are ASCII and never part of another character
- * in a server encoding.
+ * Pure functions over C strings in the server's encoding: `{` and `}` are ASCII and never part of another
+ * character in a server encoding.
  */
 #include "postgres.h"
 
@@ -37,7 +36,6 @@ name_index(const char *placeholder, int len, const char *const *names)
 	return -1;
 }
 
-/* cj_template_unknown returns the name of the first placeholder that is not allowed, or NULL. */
 char *
 cj_template_unknown(const char *text, const char *const *allowed)
 {
@@ -51,7 +49,6 @@ cj_template_unknown(const char *text, const char *const *allowed)
 	return NULL;
 }
 
-/* cj_template_expand puts values in the place of placeholders. */
 char *
 cj_template_expand(const char *text, const char *const *names, const char *const *values)
 {

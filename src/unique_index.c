@@ -2,8 +2,7 @@
  * unique_index.c
  *		The index that tells the rows of a materialized view apart.
  *
- * Called by stats_view and stats/view_analysis. Read from the catalogs as they are now, not by the
- * snapshot of the caller.
+ * Read from the catalogs as they are now, not by the snapshot of the caller.
  */
 #include "postgres.h"
 
@@ -32,7 +31,6 @@ is_on_plain_columns(Form_pg_index index)
 	return true;
 }
 
-/* is_btree tells whether an index is a btree. */
 static bool
 is_btree(Oid indexrelid)
 {
@@ -46,7 +44,6 @@ is_btree(Oid indexrelid)
 	return result;
 }
 
-/* cj_unique_index_exists looks for an index that REFRESH … CONCURRENTLY takes (is_usable_unique_index). */
 bool
 cj_unique_index_exists(Oid relid)
 {

@@ -2,7 +2,7 @@
  * utf8.c
  *		Texts of the database in UTF-8, for what leaves the server by other ways than a client.
  *
- * Called by alert and by what builds the report. No SPI; the function that converts is looked up in the catalogs.
+ * No SPI; the function that converts is looked up in the catalogs.
  */
 #include "postgres.h"
 
@@ -58,7 +58,6 @@ keep_valid(StringInfo utf8, const char *text)
 	}
 }
 
-/* cj_utf8_from_database makes UTF-8 of text in the encoding of the database. */
 char *
 cj_utf8_from_database(const char *text)
 {

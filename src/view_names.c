@@ -2,10 +2,10 @@
  * view_names.c
  *		The names of registered and tracked views: they follow the views that they stand for.
  *
- * Called by the job refresh_challenge_stats, by tracking, and by api. Names are what is stored, and dumped; which views of this
- * database they stand for is noted besides (known_view, not dumped). A name that leads to something is right whatever
- * is noted: views are dropped and made anew, and exchanged for others. One that leads nowhere is given up for that which the
- * view has by now (renamed_view). The same holds for the name of a key.
+ * Names are what is stored, and dumped; which views of this database they stand for is noted besides (known_view,
+ * not dumped). A name that leads to something is right whatever is noted: views are dropped and made anew, and
+ * exchanged for others. One that leads nowhere is given up for that which the view has by now (renamed_view). The
+ * same holds for the name of a key.
  */
 #include "postgres.h"
 
@@ -72,38 +72,29 @@ static const CjStatement note_known = {
 	"    DO UPDATE SET view_id = excluded.view_id, key_number = excluded.key_number",
 	SPI_OK_INSERT};
 
-/* run_for_view runs a statement for a row of find_renamed. */
 static void
 run_for_view(const CjStatement *statement, CjRows *renamed, uint64 row)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	cj_sql_param_text(&params, cj_sql_text(renamed, row, 1));
 	cj_sql_param_text(&params, cj_sql_text(renamed, row, 2));
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_sql_oid(renamed, row, 3)), false);
-	rows = cj_sql_run_own(statement, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(statement, &params);
 }
 
-/* cj_view_names_note notes which views the names stand for. */
 void
 cj_view_names_note(void)
 {
-	CjRows rows;
-
 	if (IsolationUsesXactSnapshot())
 		return;
-	rows = cj_sql_run_own(&note_known, NULL);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&note_known, NULL);
 }
 
-/* cj_view_names_follow sees to it that stored names are those of the views. */
 void
 cj_view_names_follow(void)
 {
 	CjRows renamed;
-	CjRows rows;
 
 	if (IsolationUsesXactSnapshot())
 		return;
@@ -119,11 +110,9 @@ cj_view_names_follow(void)
 	if (renamed.processed > 0)
 		cj_view_names_note();
 	cj_sql_free(&renamed);
-	rows = cj_sql_run_own(&rename_key, NULL);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&rename_key, NULL);
 }
 
-/* cj_view_names_find returns the name that a view has by now. */
 char *
 cj_view_names_find(const char *name)
 {

@@ -2,8 +2,7 @@
  * watchdog.c
  *		Watches that the jobs run when they should.
  *
- * Called by the worker at every tick (cj_watchdog_check), and by api to show what it would do. The
- * rules are in due.c; here the facts are read and the verdicts are carried out. It runs nothing itself.
+ * The rules are in due.c; here the facts are read and the verdicts are carried out. It runs nothing itself.
  *
  * Nothing is kept in memory from one tick to the next: a slot that was served, a run that was started
  * for it, an alert that was raised are rows. What is looked for in the log is found by an index, or
@@ -101,7 +100,6 @@ get_timestamp(const CjRows *rows, uint64 row, int column, TimestampTz none)
 	return isnull ? none : DatumGetTimestampTz(value);
 }
 
-/* cj_watchdog_shortest_grace returns how late a tick of the worker may come that is not late, in microseconds. */
 int64
 cj_watchdog_shortest_grace(void)
 {
@@ -113,7 +111,6 @@ cj_watchdog_shortest_grace(void)
 	return milliseconds * INT64CONST(2000);
 }
 
-/* read_job reads what is in force for a job. */
 static void
 read_job(const CjRows *rows, uint64 row, Outlook *outlook)
 {
@@ -137,7 +134,6 @@ read_job(const CjRows *rows, uint64 row, Outlook *outlook)
 		job->grace = Max(job->grace, cj_watchdog_shortest_grace());
 }
 
-/* read_history reads what the log says of a job. */
 static void
 read_history(const CjRows *rows, uint64 row, CjDueHistory *history)
 {
@@ -201,7 +197,6 @@ load_histories(Outlook *outlooks, int count)
 	cj_sql_free(&rows);
 }
 
-/* look reads all facts and decides. */
 static Outlook *
 look(TimestampTz at, int *count)
 {
@@ -261,7 +256,6 @@ try_to_act(const Outlook *outlook, CjStartRun start_run)
 	return error;
 }
 
-/* cj_watchdog_check looks after every scheduled job. */
 void
 cj_watchdog_check(CjStartRun start_run)
 {
@@ -317,7 +311,6 @@ is_alive(const char *name)
 	return cj_job_lock_is_held(&lock);
 }
 
-/* cj_watchdog_report adds a row for every job. */
 void
 cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc)
 {

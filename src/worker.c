@@ -76,7 +76,6 @@ typedef struct Task
 
 /* ---- starting workers ---- */
 
-/* describe_worker fills in what is the same for all workers. */
 static void
 describe_worker(BackgroundWorker *worker, const char *type, const char *what, const char *function,
 				Oid database)
@@ -92,7 +91,6 @@ describe_worker(BackgroundWorker *worker, const char *type, const char *what, co
 	worker->bgw_main_arg = ObjectIdGetDatum(database);
 }
 
-/* cj_worker_start_tick starts a worker that looks after a database once. */
 BackgroundWorkerHandle *
 cj_worker_start_tick(Oid database, const char *name)
 {
@@ -157,7 +155,6 @@ choose_user(void)
 	return owner;
 }
 
-/* cj_worker_start_run starts a run in a worker of its own. */
 bool
 cj_worker_start_run(const char *job, const CjRunTrigger *trigger)
 {
@@ -356,7 +353,6 @@ StaticAssertDecl(CJ_NOTE_TASKS + lengthof(tasks) < CJ_MAX_NOTES, "too many tasks
 
 /* ---- doing tasks ---- */
 
-/* log_error logs the error of a task. */
 static void
 log_error(const Task *task, const ErrorData *error)
 {
@@ -494,7 +490,6 @@ is_frozen(void)
 	return DefaultXactReadOnly;
 }
 
-/* cj_worker_tick_main looks after a database once. */
 void
 cj_worker_tick_main(Datum database)
 {
@@ -591,7 +586,6 @@ run(const RunOrder *order, const char *text)
 	CommitTransactionCommand();
 }
 
-/* cj_worker_run_main does one run. */
 void
 cj_worker_run_main(Datum database)
 {

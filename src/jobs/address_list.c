@@ -1,9 +1,6 @@
 /*
  * jobs/address_list.c
  *		A list of addresses of rows that outlives transactions; it goes to disk when it is large.
- *
- * Called by jobs/expired_rows and jobs/expired_range, which find rows in one transaction that are deleted
- * in another.
  */
 #include "postgres.h"
 
@@ -16,7 +13,6 @@
 #include "app_sql.h"
 #include "jobs/address_list.h"
 
-/* cj_address_list_create makes an empty list. */
 void
 cj_address_list_create(CjAddressList *list, MemoryContext memory)
 {
@@ -34,7 +30,6 @@ cj_address_list_create(CjAddressList *list, MemoryContext memory)
 	MemoryContextSwitchTo(caller);
 }
 
-/* cj_address_list_end removes a list with its files. */
 void
 cj_address_list_end(CjAddressList *list)
 {
@@ -43,7 +38,6 @@ cj_address_list_end(CjAddressList *list)
 	list->store = NULL;
 }
 
-/* cj_address_list_clear empties a list. */
 void
 cj_address_list_clear(CjAddressList *list)
 {
@@ -52,7 +46,6 @@ cj_address_list_clear(CjAddressList *list)
 	list->count = 0;
 }
 
-/* cj_address_list_fill appends the rows of a statement. */
 int64
 cj_address_list_fill(CjAddressList *list, const CjStatement *statement, const CjBinding *binding,
 					 CjParams *params)
@@ -68,7 +61,6 @@ cj_address_list_fill(CjAddressList *list, const CjStatement *statement, const Cj
 	return count;
 }
 
-/* cj_address_list_take takes addresses out of a list. */
 int
 cj_address_list_take(CjAddressList *list, CjAddress *addresses, int size, TimestampTz *key)
 {

@@ -604,7 +604,6 @@ examine_statistics(CjRun *run, void *arg)
 
 /* ---- a range of a batch ---- */
 
-/* completed_keys returns the keys of a range that are to be completed. */
 static Datum
 completed_keys(const State *state, int from, int to, int *count)
 {
@@ -687,7 +686,6 @@ add_news(News *news, const CjRun *run, const Scope *scope, const CjRows *rows, i
 	return decided;
 }
 
-/* tell_members writes the notifications and returns their number. */
 static int64
 tell_members(const State *state, const Scope *scope, const News *news)
 {
@@ -774,7 +772,6 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 	cj_identity_restore(&scope.identity);
 }
 
-/* carried_out adds up what a range has done. */
 static void
 carried_out(CjRun *run, int from, int to, void *arg)
 {
@@ -799,7 +796,6 @@ process(CjRun *run, CjKeyList *list, int size, CjBatch *batch)
 	}
 }
 
-/* run_job decides all that is due. */
 static void
 run_job(CjRun *run)
 {
@@ -834,7 +830,6 @@ run_job(CjRun *run)
 	PG_END_TRY();
 }
 
-/* examine tells what else there is to say. */
 static void
 examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
 {

@@ -2,9 +2,8 @@
  * jobs/batch.c
  *		Working on the items of a batch so that a bad one keeps none of the others waiting.
  *
- * Called by the jobs. A failed range is divided into tenths rather than halves: to isolate one bad
- * item of 1000, three levels are gone through instead of ten, which matters when each failure is a
- * wait for a lock, and less work is done twice.
+ * A failed range is divided into tenths rather than halves: to isolate one bad item of 1000, three levels are gone
+ * through instead of ten, which matters when each failure is a wait for a lock, and less work is done twice.
  *
  * Each range that works is committed by itself (run->commit_batch), so that locks are short.
  */
@@ -37,7 +36,6 @@ typedef struct Range
 	bool opened;
 } Range;
 
-/* work_on_range is what is tried in a subtransaction. */
 static void
 work_on_range(CjRun *run, void *arg)
 {
@@ -87,7 +85,6 @@ ends_run(const CjRun *run, const ErrorData *error)
 		   ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
 }
 
-/* note_failure notes an item that failed by itself. */
 static void
 note_failure(CjRun *run, const CjBatch *batch, int item, ErrorData *error)
 {
@@ -165,7 +162,6 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 		process_range(run, batch, start, Min(start + part, to));
 }
 
-/* cj_batch_try tries all items of a batch as a whole. */
 bool
 cj_batch_try(CjRun *run, const CjBatch *batch)
 {
@@ -177,7 +173,6 @@ cj_batch_try(CjRun *run, const CjBatch *batch)
 	return error == NULL;
 }
 
-/* cj_batch_process does all items of a batch. */
 void
 cj_batch_process(CjRun *run, const CjBatch *batch)
 {
@@ -185,7 +180,6 @@ cj_batch_process(CjRun *run, const CjBatch *batch)
 		process_range(run, batch, 0, batch->count);
 }
 
-/* cj_batch_step does a piece of work without which the run cannot go on. */
 void
 cj_batch_step(CjRun *run, CjWork work, void *arg)
 {

@@ -2,7 +2,7 @@
  * jobs/catalogue.c
  *		The jobs of this version of the library.
  *
- * Called by api, runner, pg_cron and doctor. A new job is a file behind jobs/job.h and a line here.
+ * A new job is a file behind jobs/job.h and a line here.
  */
 #include "postgres.h"
 
@@ -18,14 +18,12 @@ static const CjJob *const jobs[] = {
 	NULL,
 };
 
-/* cj_catalogue_jobs returns all jobs. */
 const CjJob *const *
 cj_catalogue_jobs(void)
 {
 	return jobs;
 }
 
-/* cj_catalogue_find returns the job of that name. */
 const CjJob *
 cj_catalogue_find(const char *name)
 {

@@ -173,7 +173,6 @@ before(const CjRun *run, const char *setting)
 
 /* ---- steps on a table as a whole; each is a batch of one item, the table ---- */
 
-/* describe_table names the table at hand. */
 static char *
 describe_table(CjRun *run, int item, void *arg)
 {
@@ -203,7 +202,6 @@ read_on(CjRun *run, int from, int to, bool *opened, void *arg)
 	cj_expired_rows_read(run, &state->expiry, state->table, state->batch_size, &state->found);
 }
 
-/* delete_by_statement is the step that deletes all there is at once. */
 static void
 delete_by_statement(CjRun *run, int from, int to, bool *opened, void *arg)
 {
@@ -214,7 +212,6 @@ delete_by_statement(CjRun *run, int from, int to, bool *opened, void *arg)
 	state->deleted = cj_expired_rows_delete_all(run, &state->expiry, state->table);
 }
 
-/* step_worked notes that a step has worked. */
 static void
 step_worked(CjRun *run, int from, int to, void *arg)
 {
@@ -261,7 +258,6 @@ delete_range(CjRun *run, int from, int to, bool *opened, void *arg)
 							   to - from, opened, &state->left_over);
 }
 
-/* range_deleted adds up what a range has done. */
 static void
 range_deleted(CjRun *run, int from, int to, void *arg)
 {
@@ -272,7 +268,6 @@ range_deleted(CjRun *run, int from, int to, void *arg)
 	run->left_over += state->left_over;
 }
 
-/* listed_deleted does the same for rows that were listed. */
 static void
 listed_deleted(CjRun *run, int from, int to, void *arg)
 {
@@ -282,7 +277,6 @@ listed_deleted(CjRun *run, int from, int to, void *arg)
 	state->passed_over += to - from - state->deleted - state->left_over;
 }
 
-/* delete_batch deletes the next rows of those that have been found. */
 static void
 delete_batch(CjRun *run, State *state)
 {
@@ -315,7 +309,6 @@ delete_in_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	state->deleted = state->range.deleted;
 }
 
-/* in_range_deleted adds up what it has done. */
 static void
 in_range_deleted(CjRun *run, int from, int to, void *arg)
 {
@@ -358,7 +351,6 @@ clean_by_address(CjRun *run, State *state)
 	}
 }
 
-/* clean_table cleans a table. */
 static void
 clean_table(CjRun *run, State *state)
 {
@@ -519,7 +511,6 @@ examine_references(const CjBoundEntity *entity, const CjReport *report, CjAddFin
 	cj_sql_free(&rows);
 }
 
-/* examine says what else there is to say for the doctor. */
 static void
 examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
 {

@@ -2,10 +2,9 @@
  * jobs/expired_range.c
  *		Ranges of blocks whose expired rows are deleted without having been found first.
  *
- * Called by the job cleanup_expired_notifications. To find rows and then to delete them by their addresses
- * is to visit each twice, nearly twice the work of one DELETE. Where much is expired, one is enough: how
- * many rows a DELETE over a range of blocks can come upon is counted in the blocks themselves, before, and
- * so it is never more than a batch.
+ * To find rows and then to delete them by their addresses is to visit each twice, nearly twice the work of one
+ * DELETE. Where much is expired, one is enough: how many rows a DELETE over a range of blocks can come upon is
+ * counted in the blocks themselves, before, and so it is never more than a batch.
  *
  * The DELETE takes no row that somebody has marked: locked, changed, or once locked. Those that are left
  * are looked for afterwards, while the blocks are in memory, and go the other way. What it has passed
@@ -155,7 +154,6 @@ measure(BlockNumber begin, CjExpiredRange *range)
 	table_close(rel, NoLock);
 }
 
-/* has_marked tells whether there is anything in the range that others have marked. */
 static bool
 has_marked(BlockNumber begin, const CjExpiredRange *range, TransactionId own)
 {
@@ -169,7 +167,6 @@ has_marked(BlockNumber begin, const CjExpiredRange *range, TransactionId own)
 	return result;
 }
 
-/* cj_expired_range_delete deletes what is expired in the next range. */
 void
 cj_expired_range_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
 						CjAddressList *found, CjExpiredRange *range)
@@ -199,14 +196,12 @@ cj_expired_range_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
 	cj_identity_restore(&scope.identity);
 }
 
-/* cj_expired_range_is_due tells whether the next range is to be tried now. */
 bool
 cj_expired_range_is_due(const CjExpiredRange *range)
 {
 	return range->possible && range->pause == 0;
 }
 
-/* cj_expired_range_tried notes how trying a range went. */
 void
 cj_expired_range_tried(CjExpiredRange *range, bool worked)
 {
@@ -219,7 +214,6 @@ cj_expired_range_tried(CjExpiredRange *range, bool worked)
 	}
 }
 
-/* cj_expired_range_batch_deleted notes that a batch has been deleted row by row. */
 void
 cj_expired_range_batch_deleted(CjExpiredRange *range)
 {

@@ -2,10 +2,9 @@
  * jobs/expired_rows.c
  *		The expired rows of the app's notifications: finding their addresses, and deleting them.
  *
- * Called by the job cleanup_expired_notifications. Rows are found first, without locking them, and
- * deleted by their addresses (ctid) in batches, so that a statement can be as short as we like and
- * nothing is read twice. Between the two a row can be changed, deleted, or moved by VACUUM FULL: an
- * address may name another row by then, so what is deleted is tested once more.
+ * Rows are found first, without locking them, and deleted by their addresses (ctid) in batches, so that a
+ * statement can be as short as we like and nothing is read twice. Between the two a row can be changed, deleted,
+ * or moved by VACUUM FULL: an address may name another row by then, so what is deleted is tested once more.
  *
  * Rows that others have locked are passed over. What nobody has touched (xmax is 0) is deleted without
  * being locked first: between the test and the deletion there is no more than a moment, in which a lock
@@ -163,7 +162,6 @@ add_table(List *tables, Oid relid)
 	return tables;
 }
 
-/* cj_expired_rows_tables lists the tables. */
 List *
 cj_expired_rows_tables(CjRun *run)
 {
@@ -238,7 +236,6 @@ choose_way(const CjExpiredScope *scope)
 	}
 }
 
-/* count_blocks returns how many blocks a table has. */
 static BlockNumber
 count_blocks(Oid relid)
 {
@@ -249,7 +246,6 @@ count_blocks(Oid relid)
 	return blocks;
 }
 
-/* cj_expired_rows_choose chooses how to read a table. */
 void
 cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
 {
@@ -274,7 +270,6 @@ cj_expired_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 
 /* ---- reading ---- */
 
-/* cj_expired_rows_passed notes that everything before a block has been done. */
 void
 cj_expired_rows_passed(CjExpiredTable *table, BlockNumber block)
 {
@@ -319,7 +314,6 @@ next_pass(const CjExpiredScope *scope, CjExpiredTable *table)
 	} while (!table->at_end && !cj_expired_scope_uses(scope, table->pass));
 }
 
-/* read_page reads the next page of the column at hand. */
 static void
 read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
 {
@@ -335,7 +329,6 @@ read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddr
 		table->in_pass = true;
 }
 
-/* cj_expired_rows_read reads on in a table. */
 void
 cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, int wanted,
 					 CjAddressList *found)
@@ -355,7 +348,6 @@ cj_expired_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, 
 	cj_identity_restore(&scope.identity);
 }
 
-/* cj_expired_rows_take takes addresses out of the list. */
 int
 cj_expired_rows_take(CjExpiredTable *table, CjAddressList *found, CjAddress *addresses, int size)
 {
@@ -402,7 +394,6 @@ claim_suspects(const CjExpiredScope *scope, CjAddress *addresses, int count)
 	return claimed;
 }
 
-/* cj_expired_rows_delete deletes what is still expired of some addresses. */
 int64
 cj_expired_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
 					   CjAddress *addresses, int count, bool *opened, int64 *left_over)
@@ -449,14 +440,12 @@ run_over_all(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table,
 	return rows;
 }
 
-/* cj_expired_rows_delete_all deletes all expired rows of a table. */
 int64
 cj_expired_rows_delete_all(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
 {
 	return run_over_all(run, expiry, table, &delete_all).processed;
 }
 
-/* cj_expired_rows_count counts all expired rows of the bound table. */
 int64
 cj_expired_rows_count(CjRun *run, const CjExpiry *expiry)
 {

@@ -2,9 +2,9 @@
  * jobs/expired_scope.c
  *		The bound notifications, or a part of them, as the clean-up sees them in one transaction.
  *
- * Called by jobs/expired_rows. Rows are addressed within one table: a partitioned table, or one with
- * children, is taken apart, and each part is named directly. That a part still belongs to the bound
- * table is seen to in each transaction: what has been detached is not ours any more.
+ * Rows are addressed within one table: a partitioned table, or one with children, is taken apart, and each part is
+ * named directly. That a part still belongs to the bound table is seen to in each transaction: what has been
+ * detached is not ours any more.
  */
 #include "postgres.h"
 
@@ -125,7 +125,6 @@ name_part(CjBinding *binding, Oid part)
 	binding->entities[CJ_NOTIFICATIONS].relation = psprintf("ONLY %s", name);
 }
 
-/* cj_expired_scope_open resolves the bound table in this transaction and becomes its owner. */
 bool
 cj_expired_scope_open(CjRun *run, const CjExpiry *expiry, Oid part, bool to_write,
 					  CjExpiredScope *scope)
@@ -151,7 +150,6 @@ cj_expired_scope_open(CjRun *run, const CjExpiry *expiry, Oid part, bool to_writ
 	return true;
 }
 
-/* cj_expired_scope_params makes parameters: the bounds. */
 CjParams
 cj_expired_scope_params(const CjExpiredScope *scope)
 {
@@ -162,14 +160,12 @@ cj_expired_scope_params(const CjExpiredScope *scope)
 	return params;
 }
 
-/* cj_expired_scope_uses tells whether the app has a column. */
 bool
 cj_expired_scope_uses(const CjExpiredScope *scope, int i)
 {
 	return scope->binding->entities[CJ_NOTIFICATIONS].columns[columns[i]].present;
 }
 
-/* cj_expired_scope_leave_no_choice has the planner use addresses, or an index. */
 void
 cj_expired_scope_leave_no_choice(bool by_index)
 {

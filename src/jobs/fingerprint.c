@@ -2,9 +2,8 @@
  * jobs/fingerprint.c
  *		What the outcome of looking at a zone depends on, condensed to a number.
  *
- * Called by jobs/reminders, to save looking again where nothing can have changed. Where it cannot be told
- * what has changed there is no fingerprint, and everything is looked at: a user who is missed costs more
- * than a scan.
+ * Where it cannot be told what has changed there is no fingerprint, and everything is looked at: a user who is
+ * missed costs more than a scan.
  */
 #include "postgres.h"
 

@@ -2,10 +2,9 @@
  * jobs/history.c
  *		The extension's own history: rows that are past their time are removed.
  *
- * Called by the job cleanup_expired_notifications. Statements run as the owner of the extension. Each
- * table is gone through once, in the order of an index, a page at a time: the next page begins behind
- * the last row of the one before, so that what cannot be removed yet (rows that others have locked) is
- * passed once, and what has been removed in this transaction is not read again.
+ * Statements run as the owner of the extension. Each table is gone through once, in the order of an index, a page
+ * at a time: the next page begins behind the last row of the one before, so that what cannot be removed yet (rows
+ * that others have locked) is passed once, and what has been removed in this transaction is not read again.
  */
 #include "postgres.h"
 
@@ -177,7 +176,6 @@ kind_params(const Progress *progress)
 	return params;
 }
 
-/* find_newest_surplus finds the newest of the runs that are too many. */
 static void
 find_newest_surplus(Progress *progress)
 {
@@ -319,7 +317,7 @@ delete_notes_of_zones(CjRun *run, void *arg)
 	CjParams params = {0};
 
 	cj_sql_param(&params, DATEOID, DateADTGetDatum(progress->date_before), false);
-	(void) cj_sql_run_own(&delete_zones, &params);
+	cj_sql_execute_own(&delete_zones, &params);
 	progress->found = 0;
 }
 
@@ -412,7 +410,6 @@ clean_more(CjRun *run, const CjHistoryLimits *limits)
 	}
 }
 
-/* cj_history_clean removes, or for a dry run counts, what is past its time. */
 int64
 cj_history_clean(CjRun *run, const CjHistoryLimits *limits)
 {

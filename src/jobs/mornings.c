@@ -2,9 +2,9 @@
  * jobs/mornings.c
  *		In which zones of the users a time of day has just come to pass.
  *
- * Called by jobs/reminders. Zones are resolved here and not in SQL: a statement over the zones of all users
- * would have to convert a time for each user, every quarter of an hour. There are a few hundred zones,
- * however many users there are, and an index on the column gives them without reading the users.
+ * Zones are resolved here and not in SQL: a statement over the zones of all users would have to convert a time for
+ * each user, every quarter of an hour. There are a few hundred zones, however many users there are, and an index
+ * on the column gives them without reading the users.
  */
 #include "postgres.h"
 
@@ -75,7 +75,6 @@ static const CjStatement count_users = {
 /* How many unknown zones the doctor names. */
 #define MAX_ZONES_NAMED 5
 
-/* zone_column returns the users' column. */
 static const CjBoundColumn *
 zone_column(const CjBinding *binding)
 {
@@ -160,7 +159,6 @@ consider(List **mornings, const CjMorningRule *rule, Datum zone, const char *nam
 				 name ? CStringGetTextDatum(name) : (Datum) 0);
 }
 
-/* cj_mornings_find returns the zones in which it is morning. */
 List *
 cj_mornings_find(const CjBinding *binding, const CjMorningRule *rule, MemoryContext memory)
 {
@@ -239,7 +237,6 @@ is_reversed(const char *name)
 		   (letters > 0 || strchr(offset, ':') != NULL);
 }
 
-/* add_name adds a zone to the list of those that are named. */
 static void
 add_name(StringInfo named, int count, const char *name)
 {
@@ -249,7 +246,6 @@ add_name(StringInfo named, int count, const char *name)
 		appendStringInfoString(named, ", ...");
 }
 
-/* cj_mornings_examine tells the doctor of users whose zone is unknown, or is another than it seems. */
 void
 cj_mornings_examine(const CjBinding *binding, const char *default_zone, const CjReport *report,
 					CjAddFinding add)

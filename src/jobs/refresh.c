@@ -75,7 +75,6 @@ typedef struct State
 	List *names;       /* of those */
 } State;
 
-/* has_relation tells whether there is a relation of that name. */
 static bool
 has_relation(const char *name)
 {
@@ -84,7 +83,6 @@ has_relation(const char *name)
 	return cj_stats_view_describe(name, &view);
 }
 
-/* contains tells whether a name is in a list of names. */
 static bool
 contains(const List *names, const char *name)
 {
@@ -124,7 +122,6 @@ raise_missing_entity(void)
 			 errmsg("the relation of entity \"challenge_member_stats\" has just been created")));
 }
 
-/* add_entry appends a view to what is to be refreshed. */
 static void
 add_entry(CjRun *run, State *state, const char *name, bool is_entity)
 {
@@ -178,7 +175,6 @@ prepare(CjRun *run, void *arg)
 
 /* ---- refreshing one view ---- */
 
-/* raise_missing raises the error of a view that is not there. */
 static void
 raise_missing(const Entry *entry)
 {
@@ -334,7 +330,6 @@ item_done(CjRun *run, int from, int to, void *arg)
 	run->rows_affected += rows;
 }
 
-/* describe names a view. */
 static char *
 describe(CjRun *run, int item, void *arg)
 {
@@ -472,7 +467,6 @@ process_item(CjRun *run, State *state, Entry *entry)
 	add_result(run, entry, method, INSTR_TIME_GET_DOUBLE(duration));
 }
 
-/* run_job refreshes all views. */
 static void
 run_job(CjRun *run)
 {
@@ -561,7 +555,6 @@ examine_view(const CjStatsView *view, const CjBoundNames *stats, const char *tim
 		add(report, check, "ok", psprintf("method \"%s\"", plan.method->name), NULL);
 }
 
-/* examine_name examines what a name of the list leads to. */
 static void
 examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const char *time_zone,
 			 const CjReport *report, CjAddFinding add)

@@ -2,8 +2,8 @@
  * jobs/refresh_method.c
  *		The ways to bring a statistics view up to date.
  *
- * Called by the job refresh_challenge_stats, for itself and for the doctor. A method is chosen by what the
- * catalogs say of a view; it runs in a subtransaction of the job, with the view locked as the method says.
+ * A method is chosen by what the catalogs say of a view; it runs in a subtransaction of the job, with the view
+ * locked as the method says.
  */
 #include "postgres.h"
 
@@ -194,7 +194,6 @@ refresh_tracked(CjRefreshPlan *plan, const CjStatsView *view, double share, cons
 	return -1;
 }
 
-/* cj_refresh_method_run brings a view up to date; returns how many rows changed, -1: not known. */
 int64
 cj_refresh_method_run(CjRefreshPlan *plan, const CjStatsView *view, double share,
 					  const char *time_zone)

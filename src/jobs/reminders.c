@@ -199,7 +199,6 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 	return count;
 }
 
-/* become_owner becomes the owner of the tables of a scope. */
 static void
 become_owner(const State *state, Scope *scope)
 {
@@ -395,7 +394,6 @@ list_candidates(const State *state, int from, int to, int *users)
 	return count;
 }
 
-/* run_find_streaks runs find_streaks for some users of the batch at hand. */
 static CjRows
 run_find_streaks(const State *state, const CjBinding *binding, const int *users, int count)
 {
@@ -444,7 +442,6 @@ make_news(const State *state, const CjBinding *binding, const int *users, const 
 	}
 }
 
-/* find_news finds out what there is to tell to a range of the users. */
 static void
 find_news(const State *state, Scope *scope, int from, int to, News *news)
 {
@@ -484,7 +481,6 @@ enter_ledger(const State *state, News *news)
 	news->count = kept;
 }
 
-/* tell_users writes the notifications and returns their number. */
 static int64
 tell_users(const State *state, const CjBinding *binding, const News *news)
 {
@@ -530,7 +526,6 @@ remind(CjRun *run, int from, int to, bool *opened, void *arg)
 	cj_identity_restore(&scope.identity);
 }
 
-/* reminded adds up what a range has done. */
 static void
 reminded(CjRun *run, int from, int to, void *arg)
 {
@@ -540,7 +535,6 @@ reminded(CjRun *run, int from, int to, void *arg)
 	run->rows_affected += state->reminded;
 }
 
-/* describe names a user by the key. */
 static char *
 describe(CjRun *run, int item, void *arg)
 {
@@ -587,7 +581,6 @@ read_window(const CjJobConfig *config)
 	return (window->month * DAYS_PER_MONTH + window->day) * USECS_PER_DAY + window->time;
 }
 
-/* read_settings reads the settings into the state. */
 static void
 read_settings(CjRun *run, State *state)
 {
@@ -634,7 +627,6 @@ run_job(CjRun *run)
 
 /* ---- for the doctor ---- */
 
-/* examine_schedule tells of a schedule with which mornings are missed. */
 static void
 examine_schedule(const CjJobConfig *config, const CjReport *report, CjAddFinding add)
 {
@@ -650,7 +642,6 @@ examine_schedule(const CjJobConfig *config, const CjReport *report, CjAddFinding
 			"settings => '{\"window\": \"2 hours\"}');");
 }
 
-/* examine_streak tells what it means that there is no current_streak. */
 static void
 examine_streak(const CjJobConfig *config, const CjReport *report, CjAddFinding add)
 {

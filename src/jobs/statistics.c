@@ -59,7 +59,6 @@ static const CjStatement find_undecided = {
 	" WHERE l.undecidable IS NOT NULL",
 	SPI_OK_SELECT};
 
-/* read_names returns the names that a statement has found. */
 static List *
 read_names(CjRows *rows)
 {
@@ -71,7 +70,6 @@ read_names(CjRows *rows)
 	return names;
 }
 
-/* cj_statistics_sources returns the tables that the bound statistics read. */
 List *
 cj_statistics_sources(const CjBinding *binding)
 {
@@ -85,7 +83,6 @@ cj_statistics_sources(const CjBinding *binding)
 	return read_names(&rows);
 }
 
-/* cj_statistics_filled_before returns the tables that had rows when the job last succeeded. */
 List *
 cj_statistics_filled_before(const char *job)
 {
@@ -97,7 +94,6 @@ cj_statistics_filled_before(const char *job)
 	return read_names(&rows);
 }
 
-/* cj_statistics_filled returns the tables that have rows. */
 List *
 cj_statistics_filled(List *sources)
 {
@@ -118,7 +114,6 @@ cj_statistics_filled(List *sources)
 	return filled;
 }
 
-/* cj_statistics_examine tells the doctor of challenges that are left undecided. */
 void
 cj_statistics_examine(const char *job, const CjReport *report, CjAddFinding add)
 {

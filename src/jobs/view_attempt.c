@@ -59,7 +59,6 @@ take(List **from, List *to, const char *name)
 	return to;
 }
 
-/* cj_view_attempt_order puts the views at the end whose refresh did not come to an end. */
 List *
 cj_view_attempt_order(const List *names)
 {
@@ -73,7 +72,6 @@ cj_view_attempt_order(const List *names)
 	return list_concat(first, last);
 }
 
-/* run runs a statement about a view. */
 static CjRows
 run(const CjStatement *statement, const char *name)
 {
@@ -83,33 +81,25 @@ run(const CjStatement *statement, const char *name)
 	return cj_sql_run_own(statement, &params);
 }
 
-/* cj_view_attempt_begin notes that the refresh of a view begins. */
 void
 cj_view_attempt_begin(const char *name, const List *names)
 {
 	Datum *values = palloc(sizeof(Datum) * list_length(names));
 	CjParams params = {0};
-	CjRows rows;
 
 	for (int i = 0; i < list_length(names); i++)
 		values[i] = CStringGetTextDatum(list_nth(names, i));
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(values, list_length(names), TEXTOID));
-	rows = cj_sql_run_own(&forget_others, &params);
-	cj_sql_free(&rows);
-	rows = run(&begin_attempt, name);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&forget_others, &params);
+	(void) run(&begin_attempt, name);
 }
 
-/* cj_view_attempt_end notes that the refresh of a view came to an end. */
 void
 cj_view_attempt_end(const char *name)
 {
-	CjRows rows = run(&end_attempt, name);
-
-	cj_sql_free(&rows);
+	(void) run(&end_attempt, name);
 }
 
-/* cj_view_attempt_since tells since when a view has not been refreshed to its end. */
 bool
 cj_view_attempt_since(const char *name, TimestampTz *since)
 {

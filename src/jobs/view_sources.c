@@ -2,8 +2,8 @@
  * jobs/view_sources.c
  *		Whether a statistics view can be refreshed from what it reads.
  *
- * Called by the job refresh_challenge_stats for the doctor. A relation is read as the owner of the view
- * that names it, who need not be the owner of the materialized view; of functions nothing is known.
+ * A relation is read as the owner of the view that names it, who need not be the owner of the materialized view;
+ * of functions nothing is known.
  */
 #include "postgres.h"
 
@@ -69,7 +69,6 @@ static const CjStatement find_unreadable = {
 							  " ORDER BY 1, 3, 4",
 	SPI_OK_SELECT};
 
-/* cj_view_sources_examine tells of what a view may not read. */
 void
 cj_view_sources_examine(const CjStatsView *view, const char *check, const CjReport *report,
 						CjAddFinding add)

@@ -2,11 +2,11 @@
  * stats/capture_trigger.c
  *		The triggers by which the changes of a table are noted: made, found, dropped.
  *
- * Called by tracking, which makes and drops them, and by signature, which looks whether they are in order. They are
- * known by their function, not by their name. That has the OID of the table in it: a partition may have triggers of its
- * own beside those of the table that it is, or comes to be, attached to. They are made and dropped by the functions behind CREATE and DROP TRIGGER,
- * as by a statement the owner of the table would need USAGE on our schema. Their dependency on the extension is
- * that of ALTER TRIGGER … DEPENDS ON EXTENSION: DROP EXTENSION takes them along, pg_dump dumps them.
+ * They are known by their function, not by their name. That has the OID of the table in it: a partition may have
+ * triggers of its own beside those of the table that it is, or comes to be, attached to. They are made and dropped
+ * by the functions behind CREATE and DROP TRIGGER, as by a statement the owner of the table would need USAGE on
+ * our schema. Their dependency on the extension is that of ALTER TRIGGER … DEPENDS ON EXTENSION: DROP EXTENSION
+ * takes them along, pg_dump dumps them.
  */
 #include "postgres.h"
 
@@ -57,7 +57,6 @@ function_oid(void)
 						   PointerGetDatum(buildoidvector(NULL, 0)), ObjectIdGetDatum(schema));
 }
 
-/* is_kind tells whether a trigger is as it has to be. */
 static bool
 is_kind(const Trigger *trigger, const Kind *kind, Oid function)
 {
@@ -80,7 +79,6 @@ find_kind(Relation rel, const Kind *kind, Oid function)
 	return InvalidOid;
 }
 
-/* cj_capture_trigger_find returns the triggers of a table that note its changes. */
 List *
 cj_capture_trigger_find(Relation rel, bool is_source, bool *complete)
 {
@@ -103,7 +101,6 @@ cj_capture_trigger_find(Relation rel, bool is_source, bool *complete)
 	return triggers;
 }
 
-/* drop_trigger drops a trigger. */
 static void
 drop_trigger(Oid trigger)
 {
@@ -140,7 +137,6 @@ drop_broken(Oid relid)
 		CommandCounterIncrement();
 }
 
-/* make_trigger makes a trigger. */
 static void
 make_trigger(Oid relid, const Kind *kind)
 {
@@ -231,7 +227,6 @@ owner_of(Oid relid)
 	return owner;
 }
 
-/* cj_capture_trigger_create sees to it that a table has the triggers. */
 void
 cj_capture_trigger_create(Oid relid)
 {
@@ -267,7 +262,6 @@ drop(Oid relid)
 		CommandCounterIncrement();
 }
 
-/* cj_capture_trigger_drop drops the triggers of a table. */
 void
 cj_capture_trigger_drop(Oid relid)
 {

@@ -118,7 +118,6 @@ find_reader(Source *source, Oid view)
 	return &source->readers[source->reader_count++];
 }
 
-/* add_route adds a route to the cache. */
 static void
 add_route(Source *source, const CjTrackedSource *tracked, int max_routes)
 {
@@ -198,7 +197,6 @@ load_source(Source *source, Relation rel)
 	MemoryContextDelete(scratch);
 }
 
-/* find_source returns what is to be noted for a table. */
 static Source *
 find_source(Relation rel)
 {
@@ -250,14 +248,12 @@ static CjImageSet *noted = NULL;
 /* How many of the images say that everything has changed. */
 static int everything_count = 0;
 
-/* tag_of makes one number of a view and a route. */
 static uint64
 tag_of(Oid view, int16 route)
 {
 	return ((uint64) view << 16) | (uint16) route;
 }
 
-/* is_everything tells whether an image says that everything has changed. */
 static bool
 is_everything(const CjImage *image)
 {
@@ -342,7 +338,6 @@ end_transaction(XactEvent event, void *arg)
 
 /* ---- the trigger ---- */
 
-/* note_row notes where a row leads to. */
 static void
 note_row(const Source *source, const Reader *reader, TupleTableSlot *row)
 {
@@ -371,7 +366,6 @@ note_row(const Source *source, const Reader *reader, TupleTableSlot *row)
 	}
 }
 
-/* is_changed tells whether an update has changed what a view reads. */
 static bool
 is_changed(const Reader *reader, TupleTableSlot *old_row, TupleTableSlot *new_row)
 {
@@ -419,7 +413,6 @@ note_update(const Source *source, TupleTableSlot *old_row, TupleTableSlot *new_r
 	}
 }
 
-/* cj_change_capture_note notes a change. */
 void
 cj_change_capture_note(TriggerData *trigger)
 {
@@ -445,7 +438,6 @@ cj_change_capture_note(TriggerData *trigger)
 	}
 }
 
-/* cj_change_capture_forget forgets what this transaction has noted. */
 void
 cj_change_capture_forget(void)
 {
@@ -456,7 +448,6 @@ cj_change_capture_forget(void)
 	noted = NULL;
 }
 
-/* cj_change_capture_invalidate tells all sessions that the routes from a table have changed. */
 void
 cj_change_capture_invalidate(Oid source)
 {
@@ -472,7 +463,6 @@ cj_change_capture_invalidate(Oid source)
 	}
 }
 
-/* cj_change_capture_init registers the callbacks. */
 void
 cj_change_capture_init(void)
 {

@@ -2,8 +2,7 @@
  * stats/change_log.c
  *		The change log: which keys of which tracked views have to be recomputed.
  *
- * Called by change_capture, which appends inside of whatever transaction changes a source, and by tracking and
- * changed_keys, which read it. Rows are written, read and deleted through the table access method: there
+ * Rows are written, read and deleted through the table access method, inside of whatever transaction changes a source: there
  * may be many, whoever writes them has no rights here, and all of a refresh has to work as of one
  * snapshot, which SPI gives to no statement that writes.
  */
@@ -33,7 +32,6 @@ enum
 	LOG_COLUMNS = LOG_KEY_IMAGE
 };
 
-/* cj_change_log_table finds a table of the extension. */
 Oid
 cj_change_log_table(const char *name)
 {
@@ -42,7 +40,6 @@ cj_change_log_table(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
-/* cj_change_log_append appends a row. */
 void
 cj_change_log_append(Oid log, Oid view, int16 route, const char *bytes, Size length)
 {
@@ -82,7 +79,6 @@ begin_scan(Oid view, Snapshot snapshot, LOCKMODE lock_mode, Relation *rel)
 	return table_beginscan(*rel, snapshot, 1, &key);
 }
 
-/* cj_change_log_has tells whether there is a row of a view. */
 bool
 cj_change_log_has(Oid view, Snapshot snapshot)
 {
@@ -101,7 +97,6 @@ cj_change_log_has(Oid view, Snapshot snapshot)
 	return found;
 }
 
-/* read_row gives a row to the reader. */
 static void
 read_row(TupleTableSlot *slot, CjChangeReader reader, void *arg)
 {
@@ -113,7 +108,6 @@ read_row(TupleTableSlot *slot, CjChangeReader reader, void *arg)
 	reader(route, flat ? VARDATA_ANY(flat) : NULL, flat ? VARSIZE_ANY_EXHDR(flat) : 0, arg);
 }
 
-/* cj_change_log_take deletes the rows of a view and gives them to the reader. */
 void
 cj_change_log_take(Oid view, Snapshot snapshot, CjChangeReader reader, void *arg)
 {

@@ -2,10 +2,10 @@
  * stats/changed_keys.c
  *		The keys of a tracked view whose rows have to be recomputed: what the change log says.
  *
- * Called by view_refresh. A change of a source that has the key was noted by the key itself. One of a source that
- * leads to keys through another table was noted by the value that leads there; which keys that are is looked
- * up now. That is enough: a row of the other table that has led to another key since has been changed
- * itself, and its change was noted with the key it had.
+ * A change of a source that has the key was noted by the key itself. One of a source that leads to keys through
+ * another table was noted by the value that leads there; which keys that are is looked up now. That is enough: a
+ * row of the other table that has led to another key since has been changed itself, and its change was noted with
+ * the key it had.
  */
 #include "postgres.h"
 
@@ -60,7 +60,6 @@ add_image(CjChangedKeys *changed, uint64 tag, const char *bytes, Size length)
 		changed->everything = true;
 }
 
-/* note_row keeps what a row of the log says. */
 static void
 note_row(int16 route, const char *bytes, Size length, void *arg)
 {
@@ -75,7 +74,6 @@ note_row(int16 route, const char *bytes, Size length, void *arg)
 	add_image(changed, (uint16) route, bytes, length);
 }
 
-/* cj_changed_keys_take takes the rows of a view out of the change log. */
 CjChangedKeys *
 cj_changed_keys_take(const CjTracking *tracking, Snapshot snapshot, int64 limit)
 {
@@ -128,7 +126,6 @@ add_key(CjChangedKeys *changed, const CjKeyType *type, Datum key, bool isnull)
 	add_image(changed, CJ_CHANGE_KEY, bytes, length);
 }
 
-/* look_up_values looks up the keys that some values lead to. */
 static void
 look_up_values(CjChangedKeys *changed, const char *text, Datum *values, int count, Oid type,
 			   Snapshot snapshot)
@@ -151,7 +148,6 @@ look_up_values(CjChangedKeys *changed, const char *text, Datum *values, int coun
 	cj_sql_free(&rows);
 }
 
-/* look_up_route looks up the keys that the changes of a source lead to. */
 static void
 look_up_route(CjChangedKeys *changed, const CjTrackedSource *route, Snapshot snapshot)
 {
@@ -180,7 +176,6 @@ look_up_route(CjChangedKeys *changed, const CjTrackedSource *route, Snapshot sna
 	pfree(values);
 }
 
-/* sort puts the keys into their order. */
 static void
 sort(CjChangedKeys *changed, Snapshot snapshot)
 {
@@ -211,7 +206,6 @@ sort(CjChangedKeys *changed, Snapshot snapshot)
 	cj_sql_free(&rows);
 }
 
-/* cj_changed_keys_find finds the keys. */
 void
 cj_changed_keys_find(CjChangedKeys *changed, const CjTracking *tracking, Snapshot snapshot)
 {

@@ -1,9 +1,6 @@
 /*
  * stats/image_set.c
  *		A set of images of values, in the order in which they were added.
- *
- * Called by change_capture, for what a transaction has noted, and by changed_keys, for what has to be
- * recomputed: a hash table over a list.
  */
 #include "postgres.h"
 
@@ -19,7 +16,6 @@ typedef struct Slot
 	char status;
 } Slot;
 
-/* images_equal tells whether two images are the same. */
 static bool
 images_equal(const CjImage *a, const CjImage *b)
 {
@@ -56,7 +52,6 @@ struct CjImageSet
 	Size scratch_size;
 };
 
-/* cj_image_set_make makes an empty set. */
 CjImageSet *
 cj_image_set_make(MemoryContext memory)
 {
@@ -71,7 +66,6 @@ cj_image_set_make(MemoryContext memory)
 	return set;
 }
 
-/* describe makes the scratch image what is looked for. */
 static CjImage *
 describe(CjImageSet *set, uint64 tag, const char *bytes, Size length)
 {
@@ -94,7 +88,6 @@ describe(CjImageSet *set, uint64 tag, const char *bytes, Size length)
 	return image;
 }
 
-/* cj_image_set_has tells whether an image is in the set. */
 bool
 cj_image_set_has(CjImageSet *set, uint64 tag, const char *bytes, Size length)
 {
@@ -103,7 +96,6 @@ cj_image_set_has(CjImageSet *set, uint64 tag, const char *bytes, Size length)
 	return slots_lookup_hash(set->slots, image, image->hash) != NULL;
 }
 
-/* cj_image_set_add adds an image, unless it is there. */
 bool
 cj_image_set_add(CjImageSet *set, uint64 tag, const char *bytes, Size length, uint32 mark)
 {
@@ -127,21 +119,18 @@ cj_image_set_add(CjImageSet *set, uint64 tag, const char *bytes, Size length, ui
 	return true;
 }
 
-/* cj_image_set_size returns how much memory the images take. */
 Size
 cj_image_set_size(const CjImageSet *set)
 {
 	return set->bytes;
 }
 
-/* cj_image_set_count returns the number of images. */
 int
 cj_image_set_count(const CjImageSet *set)
 {
 	return set->count;
 }
 
-/* cj_image_set_nth returns the n-th image. */
 const CjImage *
 cj_image_set_nth(const CjImageSet *set, int n)
 {
@@ -149,7 +138,6 @@ cj_image_set_nth(const CjImageSet *set, int n)
 	return set->list[n];
 }
 
-/* cj_image_set_pop removes the last image. */
 void
 cj_image_set_pop(CjImageSet *set)
 {

@@ -2,8 +2,7 @@
  * stats/key_graph.c
  *		Which columns of a query carry the value of which others.
  *
- * Called by stats/view_graph, which builds the graph, and by stats/view_analysis, which asks for the ways
- * to the key. What an edge means, and why ways of edges may be trusted, stands in stats/view_analysis.c.
+ * What an edge means, and why ways of edges may be trusted, stands in stats/view_analysis.c.
  *
  * A graph has as many nodes as a view definition has columns in equalities and output: lists that are
  * gone through from end to end are fast enough.
@@ -33,7 +32,6 @@ struct CjKeyGraph
 	int edge_room;
 };
 
-/* cj_key_graph_make makes an empty graph. */
 CjKeyGraph *
 cj_key_graph_make(void)
 {
@@ -47,7 +45,6 @@ cj_key_graph_make(void)
 	return graph;
 }
 
-/* cj_key_graph_node returns the number of a node, which is added if it is new. */
 int
 cj_key_graph_node(CjKeyGraph *graph, int block, int entry, AttrNumber column)
 {
@@ -71,7 +68,6 @@ cj_key_graph_node(CjKeyGraph *graph, int block, int entry, AttrNumber column)
 	return graph->node_count++;
 }
 
-/* cj_key_graph_get returns a node. */
 const CjKeyNode *
 cj_key_graph_get(const CjKeyGraph *graph, int node)
 {
@@ -79,7 +75,6 @@ cj_key_graph_get(const CjKeyGraph *graph, int node)
 	return &graph->nodes[node];
 }
 
-/* cj_key_graph_nodes_of returns the nodes of an entry, in the order of their columns. */
 List *
 cj_key_graph_nodes_of(const CjKeyGraph *graph, int block, int entry)
 {
@@ -100,7 +95,6 @@ cj_key_graph_nodes_of(const CjKeyGraph *graph, int block, int entry)
 	return nodes;
 }
 
-/* cj_key_graph_add adds an edge. */
 void
 cj_key_graph_add(CjKeyGraph *graph, int from, int to, CjEdgeKind kind)
 {
@@ -134,7 +128,6 @@ leads_to(const CjKeyGraph *graph, int from, int to)
 	return list_member_int(seen, to);
 }
 
-/* cj_key_graph_are_equated tells whether two nodes of one block are always equal or both NULL. */
 bool
 cj_key_graph_are_equated(const CjKeyGraph *graph, int a, int b)
 {
@@ -187,14 +180,12 @@ cj_key_graph_search(CjKeyGraph *graph, int key)
 	}
 }
 
-/* cj_key_graph_reach returns how a node reaches the key. */
 CjReach
 cj_key_graph_reach(const CjKeyGraph *graph, int node)
 {
 	return graph->reach[node];
 }
 
-/* cj_key_graph_reachable returns the nodes that a node reaches, itself first, the nearest first. */
 List *
 cj_key_graph_reachable(const CjKeyGraph *graph, int node)
 {

@@ -2,9 +2,8 @@
  * stats/key_image.c
  *		A value as a string of bytes, and back.
  *
- * Called by change_capture, which notes the keys of changed rows, and by changed_keys, which reads them. That
- * equal values can have different images (numeric 1.0 and 1.00, text under some collations) does no
- * harm: both are noted, and both mean the same rows of the view.
+ * That equal values can have different images (numeric 1.0 and 1.00, text under some collations) does no harm:
+ * both are noted, and both mean the same rows of the view.
  */
 #include "postgres.h"
 
@@ -14,7 +13,6 @@
 
 #include "stats/key_image.h"
 
-/* cj_key_image_type describes a type. */
 CjKeyType
 cj_key_image_type(Oid type)
 {
@@ -24,7 +22,6 @@ cj_key_image_type(Oid type)
 	return result;
 }
 
-/* cj_key_image_bytes finds the bytes of a value. */
 const char *
 cj_key_image_bytes(Datum *value, const CjKeyType *type, Size *length)
 {
@@ -45,7 +42,6 @@ cj_key_image_bytes(Datum *value, const CjKeyType *type, Size *length)
 	return DatumGetPointer(*value);
 }
 
-/* cj_key_image_value makes the value of an image. */
 Datum
 cj_key_image_value(const char *bytes, Size length, const CjKeyType *type)
 {

@@ -2,8 +2,8 @@
  * stats/query_block.c
  *		A query block, as it is met in the definition of a view.
  *
- * Called by stats/view_graph. Answers what can be said of one block: which entries are joined, which column
- * an expression is, and whether the block keeps rows apart whose values of a column differ.
+ * Answers what can be said of one block: which entries are joined, which column an expression is, and whether the
+ * block keeps rows apart whose values of a column differ.
  */
 #include "postgres.h"
 
@@ -20,7 +20,6 @@
 
 /* ---- the join tree ---- */
 
-/* cj_query_block_entries_in returns the entries in a part of a join tree. */
 List *
 cj_query_block_entries_in(Node *tree)
 {
@@ -37,7 +36,6 @@ cj_query_block_entries_in(Node *tree)
 	return entries;
 }
 
-/* add_entries adds the entries in a part of a join tree to a set. */
 static Bitmapset *
 add_entries(Bitmapset *set, Node *tree)
 {
@@ -73,7 +71,6 @@ find_nullable(Node *tree)
 	return set;
 }
 
-/* cj_query_block_make makes a block. */
 CjQueryBlock *
 cj_query_block_make(int number, Query *query, CjQueryBlock *outer, CjQueryBlock *container)
 {
@@ -91,7 +88,6 @@ cj_query_block_make(int number, Query *query, CjQueryBlock *outer, CjQueryBlock 
 	return block;
 }
 
-/* cj_query_block_outer returns the block so many levels out. */
 CjQueryBlock *
 cj_query_block_outer(CjQueryBlock *block, Index levels)
 {
@@ -104,14 +100,12 @@ cj_query_block_outer(CjQueryBlock *block, Index levels)
 	return block;
 }
 
-/* cj_query_block_entry returns a range table entry. */
 RangeTblEntry *
 cj_query_block_entry(const CjQueryBlock *block, int entry)
 {
 	return rt_fetch(entry, block->query->rtable);
 }
 
-/* cj_query_block_output returns an output of a query. */
 const TargetEntry *
 cj_query_block_output(const Query *query, AttrNumber column)
 {
@@ -130,7 +124,6 @@ cj_query_block_output(const Query *query, AttrNumber column)
 
 /* ---- types ---- */
 
-/* cj_query_block_compared_type returns the type as which values are compared. */
 Oid
 cj_query_block_compared_type(Oid type)
 {
@@ -156,7 +149,6 @@ is_plain(Oid type)
 	return kind == TYPTYPE_BASE || kind == TYPTYPE_ENUM;
 }
 
-/* cj_query_block_is_equality tells whether an operator is the default equality of a type. */
 bool
 cj_query_block_is_equality(Oid operator, Oid type, Oid collation)
 {
@@ -170,7 +162,6 @@ cj_query_block_is_equality(Oid operator, Oid type, Oid collation)
 
 /* ---- columns ---- */
 
-/* cj_query_block_expand returns the expression that a column of a join or of GROUP BY stands for. */
 Node *
 cj_query_block_expand(const CjQueryBlock *block, const Var *var)
 {
@@ -200,7 +191,6 @@ strip_relabels(Node *expression)
 	return expression;
 }
 
-/* cj_query_block_resolve returns the node of the graph that an expression is, or -1. */
 int
 cj_query_block_resolve(CjQueryBlock *block, Node *expression, CjKeyGraph *graph,
 					   CjQueryBlock **owner)
@@ -257,7 +247,6 @@ tells_apart_output(List *clauses, const TargetEntry *target)
 									  exprCollation((Node *) target->expr));
 }
 
-/* cj_query_block_find_obstacle returns what keeps an output from depending on rows of its own value. */
 const char *
 cj_query_block_find_obstacle(CjQueryBlock *block, const TargetEntry *target, int node,
 							 CjKeyGraph *graph)

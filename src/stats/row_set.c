@@ -34,7 +34,6 @@ struct CjRowSet
 	HTAB *pieces;
 };
 
-/* cj_row_set_make makes an empty set. */
 CjRowSet *
 cj_row_set_make(MemoryContext memory)
 {
@@ -50,7 +49,6 @@ cj_row_set_make(MemoryContext memory)
 	return set;
 }
 
-/* cj_row_set_add adds an address. */
 bool
 cj_row_set_add(CjRowSet *set, ItemPointer address)
 {

@@ -2,11 +2,11 @@
  * stats/signature.c
  *		What the rows of a tracked view depend on and no row trigger sees: a number that stands for it.
  *
- * Called by tracking. It covers: the files of the sources (TRUNCATE, ALTER TABLE … TYPE … USING, CLUSTER), their
- * columns as far as the view reads them, their partitions (ATTACH, DETACH), the triggers and their state (DISABLE
- * TRIGGER), the definitions of plain views and of functions of the app that the view uses, and the settings that it
- * is computed under. Of a row of a catalog it takes the version, that is who wrote it and where it lies: what was
- * changed and changed back is noticed as well. (VACUUM FULL of a catalog is taken for a change; that does no harm.)
+ * It covers: the files of the sources (TRUNCATE, ALTER TABLE … TYPE … USING, CLUSTER), their columns as far as the
+ * view reads them, their partitions (ATTACH, DETACH), the triggers and their state (DISABLE TRIGGER), the
+ * definitions of plain views and of functions of the app that the view uses, and the settings that it is computed
+ * under. Of a row of a catalog it takes the version, that is who wrote it and where it lies: what was changed and
+ * changed back is noticed as well. (VACUUM FULL of a catalog is taken for a change; that does no harm.)
  */
 #include "postgres.h"
 
@@ -32,10 +32,8 @@
 #include "stats/capture_trigger.h"
 #include "stats/signature.h"
 
-/* add adds bytes. */
 #define add(text, value) appendBinaryStringInfo(text, (const char *) &(value), sizeof(value))
 
-/* add_version adds which version of a row of a catalog there is. */
 static void
 add_version(StringInfo text, HeapTuple tuple)
 {
@@ -48,7 +46,6 @@ add_version(StringInfo text, HeapTuple tuple)
 	add(text, offset);
 }
 
-/* add_trigger adds a trigger. */
 static void
 add_trigger(StringInfo text, Oid trigger)
 {
@@ -68,7 +65,6 @@ add_trigger(StringInfo text, Oid trigger)
 	table_close(catalog, AccessShareLock);
 }
 
-/* add_columns adds the columns of a source that the view reads. */
 static void
 add_columns(StringInfo text, const CjViewSource *source, TupleDesc desc)
 {
@@ -145,7 +141,6 @@ add_view(StringInfo text, Oid view)
 	ReleaseSysCache(tuple);
 }
 
-/* add_function adds the definition of a function. */
 static void
 add_function(StringInfo text, Oid function)
 {
@@ -158,7 +153,6 @@ add_function(StringInfo text, Oid function)
 	ReleaseSysCache(tuple);
 }
 
-/* cj_signature_make makes the signature of a view. */
 int64
 cj_signature_make(const CjViewAnalysis *analysis, const char *time_zone, bool *complete)
 {

@@ -2,8 +2,8 @@
  * stats/source_table.c
  *		Whether row triggers see all that happens to a table.
  *
- * Called by stats/view_graph for each relation and column that a view reads. What may be empty after a crash, what
- * is written behind the back of triggers, and what has none, cannot be a source.
+ * What may be empty after a crash, what is written behind the back of triggers, and what has none, cannot be a
+ * source.
  */
 #include "postgres.h"
 
@@ -22,7 +22,6 @@
 
 #include "stats/source_table.h"
 
-/* cj_source_table_name returns the quoted, schema-qualified name of a relation. */
 char *
 cj_source_table_name(Oid relid)
 {
@@ -88,7 +87,6 @@ allow_itself(Relation rel, const char **refusal, const char **remedy)
 	return format == NULL;
 }
 
-/* cj_source_table_allow tells whether a relation can be a source of a tracked view. */
 bool
 cj_source_table_allow(Relation rel, const char **refusal, const char **remedy)
 {
@@ -128,7 +126,6 @@ note_column(Oid relid, Form_pg_attribute column, Bitmapset **columns, const char
 	return true;
 }
 
-/* cj_source_table_note_column adds a column to a set, or all of a table for number 0. */
 bool
 cj_source_table_note_column(Oid relid, AttrNumber attno, Bitmapset **columns, const char **refusal,
 							const char **remedy)

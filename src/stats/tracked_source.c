@@ -3,9 +3,8 @@
  *		Which tables tracked views are made of, and how their changes lead to keys: the table
  *		challenge_jobs.tracked_source.
  *
- * Called by tracking, which writes it, and by change_capture, which reads it inside of whatever transaction
- * changes a source. So it is read as the catalogs are: without SPI, without permission, as of now
- * and not as of the snapshot of the transaction.
+ * It is read inside of whatever transaction changes a source, so as the catalogs are: without SPI, without permission, as of
+ * now and not as of the snapshot of the transaction.
  */
 #include "postgres.h"
 
@@ -38,7 +37,6 @@ enum
 	SOURCE_COLUMNS = SOURCE_REASON
 };
 
-/* read_columns makes a list of an array of smallint. */
 static List *
 read_columns(Datum array)
 {
@@ -53,7 +51,6 @@ read_columns(Datum array)
 	return columns;
 }
 
-/* write_columns makes an array of smallint of a list. */
 static Datum
 write_columns(List *columns)
 {
@@ -67,7 +64,6 @@ write_columns(List *columns)
 		construct_array(values, count, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
 }
 
-/* read_row reads a row of the table. */
 static CjTrackedSource *
 read_row(HeapTuple tuple, TupleDesc desc)
 {
@@ -116,7 +112,6 @@ scan(AttrNumber column, Oid oid, LOCKMODE lock_mode, RowAction action, void *arg
 	table_close(rel, lock_mode == AccessShareLock ? lock_mode : NoLock);
 }
 
-/* collect_row appends a row to a list. */
 static void
 collect_row(Relation rel, HeapTuple tuple, void *arg)
 {
@@ -125,7 +120,6 @@ collect_row(Relation rel, HeapTuple tuple, void *arg)
 	*list = lappend(*list, read_row(tuple, RelationGetDescr(rel)));
 }
 
-/* cj_tracked_source_of_table returns the routes from a table. */
 List *
 cj_tracked_source_of_table(Oid source)
 {
@@ -135,7 +129,6 @@ cj_tracked_source_of_table(Oid source)
 	return list;
 }
 
-/* cj_tracked_source_of_view returns the routes to a view. */
 List *
 cj_tracked_source_of_view(Oid view)
 {
@@ -145,7 +138,6 @@ cj_tracked_source_of_view(Oid view)
 	return list;
 }
 
-/* cj_tracked_source_add stores a route. */
 void
 cj_tracked_source_add(const CjTrackedSource *source)
 {
@@ -170,14 +162,12 @@ cj_tracked_source_add(const CjTrackedSource *source)
 	table_close(rel, NoLock);
 }
 
-/* delete_row deletes a row. */
 static void
 delete_row(Relation rel, HeapTuple tuple, void *arg)
 {
 	CatalogTupleDelete(rel, &tuple->t_self);
 }
 
-/* cj_tracked_source_remove removes the routes of a view. */
 void
 cj_tracked_source_remove(Oid view)
 {
@@ -193,7 +183,6 @@ is_same(const CjTrackedSource *a, const CjTrackedSource *b)
 		   a->through_column == b->through_column && a->through_key == b->through_key;
 }
 
-/* cj_tracked_source_same tells whether two lists are of the same routes. */
 bool
 cj_tracked_source_same(List *routes, List *others)
 {

@@ -2,9 +2,9 @@
  * stats/tracking.c
  *		Which views are tracked, and whether what is known of their changes is all there is to know.
  *
- * Called by api (track, untrack), by stats_view's callers, and by the refresh. The table tracking holds what the user
- * has asked for, by name; it is dumped. Everything else (tracking_state, tracked_source, change_log) is about
- * relations as they are in this database, is not dumped, and is made anew where it is missing.
+ * The table tracking holds what the user has asked for, by name; it is dumped. Everything else (tracking_state,
+ * tracked_source, change_log) is about relations as they are in this database, is not dumped, and is made anew
+ * where it is missing.
  *
  * To begin to note changes ("arm") is to store the routes and to make the triggers under a lock that keeps writers
  * out: those who were at work have ended, and those who come look at the routes. What was changed before is not in
@@ -121,14 +121,11 @@ static uint64
 run_for_name(const CjStatement *statement, const char *name, const char *other)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	cj_sql_param_text(&params, name);
 	if (other)
 		cj_sql_param_text(&params, other);
-	rows = cj_sql_run_own(statement, &params);
-	cj_sql_free(&rows);
-	return rows.processed;
+	return cj_sql_execute_own(statement, &params);
 }
 
 /* run_for_view runs a statement with a view, and its name. */
@@ -136,16 +133,13 @@ static void
 run_for_view(const CjStatement *statement, Oid view, const char *name)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
 	if (name)
 		cj_sql_param_text(&params, name);
-	rows = cj_sql_run_own(statement, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(statement, &params);
 }
 
-/* read_oids returns the OIDs that a statement has found. */
 static List *
 read_oids(CjRows *rows)
 {
@@ -157,7 +151,6 @@ read_oids(CjRows *rows)
 	return oids;
 }
 
-/* cj_tracking_is_tracked tells whether a view is tracked. */
 bool
 cj_tracking_is_tracked(const char *view_name)
 {
@@ -289,7 +282,6 @@ judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature
 	return is_noted(tracking->analysis->relid) ? CJ_TRACKING_CHANGED : CJ_TRACKING_CURRENT;
 }
 
-/* cj_tracking_examine looks how a view is tracked. */
 CjTracking *
 cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 {
@@ -335,7 +327,6 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 	return tracking;
 }
 
-/* cj_tracking_is_still tells whether nothing has happened since that was not noted. */
 bool
 cj_tracking_is_still(const CjTracking *tracking, const char *time_zone)
 {
@@ -349,20 +340,17 @@ cj_tracking_is_still(const CjTracking *tracking, const char *time_zone)
 	return signature == tracking->signature && complete;
 }
 
-/* cj_tracking_set_current notes that a view has been brought up to date. */
 void
 cj_tracking_set_current(const CjTracking *tracking, int64 keys)
 {
 	Oid view = tracking->analysis->relid;
 	CjParams params = {0};
-	CjRows rows;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(tracking->signature), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(version_of(view)), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(keys), false);
-	rows = cj_sql_run_own(&change_state, &params);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&change_state, &params);
 }
 
 /* ---- begin and end ---- */
@@ -374,7 +362,6 @@ state_table(void)
 	return get_relname_relid("tracking_state", get_namespace_oid("challenge_jobs", false));
 }
 
-/* cj_tracking_sweep removes from the change log what no refresh will take. */
 void
 cj_tracking_sweep(void)
 {
@@ -389,8 +376,7 @@ cj_tracking_sweep(void)
 	/* who forgets views removes what there is of them himself */
 	if (!found || !ConditionalLockRelationOid(state_table(), ShareUpdateExclusiveLock))
 		return;
-	rows = cj_sql_run_own(&remove_rest, NULL);
-	cj_sql_free(&rows);
+	cj_sql_execute_own(&remove_rest, NULL);
 }
 
 /*
@@ -474,7 +460,6 @@ forgotten_with(const char *name, Oid view)
 	return read_oids(&rows);
 }
 
-/* forget_name forgets them. */
 static List *
 forget_name(const char *name, Oid view)
 {
@@ -533,7 +518,6 @@ lock_to_forget(const char *name, Oid view, List *locks)
 	cj_app_locks_take(add_forgotten(locks, forgotten_with(name, view)));
 }
 
-/* cj_tracking_lock_to_arm takes the locks that it takes to begin to note the changes of a view. */
 void
 cj_tracking_lock_to_arm(const CjStatsView *view)
 {
@@ -560,7 +544,6 @@ check_owner(const CjStatsView *view, const CjViewSource *source)
 	table_close(rel, NoLock);
 }
 
-/* cj_tracking_arm begins to note the changes of a view. */
 void
 cj_tracking_arm(const CjStatsView *view, CjViewAnalysis *analysis)
 {
@@ -593,7 +576,6 @@ raise_refusal(const CjViewAnalysis *analysis, const char *view_name, const char 
 			 analysis->remedy ? errhint("%s", analysis->remedy) : 0));
 }
 
-/* cj_tracking_track tracks a view. */
 CjViewAnalysis *
 cj_tracking_track(Oid relid, const char *key, bool dry_run)
 {
@@ -639,7 +621,6 @@ forget(const char *view_name, List *locks)
 		drop_unused(forget_name(view_name, InvalidOid));
 }
 
-/* cj_tracking_forget stops tracking a view of that name. */
 void
 cj_tracking_forget(const char *view_name)
 {
@@ -647,7 +628,6 @@ cj_tracking_forget(const char *view_name)
 		forget(view_name, NIL);
 }
 
-/* cj_tracking_untrack stops tracking a view. */
 void
 cj_tracking_untrack(Oid relid)
 {

@@ -2,12 +2,11 @@
  * stats/view_analysis.c
  *		How a changed row of what a view reads leads to keys of the view.
  *
- * Called by who tracks a view. A tracked view is refreshed by recomputing the rows of some keys, those
- * that changed rows lead to. A key that is left out stays wrong for ever, so that this is the claim that
- * all rests on: if a row of a source is added to or removed from the tables, then only rows of the view
- * change whose key one of the source's routes gives for that row. (An update is a removal and an addition.
- * Where a table stands at several places, the change is made at one after the other, as if they were
- * tables of their own.)
+ * A tracked view is refreshed by recomputing the rows of some keys, those that changed rows lead to. A key that is
+ * left out stays wrong for ever, so that this is the claim that all rests on: if a row of a source is added to or
+ * removed from the tables, then only rows of the view change whose key one of the source's routes gives for that
+ * row. (An update is a removal and an addition. Where a table stands at several places, the change is made at one
+ * after the other, as if they were tables of their own.)
  *
  * Columns are nodes of a graph (stats/key_graph). Three kinds of edges are drawn (stats/view_graph):
  *
@@ -103,7 +102,6 @@ allow_view(CjViewAnalysis *analysis, Relation rel)
 	return true;
 }
 
-/* allow_key checks the column that is to be the key. */
 static bool
 allow_key(CjViewAnalysis *analysis, Relation rel, const char *key)
 {
@@ -247,7 +245,6 @@ make_through(const CjViewGraph *view, const CjOccurrence *occurrence, int from)
 	return NULL;
 }
 
-/* make_coarse makes the route of an occurrence that has no other. */
 static CjRoute *
 make_coarse(const CjOccurrence *occurrence)
 {
@@ -267,7 +264,6 @@ make_coarse(const CjOccurrence *occurrence)
 	return route;
 }
 
-/* make_route makes the best route of an occurrence. */
 static CjRoute *
 make_route(const CjViewGraph *view, const CjOccurrence *occurrence)
 {
@@ -285,7 +281,6 @@ make_route(const CjViewGraph *view, const CjOccurrence *occurrence)
 
 /* ---- sources ---- */
 
-/* are_same tells whether two routes note the same and lead to the same. */
 static bool
 are_same(const CjRoute *a, const CjRoute *b)
 {
@@ -293,7 +288,6 @@ are_same(const CjRoute *a, const CjRoute *b)
 		   a->through_column == b->through_column && a->through_key == b->through_key;
 }
 
-/* add_route adds a route to those of a source. */
 static void
 add_route(CjViewSource *source, CjRoute *route)
 {
@@ -336,7 +330,6 @@ get_source(CjViewAnalysis *analysis, Oid relid)
 	return source;
 }
 
-/* compare_sources puts sources into the order of their names. */
 static int
 compare_sources(const ListCell *a, const ListCell *b)
 {
@@ -360,7 +353,6 @@ add_sources(CjViewAnalysis *analysis, const CjViewGraph *view)
 	list_sort(analysis->sources, compare_sources);
 }
 
-/* analyse_definition goes through the definition of a view. */
 static void
 analyse_definition(CjViewAnalysis *analysis, Relation rel)
 {
@@ -380,7 +372,6 @@ analyse_definition(CjViewAnalysis *analysis, Relation rel)
 	add_sources(analysis, view);
 }
 
-/* cj_view_analysis_make analyses the definition of a view. */
 CjViewAnalysis *
 cj_view_analysis_make(Oid relid, const char *key)
 {
@@ -403,7 +394,6 @@ column_name(Oid relid, AttrNumber column)
 	return get_attname(relid, column, false);
 }
 
-/* cj_view_analysis_describe_route describes a route. */
 void
 cj_view_analysis_describe_route(const CjViewSource *source, const CjRoute *route,
 								const char *texts[CJ_ROUTE_TEXTS])

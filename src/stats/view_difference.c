@@ -2,8 +2,7 @@
  * stats/view_difference.c
  *		What keeps the stored rows of a materialized view from being what its definition gives.
  *
- * Called by stats/view_patch, with the view locked. The query joins the rows that the definition gives for
- * some keys with those that are stored for them:
+ * The query joins the rows that the definition gives for some keys with those that are stored for them:
  *
  *     SELECT n.c1, …, s.c1, …, s.address
  *       FROM (SELECT d.* FROM app.view AS d (c1, …) WHERE d.c1 = ANY ($1)) AS n
@@ -105,7 +104,6 @@ can_match(Relation view, Relation index)
 	return true;
 }
 
-/* has_key_column tells whether a column is among the key columns of an index. */
 static bool
 has_key_column(Relation index, AttrNumber column)
 {
@@ -117,7 +115,6 @@ has_key_column(Relation index, AttrNumber column)
 	return false;
 }
 
-/* cj_view_difference_index finds the unique index by which rows are matched. */
 Oid
 cj_view_difference_index(Relation view, AttrNumber key)
 {
@@ -142,7 +139,6 @@ cj_view_difference_index(Relation view, AttrNumber key)
 	return found;
 }
 
-/* cj_view_difference_has_room tells whether a query can have all columns twice, and an address. */
 bool
 cj_view_difference_has_room(Relation view)
 {
@@ -320,7 +316,6 @@ make_query(const char *text, Oid *keys_type, Relation view)
 	return linitial_node(Query, rewritten);
 }
 
-/* cj_view_difference_make makes the query that finds the difference. */
 CjViewDifference *
 cj_view_difference_make(Relation view, Oid index_oid, AttrNumber key, bool of_null)
 {
@@ -355,7 +350,6 @@ typedef struct Receiver
 	void *arg;
 } Receiver;
 
-/* receive takes a row apart and passes it on. */
 static bool
 receive(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -422,7 +416,6 @@ execute(PlannedStmt *plan, const char *text, ParamListInfo parameters, DestRecei
 	FreeQueryDesc(query);
 }
 
-/* cj_view_difference_run runs the query. */
 void
 cj_view_difference_run(const CjViewDifference *difference, Datum keys, Snapshot snapshot,
 					   CjTakeRowPair take, void *arg)

@@ -2,13 +2,12 @@
  * stats/view_functions.c
  *		Which expressions the definition of a tracked view may use.
  *
- * Called by stats/view_graph for each node of a definition. A view whose rows are computed at different
- * times must give the same for the same tables whenever it is computed: not after the clock, the session,
- * the catalogs, or tables that nobody watches. IMMUTABLE functions are taken at their word. Of those
- * that PostgreSQL calls STABLE some depend on nothing but their arguments and the settings that are the
- * same in each refresh (TimeZone, DateStyle, IntervalStyle, bytea_output, extra_float_digits): these are
- * listed here, by name. Node types that are not listed are refused, also those that later versions
- * of PostgreSQL will bring.
+ * A view whose rows are computed at different times must give the same for the same tables whenever it is
+ * computed: not after the clock, the session, the catalogs, or tables that nobody watches. IMMUTABLE functions are
+ * taken at their word. Of those that PostgreSQL calls STABLE some depend on nothing but their arguments and the
+ * settings that are the same in each refresh (TimeZone, DateStyle, IntervalStyle, bytea_output,
+ * extra_float_digits): these are listed here, by name. Node types that are not listed are refused, also those that
+ * later versions of PostgreSQL will bring.
  */
 #include "postgres.h"
 
@@ -274,7 +273,6 @@ refuse_text(Oid type, CjFunctionVerdict *verdict)
 
 /* ---- functions ---- */
 
-/* refuse_function refuses a definition for a function. */
 static bool
 refuse_function(Oid function, char volatility, CjFunctionVerdict *verdict)
 {
@@ -321,7 +319,6 @@ allow_aggregate(Oid function, CjFunctionVerdict *verdict)
 	return allowed;
 }
 
-/* cj_view_functions_allow_function judges a function, whatever its arguments. */
 bool
 cj_view_functions_allow_function(Oid function, CjFunctionVerdict *verdict)
 {
@@ -341,7 +338,6 @@ cj_view_functions_allow_function(Oid function, CjFunctionVerdict *verdict)
 	return refuse_function(function, volatility, verdict);
 }
 
-/* cj_view_functions_allow_operator judges the function behind an operator. */
 bool
 cj_view_functions_allow_operator(Oid operator, CjFunctionVerdict * verdict)
 {
@@ -363,7 +359,6 @@ is_plain_pattern(Node *node, bool of_date)
 				   : strpbrk(pattern, "LlDdGgSs") == NULL;
 }
 
-/* is_number tells whether to_char writes a type as a number. */
 static bool
 is_number(Oid type)
 {
@@ -417,7 +412,6 @@ allow_call(Oid function, List *args, CjFunctionVerdict *verdict)
 	return true;
 }
 
-/* allow_conversion judges a conversion by way of text. */
 static bool
 allow_conversion(CoerceViaIO *coercion, CjFunctionVerdict *verdict)
 {
@@ -445,7 +439,6 @@ allow_conversion(CoerceViaIO *coercion, CjFunctionVerdict *verdict)
 	return refuse_text(to, verdict);
 }
 
-/* allow_row_comparison judges the operators of a comparison of rows. */
 static bool
 allow_row_comparison(RowCompareExpr *comparison, CjFunctionVerdict *verdict)
 {
@@ -459,7 +452,6 @@ allow_row_comparison(RowCompareExpr *comparison, CjFunctionVerdict *verdict)
 	return true;
 }
 
-/* cj_view_functions_allow judges a node of an expression, without what is below it. */
 bool
 cj_view_functions_allow(Node *node, CjFunctionVerdict *verdict)
 {

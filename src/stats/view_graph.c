@@ -2,9 +2,8 @@
  * stats/view_graph.c
  *		What the definition of a view reads, and how columns of what it reads come together.
  *
- * Called by stats/view_analysis, whose opening comment says what the edges mean and why those that are
- * drawn here are right. A definition is gone through once, each reference to a query as a block of its
- * own. The first reason to refuse the view ends it: a walker returns true to stop.
+ * A definition is gone through once, each reference to a query as a block of its own. The first reason to refuse
+ * the view ends it: a walker returns true to stop.
  */
 #include "postgres.h"
 
@@ -98,7 +97,6 @@ add_occurrences(CjViewGraph *view, CjQueryBlock *block)
 	}
 }
 
-/* visit_table sees to it that a table may be a source. */
 static void
 visit_table(CjViewGraph *view, RangeTblEntry *entry)
 {
@@ -187,7 +185,6 @@ typedef struct Condition
 	List *entries; /* else: what an outer join may replace by NULLs, for then nothing is replaced */
 } Condition;
 
-/* may_lead tells whether a column may lead to others by a condition. */
 static bool
 may_lead(const Condition *condition, const CjQueryBlock *owner, int entry)
 {
@@ -469,7 +466,6 @@ add_output(CjViewGraph *view, CjQueryBlock *block, const TargetEntry *target)
 		block->obstacle = obstacle;
 }
 
-/* add_outputs draws the edges of what a block gives out. */
 static void
 add_outputs(CjViewGraph *view, CjQueryBlock *block)
 {
@@ -598,7 +594,6 @@ visit_query(CjViewGraph *view, Query *query, CjQueryBlock *outer, CjQueryBlock *
 	return block;
 }
 
-/* cj_view_graph_make reads the definition of a view. */
 CjViewGraph *
 cj_view_graph_make(Relation rel)
 {

@@ -2,11 +2,9 @@
  * stats/view_patch.c
  *		Bringing some rows of a materialized view up to date, in place.
  *
- * Called by the job refresh_challenge_stats, for views that are tracked, with the lock that REFRESH
- * MATERIALIZED VIEW CONCURRENTLY takes: readers go on, and see the view as it was until the transaction
- * commits. SQL may not write to a materialized view; we do it as the executor would, through the table access
- * method and the indexes. There are no triggers, constraints and publications to be thought of: a
- * materialized view cannot have them.
+ * SQL may not write to a materialized view; we do it as the executor would, through the table access method and
+ * the indexes. There are no triggers, constraints and publications to be thought of: a materialized view cannot
+ * have them.
  *
  * Rows may be moved between keys, and unique indexes may collide on the way where they do not in the end (two
  * members who swap ranks). So while keys are being worked on, what is stored in the unique indexes only
@@ -65,7 +63,6 @@ struct CjViewPatch
 
 /* ---- begin ---- */
 
-/* add_columns notes columns that are used by an expression of an index. */
 static void
 add_columns(CjViewPatch *patch, List *expressions)
 {
@@ -103,7 +100,6 @@ find_unique_columns(CjViewPatch *patch)
 	}
 }
 
-/* open_indexes makes ready for writing into the indexes. */
 static void
 open_indexes(CjViewPatch *patch)
 {
@@ -137,7 +133,6 @@ check_view(const CjViewPatch *patch)
 						 "materialized view.")));
 }
 
-/* cj_view_patch_begin begins to patch a view. */
 CjViewPatch *
 cj_view_patch_begin(Oid view, AttrNumber key, Snapshot snapshot)
 {
@@ -173,7 +168,6 @@ insert_row(CjViewPatch *patch, TupleTableSlot *slot)
 		cj_compat_insert_entries(patch->indexes, slot, patch->estate);
 }
 
-/* update_row replaces a stored row. */
 static void
 update_row(CjViewPatch *patch, ItemPointer address, TupleTableSlot *slot)
 {
@@ -189,7 +183,6 @@ update_row(CjViewPatch *patch, ItemPointer address, TupleTableSlot *slot)
 		cj_compat_update_entries(patch->indexes, slot, patch->estate, which);
 }
 
-/* set_row puts a row into the slot for what is to be written. */
 static TupleTableSlot *
 set_row(CjViewPatch *patch, const CjViewRow *row)
 {
@@ -247,7 +240,6 @@ raise_second_match(CjViewPatch *patch, TupleTableSlot *slot)
 						 : 0));
 }
 
-/* note_match notes that a stored row has been matched. */
 static void
 note_match(CjViewPatch *patch, const CjRowPair *pair)
 {
@@ -290,7 +282,6 @@ replace_row(CjViewPatch *patch, const CjRowPair *pair)
 	patch->counts.updated++;
 }
 
-/* take_pair does what has to be done about a row. */
 static void
 take_pair(const CjRowPair *pair, void *arg)
 {
@@ -352,7 +343,6 @@ null_difference(CjViewPatch *patch)
 	return patch->of_null;
 }
 
-/* cj_view_patch_keys brings the rows with some keys up to date. */
 void
 cj_view_patch_keys(CjViewPatch *patch, Datum keys, bool with_null)
 {
@@ -369,7 +359,6 @@ cj_view_patch_keys(CjViewPatch *patch, Datum keys, bool with_null)
 
 /* ---- end ---- */
 
-/* insert_waiting inserts the rows that had to wait. */
 static void
 insert_waiting(CjViewPatch *patch)
 {
@@ -389,7 +378,6 @@ insert_waiting(CjViewPatch *patch)
 	CommandCounterIncrement();
 }
 
-/* cj_view_patch_end does what had to wait, and releases everything. */
 void
 cj_view_patch_end(CjViewPatch *patch, CjPatchCounts *counts)
 {

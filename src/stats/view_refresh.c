@@ -2,9 +2,9 @@
  * stats/view_refresh.c
  *		Bringing a tracked view up to date: by the keys that have changed, or as a whole.
  *
- * Called by jobs/refresh_method. Everything is as of one snapshot: what it sees is taken out of the change log, and
- * the view is as its definition gives it as of then, not a mixture of moments. What is committed later is
- * still in the log and is for the next time.
+ * Everything is as of one snapshot: what it sees is taken out of the change log, and the view is as its definition
+ * gives it as of then, not a mixture of moments. What is committed later is still in the log and is for the next
+ * time.
  *
  * Before a view is recomputed as a whole, the log is taken as well: by a snapshot that is not later than the one
  * that the view is computed by.
@@ -39,7 +39,6 @@ static const CjStatement count_keys = {"count the keys of a view",
 
 /* ---- how many keys are there? ---- */
 
-/* expand_name puts the names of a view and its key into a statement. */
 static char *
 expand_name(const CjStatement *statement, const CjStatsView *view, AttrNumber key)
 {
@@ -51,7 +50,6 @@ expand_name(const CjStatement *statement, const CjStatsView *view, AttrNumber ke
 	return cj_template_expand(statement->text, names, values);
 }
 
-/* rows_of returns how many rows the server takes a relation to have. */
 static double
 rows_of(Oid relid)
 {
@@ -93,7 +91,6 @@ keys_of(const CjTracking *tracking)
 			   (double) tracking->keys);
 }
 
-/* limit_of returns how many keys may have changed. */
 static int64
 limit_of(const CjTracking *tracking, double share)
 {
@@ -105,14 +102,12 @@ limit_of(const CjTracking *tracking, double share)
 
 /* ---- by the keys ---- */
 
-/* make_array makes an array of keys. */
 static Datum
 make_array(const CjChangedKeys *changed, int from, int to)
 {
 	return cj_sql_array(changed->keys + from, to - from, changed->type);
 }
 
-/* keys_at_once returns of how many keys the rows are brought up to date at once. */
 static int
 keys_at_once(const CjTracking *tracking)
 {
@@ -124,7 +119,6 @@ keys_at_once(const CjTracking *tracking)
 	return (int) Min(Max(keys * CJ_VIEW_PATCH_ROWS / rows, 1), CJ_VIEW_PATCH_KEYS);
 }
 
-/* patch brings the rows of the changed keys up to date. */
 static void
 patch(const CjTracking *tracking, const CjChangedKeys *changed, Snapshot snapshot,
 	  CjPatchCounts *counts)
@@ -152,7 +146,6 @@ patch(const CjTracking *tracking, const CjChangedKeys *changed, Snapshot snapsho
 	cj_view_patch_end(view_patch, counts);
 }
 
-/* find_and_patch does what has to be done as the owner of the view. */
 static void
 find_and_patch(const CjTracking *tracking, CjChangedKeys *changed, Snapshot snapshot,
 			   CjViewRefresh *result)
@@ -168,7 +161,6 @@ find_and_patch(const CjTracking *tracking, CjChangedKeys *changed, Snapshot snap
 	result->rows_changed = counts.inserted + counts.deleted + 2 * counts.updated;
 }
 
-/* cj_view_refresh brings a view up to date in place, if that is the way to do it. */
 CjViewRefresh
 cj_view_refresh(const CjStatsView *view, const CjTracking *tracking, bool by_keys, double share,
 				const char *search_path, const char *time_zone)
@@ -197,7 +189,6 @@ cj_view_refresh(const CjStatsView *view, const CjTracking *tracking, bool by_key
 	return result;
 }
 
-/* cj_view_refresh_recomputed notes that a view has been recomputed. */
 void
 cj_view_refresh_recomputed(const CjStatsView *view, const CjTracking *tracking,
 						   const char *search_path, const char *time_zone)
