@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 2';
+AS 'SELECT 3';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -149,6 +149,9 @@ CREATE INDEX job_run_last_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE 
 CREATE INDEX job_run_status_idx ON challenge_jobs.job_run (job, status) WHERE NOT dry_run; -- for metrics, to count
 CREATE INDEX job_run_procedure_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE triggered_by <> 'verb' AND NOT dry_run;
 CREATE INDEX job_run_served_idx ON challenge_jobs.job_run (job, as_of, run_id) WHERE status = 'succeeded' AND NOT dry_run;
+/* What ends a failure: whoever holds a lock could have a job that fails succeed, by having what it fails at passed over. */
+CREATE INDEX job_run_complete_idx ON challenge_jobs.job_run (job, as_of, run_id)
+    WHERE status = 'succeeded' AND NOT dry_run AND COALESCE(result ->> 'left_over', '0') = '0';
 CREATE INDEX job_run_failure_idx ON challenge_jobs.job_run (job, (- run_id))
     WHERE status IN ('failed', 'cancelled', 'crashed') AND NOT dry_run;
 CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
@@ -529,7 +532,7 @@ AS 'MODULE_PATHNAME', 'cj_api_watchdog';
 /*
  * Each part looks at a bounded number of rows that count, found by an index of its own. A job is failing while there is a
  * failure that came after its last success, or is as of a later moment: who has the job succeed as of a moment in the past
- * ends nothing. The last success is the one as of the latest moment. What is as of a moment that has not come yet, since the clock was set back, is
+ * ends nothing, nor does a success that has left something over, as locked. The last success is the one as of the latest moment. What is as of a moment that has not come yet, since the clock was set back, is
  * left out.
  */
 CREATE VIEW challenge_jobs.job_status AS
@@ -569,19 +572,28 @@ SELECT j.job,
          ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
        ) s ON true
+  LEFT JOIN LATERAL (
+        SELECT r.run_id, r.as_of
+          FROM challenge_jobs.job_run r
+         WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
+           AND COALESCE(r.result ->> 'left_over', '0') = '0'
+           AND r.as_of <= pg_catalog.statement_timestamp()
+         ORDER BY r.as_of DESC, r.run_id DESC
+         LIMIT 1
+       ) c ON true
  CROSS JOIN LATERAL (
         SELECT GREATEST((SELECT pg_catalog.count(*)
                            FROM (SELECT
                                    FROM challenge_jobs.job_run r
                                   WHERE r.job = j.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run
-                                    AND - r.run_id < - COALESCE(s.run_id, 0)
+                                    AND - r.run_id < - COALESCE(c.run_id, 0)
                                   ORDER BY - r.run_id
                                   LIMIT 1000) later),
                         (SELECT pg_catalog.count(*)
                            FROM (SELECT
                                    FROM challenge_jobs.job_run r
                                   WHERE r.job = j.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run
-                                    AND r.as_of > COALESCE(s.as_of, '-infinity')
+                                    AND r.as_of > COALESCE(c.as_of, '-infinity')
                                     AND r.as_of <= pg_catalog.statement_timestamp()
                                   ORDER BY r.as_of DESC
                                   LIMIT 1000) as_of_later)) AS consecutive_failures

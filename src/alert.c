@@ -129,6 +129,7 @@ static const CjStatement find_later_success = {
 	"   AND r.pid <> pg_catalog.pg_backend_pid()"
 	"   AND s.status = 'succeeded'"
 	"   AND NOT s.dry_run"
+	"   AND COALESCE(s.result ->> 'left_over', '0') = '0'"
 	"   AND s.as_of >= r.as_of"
 	"   AND s.started_at >= r.started_at"
 	"   AND s.finished_at > r.finished_at"
@@ -152,6 +153,13 @@ static const CjStatement find_later_failure = {
 	"                      ORDER BY f.as_of DESC LIMIT 1) l"
 	" WHERE r.run_id = $2"
 	"   AND l.as_of > r.as_of",
+	SPI_OK_SELECT};
+
+/* $1 the run. Whoever holds a lock could have a job that fails succeed, by having what it fails at passed over. */
+static const CjStatement find_left_over = {
+	"find out whether a success has left anything over",
+	"SELECT FROM challenge_jobs.job_run r"
+	" WHERE r.run_id = $1 AND COALESCE(r.result ->> 'left_over', '0') <> '0'",
 	SPI_OK_SELECT};
 
 /*
@@ -340,6 +348,14 @@ cj_alert_note_success(const char *job, int64 run_id)
 
 	if (!state.failed && !state.crashed && !state.overdue)
 		return;
+	if (state.failed || state.crashed)
+	{
+		CjParams params = {0};
+
+		cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+		if (is_found(&find_left_over, &params))
+			return;
+	}
 	if (state.overdue)
 	{
 		CjParams params = {0};

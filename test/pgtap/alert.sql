@@ -140,6 +140,17 @@ SELECT t.crash(), t.crash() \g /dev/null
 SELECT is(t.succeed(), 'succeeded', 'two crashes at once');
 SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed recovered', 'are one');
 
+SELECT is(t.fail(), 'failed', 'a failure again');
+WITH run AS (
+    INSERT INTO challenge_jobs.job_run (job, triggered_by, as_of, started_at, finished_at, status, role_name, pid, result)
+    VALUES ('auto_complete_challenges', 'test', now(), clock_timestamp(), clock_timestamp(), 'succeeded', 'x', pg_backend_pid(), '{"left_over": 1}')
+    RETURNING run_id)
+INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM run;
+SELECT challenge_jobs.settle_alerts() \g /dev/null
+SELECT is((t.last_alert()).kind, 'failed', 'a success that has left something over is no recovery: what failed may have been passed over');
+SELECT t.succeed() \g /dev/null
+SELECT is((t.last_alert()).kind, 'recovered', 'one that has not is');
+
 /* ---- overdue ---- */
 DELETE FROM challenge_jobs.alert;
 CREATE FUNCTION t.overdue(slot timestamptz) RETURNS void LANGUAGE sql AS $$

@@ -81,6 +81,11 @@ SELECT is(t.state_after('failed', 'running'), 'failing running 1', 'a run at wor
 SELECT is(t.metric('challenge_jobs_failing'), 1.0::float8, 'the metric says so');
 SELECT is(t.doctor(), 'failing overdue', 'the doctor says both');
 SELECT is(t.state_after('succeeded', 'failed', 'succeeded', 'skipped'), 'ok skipped 0', 'ok');
+SELECT t.forget(), t.ran(5, 'failed'), t.ran(4, 'succeeded') \g /dev/null
+UPDATE challenge_jobs.job_run SET result = '{"left_over": 1}' WHERE status = 'succeeded';
+SELECT is(t.status('state, last_status, consecutive_failures'), 'failing succeeded 1', 'a success that has left something over ends no failure: what failed may have been passed over');
+UPDATE challenge_jobs.job_run SET result = '{"left_over": 0}' WHERE status = 'succeeded';
+SELECT is(t.status('state, last_status, consecutive_failures'), 'ok succeeded 0', 'one that has not does');
 SELECT t.forget(), t.ran(5, 'failed'), t.ran(4, 'succeeded', dry_run => true) \g /dev/null
 SELECT is(t.status('state, last_status, consecutive_failures, last_success'), 'failing failed 1', 'a dry run is no run');
 SELECT t.forget(), t.ran(5, 'succeeded', dry_run => true) \g /dev/null
