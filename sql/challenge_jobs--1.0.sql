@@ -148,10 +148,8 @@ CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 
 CREATE INDEX job_run_last_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE NOT dry_run;
 CREATE INDEX job_run_status_idx ON challenge_jobs.job_run (job, status) WHERE NOT dry_run; -- for metrics, to count
 CREATE INDEX job_run_procedure_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE triggered_by <> 'verb' AND NOT dry_run;
-CREATE INDEX job_run_served_idx ON challenge_jobs.job_run (job, as_of, run_id) WHERE status = 'succeeded' AND NOT dry_run;
-/* What ends a failure: whoever holds a lock could have a job that fails succeed, by having what it fails at passed over. */
-CREATE INDEX job_run_complete_idx ON challenge_jobs.job_run (job, as_of, run_id)
-    WHERE status = 'succeeded' AND NOT dry_run AND COALESCE(result ->> 'left_over', '0') = '0';
+CREATE INDEX job_run_served_idx ON challenge_jobs.job_run (job, as_of, run_id)
+    WHERE status = 'succeeded' AND NOT dry_run AND COALESCE(result ->> 'left_over', '0') = '0' AND result -> 'undecidable' IS NULL;
 CREATE INDEX job_run_failure_idx ON challenge_jobs.job_run (job, (- run_id))
     WHERE status IN ('failed', 'cancelled', 'crashed') AND NOT dry_run;
 CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
@@ -568,32 +566,24 @@ SELECT j.job,
         SELECT r.run_id, r.as_of, r.finished_at
           FROM challenge_jobs.job_run r
          WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
+           AND COALESCE(r.result ->> 'left_over', '0') = '0' AND r.result -> 'undecidable' IS NULL
            AND r.as_of <= pg_catalog.statement_timestamp()
          ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
        ) s ON true
-  LEFT JOIN LATERAL (
-        SELECT r.run_id, r.as_of
-          FROM challenge_jobs.job_run r
-         WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
-           AND COALESCE(r.result ->> 'left_over', '0') = '0'
-           AND r.as_of <= pg_catalog.statement_timestamp()
-         ORDER BY r.as_of DESC, r.run_id DESC
-         LIMIT 1
-       ) c ON true
  CROSS JOIN LATERAL (
         SELECT GREATEST((SELECT pg_catalog.count(*)
                            FROM (SELECT
                                    FROM challenge_jobs.job_run r
                                   WHERE r.job = j.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run
-                                    AND - r.run_id < - COALESCE(c.run_id, 0)
+                                    AND - r.run_id < - COALESCE(s.run_id, 0)
                                   ORDER BY - r.run_id
                                   LIMIT 1000) later),
                         (SELECT pg_catalog.count(*)
                            FROM (SELECT
                                    FROM challenge_jobs.job_run r
                                   WHERE r.job = j.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run
-                                    AND r.as_of > COALESCE(c.as_of, '-infinity')
+                                    AND r.as_of > COALESCE(s.as_of, '-infinity')
                                     AND r.as_of <= pg_catalog.statement_timestamp()
                                   ORDER BY r.as_of DESC
                                   LIMIT 1000) as_of_later)) AS consecutive_failures
@@ -604,6 +594,7 @@ SELECT j.job,
           FROM (SELECT r.duration
                   FROM challenge_jobs.job_run r
                  WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
+           AND COALESCE(r.result ->> 'left_over', '0') = '0' AND r.result -> 'undecidable' IS NULL
                  ORDER BY r.as_of DESC, r.run_id DESC
                  LIMIT 100) e
        ) d;
@@ -619,7 +610,8 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
   LEFT JOIN LATERAL (
         SELECT r.duration, r.rows_affected
           FROM challenge_jobs.job_run r
-         WHERE r.job = s.job AND r.status = 'succeeded' AND NOT r.dry_run AND r.as_of IS NOT NULL
+         WHERE r.job = s.job AND r.status = 'succeeded' AND NOT r.dry_run
+           AND COALESCE(r.result ->> 'left_over', '0') = '0' AND r.result -> 'undecidable' IS NULL AND r.as_of IS NOT NULL
          ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
        ) r ON true

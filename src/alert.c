@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "alert.h"
+#include "due.h"
 #include "sql.h"
 #include "utf8.h"
 
@@ -106,17 +107,16 @@ static const CjStatement raise_alert = {
 	"  LEFT JOIN LATERAL (SELECT s.run_id, s.finished_at"
 	"                       FROM challenge_jobs.job_run s"
 	"                      WHERE s.job = $1"
-	"                        AND s.status = 'succeeded'"
-	"                        AND NOT s.dry_run"
-	"                        AND s.run_id IS DISTINCT FROM $4"
-	"                        AND s.as_of <= n.moment"
-	"                      ORDER BY s.as_of DESC, s.run_id DESC LIMIT 1) p ON true"
-	" WHERE NOT EXISTS (SELECT 1"
-	"                     FROM challenge_jobs.alert a"
-	"                    WHERE a.job = $1"
-	"                      AND a.kind = $2"
-	"                      AND a.slot = ($5 ->> 'slot')::pg_catalog.timestamptz)"
-	"    ON CONFLICT DO NOTHING",
+	"                        AND " CJ_DUE_COVERS(
+		"s") "                        AND s.run_id IS DISTINCT FROM $4"
+			 "                        AND s.as_of <= n.moment"
+			 "                      ORDER BY s.as_of DESC, s.run_id DESC LIMIT 1) p ON true"
+			 " WHERE NOT EXISTS (SELECT 1"
+			 "                     FROM challenge_jobs.alert a"
+			 "                    WHERE a.job = $1"
+			 "                      AND a.kind = $2"
+			 "                      AND a.slot = ($5 ->> 'slot')::pg_catalog.timestamptz)"
+			 "    ON CONFLICT DO NOTHING",
 	SPI_OK_INSERT};
 
 /* $1 the run; rows recorded by the process that ran are not late, whatever the clock says */
@@ -127,13 +127,10 @@ static const CjStatement find_later_success = {
 	"  JOIN challenge_jobs.job_run s ON s.job = r.job"
 	" WHERE r.run_id = $1"
 	"   AND r.pid <> pg_catalog.pg_backend_pid()"
-	"   AND s.status = 'succeeded'"
-	"   AND NOT s.dry_run"
-	"   AND COALESCE(s.result ->> 'left_over', '0') = '0'"
-	"   AND s.as_of >= r.as_of"
-	"   AND s.started_at >= r.started_at"
-	"   AND s.finished_at > r.finished_at"
-	" LIMIT 1",
+	"   AND " CJ_DUE_COVERS("s") "   AND s.as_of >= r.as_of"
+								 "   AND s.started_at >= r.started_at"
+								 "   AND s.finished_at > r.finished_at"
+								 " LIMIT 1",
 	SPI_OK_SELECT};
 
 /*
@@ -155,11 +152,10 @@ static const CjStatement find_later_failure = {
 	"   AND l.as_of > r.as_of",
 	SPI_OK_SELECT};
 
-/* $1 the run. Whoever holds a lock could have a job that fails succeed, by having what it fails at passed over. */
-static const CjStatement find_left_over = {
-	"find out whether a success has left anything over",
-	"SELECT FROM challenge_jobs.job_run r"
-	" WHERE r.run_id = $1 AND COALESCE(r.result ->> 'left_over', '0') <> '0'",
+/* $1 the run */
+static const CjStatement find_complete = {
+	"find out whether a success counts",
+	"SELECT FROM challenge_jobs.job_run r WHERE r.run_id = $1 AND " CJ_DUE_COVERS("r"),
 	SPI_OK_SELECT};
 
 /*
@@ -199,12 +195,11 @@ static const CjStatement find_served_slots = {
 	" CROSS JOIN LATERAL (SELECT r.run_id"
 	"                       FROM challenge_jobs.job_run r"
 	"                      WHERE r.job = o.job"
-	"                        AND r.status = 'succeeded'"
-	"                        AND NOT r.dry_run"
-	"                        AND r.as_of >= o.slot"
-	"                        AND r.started_at >= o.slot"
-	"                        AND NOT (" STANDS_IN ")"
-	"                      ORDER BY r.as_of DESC LIMIT 1) s",
+	"                        AND " CJ_DUE_COVERS(
+		"r") "                        AND r.as_of >= o.slot"
+			 "                        AND r.started_at >= o.slot"
+			 "                        AND NOT (" STANDS_IN ")"
+			 "                      ORDER BY r.as_of DESC LIMIT 1) s",
 	SPI_OK_SELECT};
 
 /* What is known of a job by its alerts. */
@@ -345,17 +340,13 @@ void
 cj_alert_note_success(const char *job, int64 run_id)
 {
 	State state = get_state(job);
+	CjParams run = {0};
 
 	if (!state.failed && !state.crashed && !state.overdue)
 		return;
-	if (state.failed || state.crashed)
-	{
-		CjParams params = {0};
-
-		cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-		if (is_found(&find_left_over, &params))
-			return;
-	}
+	cj_sql_param(&run, INT8OID, Int64GetDatum(run_id), false);
+	if (!is_found(&find_complete, &run))
+		return;
 	if (state.overdue)
 	{
 		CjParams params = {0};

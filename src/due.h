@@ -90,4 +90,14 @@ extern void cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const Cj
 /* Returns why an error will not go away by repeating, or NULL if it may. */
 extern const char *cj_due_permanent_error(const char *sqlstate);
 
+/*
+ * In SQL: whether a run r covers the scheduled times up to its as_of, and ends failures. One that has left something over, as
+ * locked or undecidable, does not: whoever holds a lock could have a job succeed by having it pass over what it fails at. As the
+ * index job_run_served_idx has it.
+ */
+#define CJ_DUE_COVERS(r)                                       \
+	r ".status = 'succeeded' AND NOT " r ".dry_run"            \
+	  " AND COALESCE(" r ".result ->> 'left_over', '0') = '0'" \
+	  " AND " r ".result -> 'undecidable' IS NULL"
+
 #endif /* CJ_DUE_H */

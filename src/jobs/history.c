@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "alert.h"
+#include "due.h"
 #include "jobs/batch.h"
 #include "jobs/history.h"
 #include "pg_cron.h"
@@ -57,19 +58,20 @@ static const CjStatement find_lasting = {
 	"find the runs by which the state of a job is known",
 	"(SELECT r.run_id"
 	"   FROM challenge_jobs.job_run r"
-	"  WHERE r.job = $1 AND r.status = 'succeeded' AND NOT r.dry_run AND r.as_of IS NOT NULL"
-	"  ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1)"
-	" UNION ALL "
-	"(SELECT r.run_id"
-	"   FROM challenge_jobs.job_run r"
-	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
-	"  ORDER BY - r.run_id LIMIT 1)"
-	" UNION ALL "
-	"(SELECT r.run_id"
-	"   FROM challenge_jobs.job_run r"
-	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
-	"    AND r.as_of IS NOT NULL"
-	"  ORDER BY r.as_of DESC LIMIT 1)",
+	"  WHERE r.job = $1 AND " CJ_DUE_COVERS(
+		"r") " AND r.as_of IS NOT NULL"
+			 "  ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1)"
+			 " UNION ALL "
+			 "(SELECT r.run_id"
+			 "   FROM challenge_jobs.job_run r"
+			 "  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
+			 "  ORDER BY - r.run_id LIMIT 1)"
+			 " UNION ALL "
+			 "(SELECT r.run_id"
+			 "   FROM challenge_jobs.job_run r"
+			 "  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
+			 "    AND r.as_of IS NOT NULL"
+			 "  ORDER BY r.as_of DESC LIMIT 1)",
 	SPI_OK_SELECT};
 
 /* $4: the bound by age; $5, $6: the newest of those that are too many; $7: those that last */

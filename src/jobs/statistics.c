@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 
+#include "due.h"
 #include "jobs/statistics.h"
 #include "sql.h"
 
@@ -48,15 +49,15 @@ static const CjStatement find_filled_before = {
 	" CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(l.sources) s(name)",
 	SPI_OK_SELECT};
 
-/* $1 the job: its last success, if it left challenges undecided */
+/* $1 the job: its last run that left challenges undecided, if none has done its work since; among the last thousand */
 static const CjStatement find_undecided = {
 	"find challenges that are left undecided",
-	"SELECT l.undecidable, l.finished_at::pg_catalog.text"
-	"  FROM (SELECT r.result ->> 'undecidable' AS undecidable, r.finished_at"
+	"SELECT l.result ->> 'undecidable', l.finished_at::pg_catalog.text"
+	"  FROM (SELECT r.*"
 	"          FROM challenge_jobs.job_run r"
-	"         WHERE r.job = $1 AND r.status = 'succeeded' AND NOT r.dry_run"
-	"         ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1) l"
-	" WHERE l.undecidable IS NOT NULL",
+	"         WHERE r.job = $1 AND NOT r.dry_run"
+	"         ORDER BY - r.run_id LIMIT 1000) l"
+	" WHERE l.result ? 'undecidable' OR " CJ_DUE_COVERS("l") " ORDER BY - l.run_id LIMIT 1",
 	SPI_OK_SELECT};
 
 static List *
@@ -122,7 +123,7 @@ cj_statistics_examine(const char *job, const CjReport *report, CjAddFinding add)
 
 	cj_sql_param_text(&params, job);
 	rows = cj_sql_run_own(&find_undecided, &params);
-	if (rows.processed > 0)
+	if (rows.processed > 0 && cj_sql_text(&rows, 0, 1))
 		add(report, "undecidable", "error",
 			psprintf(
 				"due challenges that were left undecided at %s, as the statistics were empty: %s",

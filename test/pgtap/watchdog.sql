@@ -79,6 +79,8 @@ SELECT t.case('a verb serves', '01-02 23:00', '', '', 'succeeded 01-02 09:00 by=
 SELECT t.case('a verb that failed does not, and is not repeated', '01-02 00:10', '', '', 'failed 01-02 00:01 by=verb');
 SELECT t.case('nor one that was rolled back', '01-02 23:00', 'overdue catch_up 01-02 00:00', '', 'rolled_back 01-02 00:01 by=verb');
 SELECT t.case('nor a run that was cancelled', '01-02 23:00', 'overdue catch_up 01-02 00:00', '', 'cancelled 01-02 00:00');
+SELECT t.case('nor one that left rows over, and is not repeated', '01-02 23:00', 'overdue catch_up 01-02 00:00', '', 'succeeded 01-02 00:01 by=verb left=3');
+SELECT t.case('nor one of run(), after as many attempts as there may be', '01-02 00:15', 'overdue catch_up 01-02 00:00', '', 'succeeded 01-02 00:08 by=retry left=3 attempt=4');
 SELECT t.case('a run at work does not, but nothing is started beside it', '01-02 23:00', 'overdue', '', 'running 01-02 00:00');
 SELECT t.case('a late one serves all slots before it', '01-09 00:01', '', '', 'succeeded 01-08 12:00');
 SELECT t.case('a disabled job is never overdue', '01-02 23:00', '', 'enabled = false', '');
@@ -105,6 +107,7 @@ SELECT t.case('not before it', '01-01 23:59:59.999', '', 'engine = ''worker''', 
 SELECT t.case('once, whatever becomes of it', '01-02 00:00:05', '', 'engine = ''worker''', 'cancelled 01-02 00:00 by=worker for=2030-01-02_00:00');
 SELECT t.case('though somebody else has tried', '01-02 00:00:05', 'worker 01-02 00:00', 'engine = ''worker''', 'cancelled 01-02 00:00 by=manual');
 SELECT t.case('unless somebody else has succeeded', '01-02 00:00:05', '', 'engine = ''worker''', 'succeeded 01-02 00:00:01 by=manual');
+SELECT t.case('and left nothing over: whoever holds a lock keeps the worker from nothing', '01-02 00:00:05', 'worker 01-02 00:00', 'engine = ''worker''', 'succeeded 01-02 00:00:01 by=verb left=3');
 SELECT t.case('not beside a run', '01-02 00:00:05', '', 'engine = ''worker''', 'running 01-01 23:50 by=manual');
 SELECT t.case('the new slot comes before the retry of the old one', '01-02 00:15:01', 'worker 01-02 00:15',
               'engine = ''worker''; schedule = ''*/15 * * * *''; retry_delay = ''1 h''; grace = ''20 min''',
