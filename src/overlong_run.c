@@ -22,6 +22,7 @@
 #include "overlong_run.h"
 #include "own_transaction.h"
 #include "run_log.h"
+#include "shared_state.h"
 #include "sql.h"
 
 static const CjStatement find_overlong = {
@@ -33,11 +34,10 @@ static const CjStatement find_overlong = {
 	"   AND w.started_at + j.max_runtime + j.grace < pg_catalog.clock_timestamp()",
 	SPI_OK_SELECT};
 
-/* $1 the process, $2 when its run was started, $3 the database; whether nobody waits for its answer */
+/* $1 the process, $2 when its run was started, $3 the database */
 static const CjStatement find_process = {
 	"find the process of a run",
-	"SELECT a.backend_type = 'challenge_jobs run' OR a.backend_type LIKE 'pg\\_cron%'"
-	"       OR a.application_name = 'pg_cron'"
+	"SELECT a.backend_type <> 'client backend'"
 	"  FROM pg_catalog.pg_stat_activity a"
 	" WHERE a.pid = $1 AND a.backend_start <= $2 AND a.datid = $3",
 	SPI_OK_SELECT};
@@ -50,6 +50,8 @@ terminate(int64 run_id, int pid, const char *message)
 {
 	cj_run_log_mark_terminated(run_id, message, HINT);
 	(void) DirectFunctionCall2(pg_terminate_backend, Int32GetDatum(pid), Int64GetDatum(0));
+	ereport(LOG, (errmsg("challenge_jobs: process %d is being terminated", pid),
+				  errdetail("Its run has been at work for longer than max_runtime and grace of its job.")));
 }
 
 /* cancel cancels what a client's session does; an alert tells of it. */
@@ -72,6 +74,23 @@ cancel(const char *job, int64 run_id, int pid, const char *message)
 	cj_alert_raise(job, "failed", run_id,
 				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
 	(void) DirectFunctionCall1(pg_cancel_backend, Int32GetDatum(pid));
+	ereport(LOG, (errmsg("challenge_jobs: the statement of process %d is being cancelled", pid),
+				  errdetail("Its run has been at work for longer than max_runtime and grace of its job.")));
+}
+
+/* is_unattended tells whether no client waits for what a process runs, as far as is known. */
+static bool
+is_unattended(int pid)
+{
+	CjProgress progress;
+	int index = 0;
+
+	while (cj_shared_state_read_progress(&index, &progress))
+	{
+		if (progress.pid == pid)
+			return progress.is_unattended;
+	}
+	return false;
 }
 
 /* end_run ends a run that was found, if it is still there. */
@@ -94,12 +113,10 @@ end_run(const CjRows *found, uint64 row)
 	process = cj_sql_run(&find_process, NULL, &params);
 	if (process.processed == 0)
 		return;
-	if (cj_sql_bool(&process, 0, 1))
+	if (cj_sql_bool(&process, 0, 1) || is_unattended(DatumGetInt32(pid)))
 		terminate(run_id, DatumGetInt32(pid), message);
 	else
 		cancel(job, run_id, DatumGetInt32(pid), message);
-	ereport(LOG, (errmsg("challenge_jobs: %s: process %d is being %s", message, DatumGetInt32(pid),
-						 cj_sql_bool(&process, 0, 1) ? "terminated" : "cancelled")));
 }
 
 void

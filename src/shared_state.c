@@ -20,6 +20,7 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "database_list.h"
@@ -677,6 +678,10 @@ void
 cj_shared_state_begin_progress(const char *job, int64 run_id, TimestampTz started_at)
 {
 	CjProgress progress = {.database = MyDatabaseId, .pid = MyProcPid, .run_id = run_id};
+
+	/* as it is before code of the app runs, which could change the name */
+	progress.is_unattended = MyBackendType == B_BG_WORKER ||
+							 (application_name != NULL && strcmp(application_name, "pg_cron") == 0);
 
 	if (state == NULL)
 		return;

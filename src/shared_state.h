@@ -164,6 +164,7 @@ typedef struct CjProgress
 	int64 done;
 	int64 total; /* 0: not known */
 	TimestampTz started_at;
+	bool is_unattended; /* a background process, or a session of pg_cron: no client waits for it */
 } CjProgress;
 
 /* Shows a run of this process until cj_shared_state_end_progress, or the end of the process. */

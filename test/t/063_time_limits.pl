@@ -26,6 +26,8 @@ CREATE TABLE stubbornness (n integer NOT NULL);
 INSERT INTO stubbornness VALUES (0);
 CREATE FUNCTION stubborn() RETURNS integer LANGUAGE plpgsql AS \$\$
 BEGIN
+    -- by which nobody is to take the session for one of a client
+    PERFORM set_config('application_name', 'psql', false);
     FOR i IN 1 .. (SELECT n FROM public.stubbornness) LOOP
         BEGIN
             PERFORM pg_sleep(1000);
@@ -104,7 +106,7 @@ poll("SELECT status = 'cancelled' FROM challenge_jobs.job_run ORDER BY run_id DE
 is(last_refresh('sqlstate, message'), "57P01|job \"$REFRESH\" has been running for longer than its max_runtime of 00:00:01 and a grace of 00:00:00",
 	'its row says why it was cancelled');
 is(server("string_agg(kind || ': ' || (payload ->> 'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'an alert tells of it');
-ok($node->log_contains(qr/LOG:  challenge_jobs: job "$REFRESH" has been running for longer than .*: process \d+ is being terminated/, $offset),
+ok($node->log_contains(qr/LOG:  challenge_jobs: process \d+ is being terminated\n.*DETAIL:  Its run has been at work for longer than max_runtime and grace of its job\./, $offset),
 	'and so does the server log');
 is(refresh_by_worker(), 'cancelled|57P01', 'so is a run of the worker');
 
