@@ -47,7 +47,7 @@ wait_for_stall($node, $db) or die 'the verb has not come to the stall';
 kill('KILL', stalled_pid());
 finish_sql($verb);
 eval { $holder->quit };
-$node->poll_query_until($db, 'SELECT 1', '1') or die 'the server has not come back';
+wait_for_server($node) or die 'the server has not come back';
 is( $node->safe_psql($db,
 		"SELECT count(*) FILTER (WHERE status = 'active') FROM challenges UNION ALL SELECT count(*) FROM notifications"
 	),
@@ -71,7 +71,7 @@ foreach my $batches (1, 7, 13, 29)
 		"SELECT pid FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1");
 	kill('KILL', $pid);
 	finish_sql($run);
-	$node->poll_query_until($db, 'SELECT 1', '1') or die 'the server has not come back';
+	wait_for_server($node) or die 'the server has not come back';
 	$node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 	is(undone_work($node, $db), '', "kill -9 after about $batches batches: the next run completes the work");
 }
@@ -135,7 +135,7 @@ sub test_kill
 	$kill{$way}->($pid);
 	finish_sql($run);
 	eval { $holder->quit };
-	$node->poll_query_until($db, 'SELECT 1', '1') or die "$name: the server has not come back";
+	wait_for_server($node) or die "$name: the server has not come back";
 	$node->poll_query_until($db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
 	  or die "$name: the backend does not end";
 

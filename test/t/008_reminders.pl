@@ -69,7 +69,7 @@ foreach my $told (1, 9, 17, 29)
 	my $pid = $node->safe_psql($db, "SELECT pid FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1");
 	kill('KILL', $pid);
 	finish_sql($run);
-	$node->poll_query_until($db, 'SELECT 1', '1') or die 'the server has not come back';
+	wait_for_server($node) or die 'the server has not come back';
 	$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
 	is(wrong_reminders($db), '', "kill -9 after about $told users: the next run completes the work");
 }
@@ -274,7 +274,7 @@ sub test_end
 	}
 	finish_sql($run);
 	eval { $holder->quit };
-	$node->poll_query_until($db, 'SELECT 1', '1') or die "$name: the server has not come back";
+	wait_for_server($node) or die "$name: the server has not come back";
 	$node->safe_psql($db, "SELECT challenge_jobs.alter_job('$REMINDERS', max_runtime => '30 minutes')");
 	$node->poll_query_until($db,
 		"SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'CALL challenge_jobs.run%' AND state <> 'idle' AND pid <> pg_backend_pid()")

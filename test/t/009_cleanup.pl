@@ -79,7 +79,7 @@ foreach my $gone (1, 500, 1300, 1999)
 		"SELECT pid FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1");
 	kill('KILL', $pid);
 	finish_sql($run);
-	$node->poll_query_until($db, 'SELECT 1', '1') or die 'the server has not come back';
+	wait_for_server($node) or die 'the server has not come back';
 	is(wrong(), '', "kill -9 after about $gone rows: nothing is lost");
 	$node->safe_psql($db, "CALL challenge_jobs.run('$clean')");
 	is(expired() . wrong(), '0', "kill -9 after about $gone rows: the next run completes the work");
@@ -99,7 +99,7 @@ $node->poll_query_until($db, "SELECT count(*) < 990 FROM challenge_jobs.job_run 
 kill('KILL',
 	$node->safe_psql($db, "SELECT pid FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1"));
 finish_sql($run);
-$node->poll_query_until($db, 'SELECT 1', '1') or die 'the server has not come back';
+wait_for_server($node) or die 'the server has not come back';
 $node->safe_psql($db,
 	qq(SELECT challenge_jobs.alter_job('$clean', settings => '{"batch_size": 1000}')));
 $node->safe_psql($db, "CALL challenge_jobs.run('$clean')");
@@ -202,7 +202,7 @@ sub test_kill
 	$kill{$kill}->($pid);
 	finish_sql($run);
 	eval { $holder->quit };
-	$node->poll_query_until($db, 'SELECT 1', '1') or die "$name: the server has not come back";
+	wait_for_server($node) or die "$name: the server has not come back";
 	$node->poll_query_until($db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
 	  or die "$name: the backend does not end";
 	is(2000 - expired(), $gone, "$name: they are kept, and the others are still there");

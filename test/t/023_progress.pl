@@ -57,7 +57,7 @@ SQL
 	kill('KILL', $pid) if $end eq 'is killed';
 	finish_sql($run);
 	eval { $holder->quit };
-	$node->poll_query_until($db, 'SELECT 1', '1') or die "$what: the server has not come back";
+	wait_for_server($node) or die "$what: the server has not come back";
 	ok($node->poll_query_until($db, 'SELECT count(*) = 0 FROM challenge_jobs.job_progress'),
 		"$what $end: it is not shown any more");
 }

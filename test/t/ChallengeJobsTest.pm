@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw($JOB create_node create_app start_sql finish_sql wait_for_stall
+our @EXPORT = qw($JOB create_node create_app start_sql finish_sql wait_for_stall wait_for_server
   wait_for_checks set_batch_size undone_work last_run check_log);
 
 our $JOB = 'auto_complete_challenges';
@@ -157,6 +157,22 @@ sub wait_for_stall
 	return $node->poll_query_until($db,
 		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
 	);
+}
+
+# Waits until a server that was killed accepts connections again. (A psql that is refused may end before it has read its
+# statement, and whoever writes that to it dies of it.)
+sub wait_for_server
+{
+	my ($node) = @_;
+	my @command = ($node->installed_command('pg_isready'), '-q', '-h', $node->host, '-p', $node->port);
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	until (system(@command) == 0)
+	{
+		return 0 if time > $end;
+		usleep(100_000);
+	}
+	return 1;
 }
 
 # Waits until the worker has looked at everything so many times, from beginning to end: the postmaster logs
