@@ -10,7 +10,7 @@
 
 EXTENSION  = challenge_jobs
 MODULE_big = challenge_jobs
-OBJS       = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
+OBJS       = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c src/*/*/*.c))
 # Inputs of pg_regress live in sql/ too; the extension's own scripts are known by their "--".
 DATA       = $(wildcard sql/challenge_jobs--*.sql)
 DOCS       = $(wildcard doc/*.md)
@@ -60,7 +60,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # PGXS knows nothing of headers.
-$(OBJS): $(wildcard src/*.h src/*/*.h) Makefile challenge_jobs.control
+$(OBJS): $(wildcard src/*.h src/*/*.h src/*/*/*.h) Makefile challenge_jobs.control
 
 endif
 
@@ -86,6 +86,6 @@ lint:
 
 CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
 format:
-	$(CLANG_FORMAT) -i $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h test/unit/*.c)
+	$(CLANG_FORMAT) -i $(wildcard src/*.c src/*/*.[ch] src/*/*/*.[ch] test/unit/*.c)
 
 .PHONY: $(SCRIPT_GOALS)

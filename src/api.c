@@ -17,25 +17,25 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "alert_delivery.h"
-#include "binding.h"
-#include "cron_expression.h"
-#include "doctor.h"
-#include "identity.h"
-#include "installation.h"
-#include "jobs/catalogue.h"
-#include "pg_cron.h"
-#include "registry.h"
-#include "report.h"
-#include "run_log.h"
-#include "runner.h"
-#include "shared_state.h"
-#include "stats/change_capture.h"
-#include "stats/tracking.h"
-#include "stats_view.h"
-#include "view_names.h"
-#include "watchdog.h"
-#include "worker.h"
+#include "alerts/alert.h"
+#include "alerts/delivery.h"
+#include "app/binding.h"
+#include "base/identity.h"
+#include "config/cron.h"
+#include "config/installation.h"
+#include "config/job_config.h"
+#include "config/pg_cron.h"
+#include "jobs/job_list.h"
+#include "matview/capture/change_capture.h"
+#include "matview/stats_view.h"
+#include "matview/tracking.h"
+#include "matview/view_names.h"
+#include "monitor/doctor.h"
+#include "monitor/report.h"
+#include "run/runner.h"
+#include "run/shared_state.h"
+#include "worker/watchdog.h"
+#include "worker/worker.h"
 
 #define MAX_NEXT_RUNS 1000
 
@@ -121,7 +121,7 @@ static const CjJob *
 find_job(FunctionCallInfo fcinfo, int n)
 {
 	require_arg(fcinfo, n, "job", "SELECT job FROM challenge_jobs.job;");
-	return cj_catalogue_find(get_text_arg(fcinfo, n));
+	return cj_job_list_find(get_text_arg(fcinfo, n));
 }
 
 static void
@@ -162,7 +162,7 @@ put_row(ReturnSetInfo *result, const char *const *texts, int count)
 static Datum
 run_verb(FunctionCallInfo fcinfo, const char *name)
 {
-	const CjJob *job = cj_catalogue_find(name);
+	const CjJob *job = cj_job_list_find(name);
 	CjVerbCall call = {0};
 	int64 figures[CJ_MAX_FIGURES] = {0};
 	Datum values[CJ_MAX_FIGURES];
@@ -206,7 +206,7 @@ do_refresh_challenge_stats(PG_FUNCTION_ARGS)
 	call.rows = result->setResult;
 	call.rows_desc = result->setDesc;
 	connect_spi(0);
-	cj_runner_run_verb(cj_catalogue_find("refresh_challenge_stats"), &call, figures);
+	cj_runner_run_verb(cj_job_list_find("refresh_challenge_stats"), &call, figures);
 	finish_spi();
 	return (Datum) 0;
 }
@@ -335,7 +335,7 @@ put_routes(ReturnSetInfo *result, const CjViewAnalysis *analysis)
 		{
 			const char *texts[CJ_ROUTE_TEXTS];
 
-			cj_view_analysis_describe_route(source, lfirst(route), texts);
+			cj_key_mapping_describe_route(source, lfirst(route), texts);
 			put_row(result, texts, CJ_ROUTE_TEXTS);
 		}
 	}
@@ -383,7 +383,7 @@ static Datum
 do_job_default(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	const CjJob *const *jobs = cj_catalogue_jobs();
+	const CjJob *const *jobs = cj_job_list_jobs();
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; jobs[i]; i++)
@@ -429,7 +429,7 @@ do_alter_job(PG_FUNCTION_ARGS)
 	};
 
 	connect_spi(0);
-	cj_registry_alter(&job->definition, &change);
+	cj_job_config_alter(&job->definition, &change);
 	cj_pg_cron_update(&job->definition);
 	finish_spi();
 	PG_RETURN_VOID();
@@ -442,7 +442,7 @@ do_reset_job(PG_FUNCTION_ARGS)
 	const CjJob *job = find_job(fcinfo, 0);
 
 	connect_spi(0);
-	cj_registry_reset(&job->definition);
+	cj_job_config_reset(&job->definition);
 	cj_pg_cron_update(&job->definition);
 	finish_spi();
 	PG_RETURN_VOID();
@@ -455,7 +455,7 @@ do_schedule(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
 	const char *engine = get_text_arg(fcinfo, 1);
-	const CjJob *const *jobs = cj_catalogue_jobs();
+	const CjJob *const *jobs = cj_job_list_jobs();
 	bool by_worker = false;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -484,7 +484,7 @@ do_unschedule(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
-	const CjJob *const *jobs = cj_catalogue_jobs();
+	const CjJob *const *jobs = cj_job_list_jobs();
 
 	InitMaterializedSRF(fcinfo, 0);
 	connect_spi(0);
@@ -542,7 +542,7 @@ adopt(void)
 	CjRows rows = cj_installation_restored_jobs();
 
 	for (uint64 row = 0; row < rows.processed; row++)
-		(void) cj_pg_cron_schedule(&cj_catalogue_find(cj_sql_text(&rows, row, 1))->definition, NULL,
+		(void) cj_pg_cron_schedule(&cj_job_list_find(cj_sql_text(&rows, row, 1))->definition, NULL,
 								   true);
 	cj_sql_free(&rows);
 	/* also where nothing was scheduled */
@@ -587,10 +587,10 @@ do_next_runs(PG_FUNCTION_ARGS)
 	/* a table of one column is no composite type: the caller knows what it expects */
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	connect_spi(0);
-	slots = cj_registry_load(&job->definition)->slots;
+	slots = cj_job_config_load(&job->definition)->slots;
 	finish_spi();
 
-	for (int i = 0; i < n && cj_cron_expression_next(&slots, slot, &slot); i++)
+	for (int i = 0; i < n && cj_cron_next(&slots, slot, &slot); i++)
 	{
 		Datum value = TimestampTzGetDatum(slot);
 		bool isnull = false;
@@ -607,7 +607,7 @@ static Datum
 do_settle_alerts(PG_FUNCTION_ARGS)
 {
 	connect_spi(0);
-	cj_run_log_settle();
+	cj_alert_settle_runs();
 	finish_spi();
 	PG_RETURN_VOID();
 }

@@ -72,56 +72,39 @@ check_format() {
 	} | xargs clang-format-14 --dry-run -Werror
 }
 
-# A file includes only headers of floors below its own; src/README.md says which floor is whose.
-check_floors() {
-	[ -f src/README.md ] || {
-		echo "there is no src/README.md with the table of floors"
-		return 1
-	}
-	source_files | perl -e '
-		my (%exact, @patterns, $bad);
-		open my $readme, "<", "src/README.md" or die $!;
-		while (<$readme>) {
-			my (undef, $floor, $names) = split /\s*\|\s*/;
-			next unless defined $names && $floor =~ /^\d+$/;
-			while ($names =~ /`([^`]+)`/g) {
-				(my $stem = $1) =~ s/\.[ch]$//;
-				if ($stem =~ /\*/) {
-					(my $regex = quotemeta $stem) =~ s{\\\*}{[^/]*}g;
-					push @patterns, [qr/^$regex$/, $floor];
-				} else { $exact{$stem} = $floor }
+# Prints "module header" for each of our headers that a file includes: config/pg_cron base/sql.
+our_includes() {
+	source_files | xargs grep -HoE '^#include "[^"]+\.h"' |
+		sed -E 's,^src/(.*)\.[ch]:#include "(.*)\.h"$,\1 \2,' |
+		while read -r module header; do
+			if [ -f "src/$header.h" ] && [ "$module" != "$header" ]; then echo "$module $header"; fi
+		done | sort -u
+}
+
+# A file includes headers of its own folder and of those that the table of src/README.md names for it.
+check_folders() {
+	our_includes | awk -F'|' '
+		function folder(module) { return sub("/[^/]*$", "", module) ? module : "" }
+		FNR == NR {
+			if ($2 ~ /^ `[a-z\/]+\/` $/) {
+				gsub("[ `]|/`", "", $2)
+				gsub(" ", "", $4)
+				uses[$2] = "," $4 ","
 			}
+			next
 		}
-		sub stem { (my $s = shift) =~ s{^src/|\.[ch]$}{}g; $s }
-		sub floor_of {
-			my $stem = shift;
-			return $exact{$stem} if exists $exact{$stem};
-			for (@patterns) { return $_->[1] if $stem =~ $_->[0] }
-			return undef;
-		}
-		chomp(my @files = <STDIN>);
-		for my $file (@files) {
-			my $own = stem($file);
-			my $floor = floor_of($own);
-			unless (defined $floor) {
-				print "$file: the table of src/README.md does not name it\n"; $bad = 1; next;
-			}
-			(my $folder = $file) =~ s{[^/]*$}{};
-			open my $source, "<", $file or die $!;
-			while (<$source>) {
-				next unless /^\s*#\s*include\s+"([^"]+)"/;
-				my ($header) = grep { -f $_ } "$folder$1", "src/$1" or next;
-				my $stem = stem($header);
-				next if $stem eq $own;
-				my $below = floor_of($stem);
-				next unless defined $below;    # told where the header itself is looked at
-				next if $below < $floor;
-				next if $below == $floor && ! -f "src/$stem.c";
-				print "$file:$.: floor $floor includes $1 of floor $below\n"; $bad = 1;
-			}
-		}
-		exit($bad ? 1 : 0);
-	'
+		{
+			split($0, module, " ")
+			from = folder(module[1])
+			to = folder(module[2])
+			if (from == "" || from == to) next
+			if (!(from in uses)) print module[1] ": the table of src/README.md does not name " from "/"
+			else if (index(uses[from], "," to ",") == 0) print module[1] " includes " module[2] ": " from "/ may not use " to "/"
+		}' src/README.md - | nothing_found
+}
+
+check_no_circles() {
+	our_includes | tsort 2>&1 >/dev/null | nothing_found
 }
 
 # All extensions share one process: what ours exports is only what PostgreSQL looks up by name.
@@ -152,7 +135,7 @@ check_sql_functions_exist() {
 
 # Differences between majors live in one file, where they can be seen together and dropped one day.
 check_version_differences_in_compat() {
-	source_files | { grep -v '^src/compat\.h$' || true; } |
+	source_files | { grep -v '^src/base/compat\.h$' || true; } |
 		{ xargs grep -n PG_VERSION_NUM /dev/null || true; } | nothing_found
 }
 
@@ -222,7 +205,8 @@ check_shell_scripts() {
 run_checks() {
 	cd "$1"
 	check format
-	check floors
+	check folders
+	check no_circles
 	check exported_symbols
 	check sql_functions_exist
 	check version_differences_in_compat

@@ -27,14 +27,14 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
-#include "app_sql.h"
-#include "identity.h"
-#include "jobs/batch.h"
-#include "jobs/job.h"
-#include "jobs/statistics.h"
-#include "key_list.h"
-#include "local_time.h"
-#include "template.h"
+#include "app/app_sql.h"
+#include "base/identity.h"
+#include "base/local_time.h"
+#include "base/template.h"
+#include "jobs/auto_complete_statistics.h"
+#include "jobs/key_list.h"
+#include "run/batch.h"
+#include "run/job.h"
 
 static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
 static const char *const sources[] = {"live", "stored", NULL};
@@ -573,15 +573,15 @@ examine_statistics(CjRun *run, void *arg)
 {
 	State *state = arg;
 	Scope scope;
-	List *before = cj_statistics_filled_before(run->job->definition.name);
+	List *before = cj_auto_complete_statistics_filled_before(run->job->definition.name);
 	List *sources;
 	List *filled;
 	const char *emptied;
 	bool has_any = true;
 
 	open_scope(run, state, &scope, true);
-	sources = cj_statistics_sources(scope.binding);
-	filled = cj_statistics_filled(sources);
+	sources = cj_auto_complete_statistics_sources(scope.binding);
+	filled = cj_auto_complete_statistics_filled(sources);
 	if (state->notify && !state->has_statistics)
 	{
 		CjRows rows = run_app_sql(&scope, &find_statistics, NULL);
@@ -833,7 +833,8 @@ run_job(CjRun *run)
 static void
 examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
 {
-	cj_statistics_examine(cj_job_auto_complete_challenges.definition.name, report, add);
+	cj_auto_complete_statistics_examine(cj_job_auto_complete_challenges.definition.name, report,
+										add);
 }
 
 const CjJob cj_job_auto_complete_challenges = {

@@ -26,14 +26,14 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "app_sql.h"
-#include "jobs/batch.h"
-#include "jobs/expired_range.h"
-#include "jobs/expired_rows.h"
-#include "jobs/history.h"
-#include "jobs/job.h"
-#include "pg_cron.h"
-#include "sql.h"
+#include "app/app_sql.h"
+#include "base/sql.h"
+#include "config/pg_cron.h"
+#include "jobs/cleanup_history.h"
+#include "jobs/cleanup_ranges.h"
+#include "jobs/cleanup_rows.h"
+#include "run/batch.h"
+#include "run/job.h"
 
 /* A hundred years, and days that are long enough. */
 #define MAX_RETENTION (36525.0 * SECS_PER_DAY)
@@ -186,10 +186,10 @@ choose(CjRun *run, int from, int to, bool *opened, void *arg)
 	State *state = arg;
 
 	*opened = true;
-	cj_expired_rows_choose(run, &state->expiry, state->table);
+	cj_cleanup_rows_choose(run, &state->expiry, state->table);
 	if (state->table->way == CJ_WAY_HEAP)
-		cj_expired_range_prepare(run, &state->expiry, state->table->relid, state->table->blocks,
-								 state->batch_size, &state->range);
+		cj_cleanup_ranges_prepare(run, &state->expiry, state->table->relid, state->table->blocks,
+								  state->batch_size, &state->range);
 }
 
 /* read_on is the step that reads on in the table. */
@@ -199,7 +199,7 @@ read_on(CjRun *run, int from, int to, bool *opened, void *arg)
 	State *state = arg;
 
 	*opened = true;
-	cj_expired_rows_read(run, &state->expiry, state->table, state->batch_size, &state->found);
+	cj_cleanup_rows_read(run, &state->expiry, state->table, state->batch_size, &state->found);
 }
 
 static void
@@ -209,7 +209,7 @@ delete_by_statement(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	*opened = true;
 	state->left_over = 0;
-	state->deleted = cj_expired_rows_delete_all(run, &state->expiry, state->table);
+	state->deleted = cj_cleanup_rows_delete_all(run, &state->expiry, state->table);
 }
 
 static void
@@ -254,7 +254,7 @@ delete_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	for (int i = from; i < to && to - from < state->count; i++)
 		state->addresses[i].suspect = true;
 	state->deleted =
-		cj_expired_rows_delete(run, &state->expiry, state->table, state->addresses + from,
+		cj_cleanup_rows_delete(run, &state->expiry, state->table, state->addresses + from,
 							   to - from, opened, &state->left_over);
 }
 
@@ -287,11 +287,11 @@ delete_batch(CjRun *run, State *state)
 	caller = MemoryContextSwitchTo(state->batch_memory);
 	state->addresses = palloc(sizeof(CjAddress) * state->batch_size);
 	batch.count =
-		cj_expired_rows_take(state->table, &state->found, state->addresses, state->batch_size);
+		cj_cleanup_rows_take(state->table, &state->found, state->addresses, state->batch_size);
 	MemoryContextSwitchTo(caller);
 	state->count = batch.count;
 	cj_batch_process(run, &batch);
-	cj_expired_range_batch_deleted(&state->range);
+	cj_cleanup_ranges_batch_deleted(&state->range);
 }
 
 /* ---- ranges of blocks ---- */
@@ -304,8 +304,8 @@ delete_in_range(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	*opened = true;
 	state->left_over = 0;
-	cj_expired_range_delete(run, &state->expiry, &state->table->position, &state->found,
-							&state->range);
+	cj_cleanup_ranges_delete(run, &state->expiry, &state->table->position, &state->found,
+							 &state->range);
 	state->deleted = state->range.deleted;
 }
 
@@ -315,7 +315,7 @@ in_range_deleted(CjRun *run, int from, int to, void *arg)
 	State *state = arg;
 
 	range_deleted(run, from, to, arg);
-	cj_expired_rows_passed(state->table, state->range.end);
+	cj_cleanup_rows_passed(state->table, state->range.end);
 }
 
 /* clean_range cleans the next range of blocks, if that is to be tried now; false if nothing was done. */
@@ -325,10 +325,10 @@ clean_range(CjRun *run, State *state)
 	CjBatch step = {1, delete_in_range, in_range_deleted, describe_table, state};
 	bool worked;
 
-	if (!cj_expired_range_is_due(&state->range))
+	if (!cj_cleanup_ranges_is_due(&state->range))
 		return false;
 	worked = cj_batch_try(run, &step);
-	cj_expired_range_tried(&state->range, worked);
+	cj_cleanup_ranges_tried(&state->range, worked);
 	return worked;
 }
 
@@ -354,7 +354,7 @@ clean_by_address(CjRun *run, State *state)
 static void
 clean_table(CjRun *run, State *state)
 {
-	cj_address_list_clear(&state->found);
+	cj_cleanup_tids_clear(&state->found);
 	state->range = (CjExpiredRange){0};
 	if (!do_step(run, state, choose))
 		return;
@@ -380,7 +380,7 @@ list_tables(CjRun *run, void *arg)
 {
 	State *state = arg;
 
-	state->tables = cj_expired_rows_tables(run);
+	state->tables = cj_cleanup_rows_tables(run);
 }
 
 /* count_only counts what is expired; the work of an attempt. */
@@ -389,7 +389,7 @@ count_only(CjRun *run, void *arg)
 {
 	State *state = arg;
 
-	state->deleted = cj_expired_rows_count(run, &state->expiry);
+	state->deleted = cj_cleanup_rows_count(run, &state->expiry);
 }
 
 /* note_ways adds to the result how the tables were read, and how many rows were passed over. */
@@ -421,7 +421,7 @@ clean_history(CjRun *run, const State *state)
 		.batch_size = state->batch_size,
 	};
 
-	run->figures[JOB_RUNS] = cj_history_clean(run, &limits);
+	run->figures[JOB_RUNS] = cj_cleanup_history_clean(run, &limits);
 }
 
 /* clean_notifications removes the expired notifications of all tables. */
@@ -431,7 +431,7 @@ clean_notifications(CjRun *run, State *state)
 	ListCell *cell;
 
 	cj_batch_step(run, list_tables, state);
-	cj_address_list_create(&state->found, run->memory);
+	cj_cleanup_tids_create(&state->found, run->memory);
 	PG_TRY();
 	{
 		foreach(cell, state->tables)
@@ -443,7 +443,7 @@ clean_notifications(CjRun *run, State *state)
 	PG_FINALLY();
 	{
 		/* its files would outlive the transaction */
-		cj_address_list_end(&state->found);
+		cj_cleanup_tids_end(&state->found);
 	}
 	PG_END_TRY();
 	note_ways(run, state);
@@ -459,7 +459,7 @@ run_job(CjRun *run)
 	state->batch_size = cj_settings_int(run->config->settings, "batch_size");
 	state->expiry.created_before = before(run, "notification_retention");
 	state->expiry.expires_before = run->as_of;
-	state->expiry.time_zone = cj_registry_day_time_zone();
+	state->expiry.time_zone = cj_job_config_day_time_zone();
 	state->batch_memory =
 		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);

@@ -24,15 +24,15 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "app_locks.h"
-#include "identity.h"
-#include "jobs/batch.h"
-#include "jobs/job.h"
+#include "base/identity.h"
+#include "base/relation_locks.h"
+#include "jobs/refresh_attempts.h"
 #include "jobs/refresh_method.h"
-#include "jobs/view_attempt.h"
-#include "jobs/view_sources.h"
-#include "stats_view.h"
-#include "view_names.h"
+#include "jobs/refresh_sources.h"
+#include "matview/stats_view.h"
+#include "matview/view_names.h"
+#include "run/batch.h"
+#include "run/job.h"
 
 /*
  * incremental_share: of a tracked view at most so many per cent of the keys are recomputed by themselves; if more
@@ -164,10 +164,10 @@ prepare(CjRun *run, void *arg)
 	names = list_names(&stats, registered);
 	if (names == NIL)
 		raise_missing_entity();
-	foreach(cell, cj_view_attempt_order(names))
+	foreach(cell, cj_refresh_attempts_order(names))
 		add_entry(run, state, lfirst(cell), !contains(registered, lfirst(cell)));
 	state->time_limit_ms = time_limit(run->config, list_length(names));
-	state->time_zone = MemoryContextStrdup(run->memory, cj_registry_day_time_zone());
+	state->time_zone = MemoryContextStrdup(run->memory, cj_job_config_day_time_zone());
 	state->share = DatumGetFloat8(DirectFunctionCall1(
 		numeric_float8,
 		NumericGetDatum(cj_settings_numeric(run->config->settings, "incremental_share"))));
@@ -251,7 +251,7 @@ lock_view(CjRun *run, Task *task, CjStatsView *view)
 			held = task->lock_mode;
 			locked = view->relid;
 			if (held != NoLock)
-				cj_app_locks_take(cj_stats_view_locks(view, held, AccessShareLock));
+				cj_relation_locks_take(cj_stats_view_locks(view, held, AccessShareLock));
 			if (held != NoLock)
 				continue;
 		}
@@ -308,7 +308,7 @@ refresh_item(CjRun *run, int from, int to, bool *opened, void *arg)
 		entry->rows_changed =
 			cj_refresh_method_run(&entry->plan, &view, task->state->share, task->state->time_zone);
 	if (run->own_transactions)
-		cj_view_attempt_end(entry->name);
+		cj_refresh_attempts_end(entry->name);
 }
 
 /* item_done notes that a view has been brought up to date. */
@@ -416,14 +416,14 @@ begin_attempt(CjRun *run, void *arg)
 {
 	const Task *task = arg;
 
-	cj_view_attempt_begin(task->entry->name, task->state->names);
+	cj_refresh_attempts_begin(task->entry->name, task->state->names);
 }
 
 /* end_attempt notes that this came to an end, without success; the work of an attempt. */
 static void
 end_attempt(CjRun *run, void *arg)
 {
-	cj_view_attempt_end(((Task *) arg)->entry->name);
+	cj_refresh_attempts_end(((Task *) arg)->entry->name);
 }
 
 /* process_item brings a view up to date, and tells what has become of it. */
@@ -538,7 +538,7 @@ examine_view(const CjStatsView *view, const CjBoundNames *stats, const char *tim
 			NULL);
 		return;
 	}
-	cj_view_sources_examine(view, check, report, add);
+	cj_refresh_sources_examine(view, check, report, add);
 	if (!view->is_populated)
 		add(report, check, "warning",
 			psprintf("%s has not been populated: it cannot be read until it is refreshed",
@@ -574,7 +574,7 @@ examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const 
 	else
 	{
 		examine_view(&view, stats, time_zone, report, add);
-		if (cj_view_attempt_since(name, &since))
+		if (cj_refresh_attempts_since(name, &since))
 			add(report, check, "warning",
 				psprintf("the refresh of %s that began at %s has not come to an end: it goes last",
 						 name, timestamptz_to_str(since)),
@@ -606,7 +606,7 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
 	List *registered = cj_stats_view_registered();
 	List *names = list_names(&stats, registered);
-	char *time_zone = cj_registry_day_time_zone();
+	char *time_zone = cj_job_config_day_time_zone();
 	ListCell *cell;
 
 	if (names == NIL)

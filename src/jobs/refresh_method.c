@@ -16,10 +16,10 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
-#include "compat.h"
-#include "identity.h"
+#include "base/compat.h"
+#include "base/identity.h"
 #include "jobs/refresh_method.h"
-#include "stats/view_refresh.h"
+#include "matview/incremental_refresh.h"
 
 /* Nothing is stored that could be out of date. */
 static const CjRefreshMethod none = {"none", NoLock, {NULL}};
@@ -190,7 +190,7 @@ refresh_tracked(CjRefreshPlan *plan, const CjStatsView *view, double share, cons
 	if (plan->method == &incremental)
 		plan->method = &concurrent;
 	refresh(plan->method, view, time_zone);
-	cj_view_refresh_recomputed(view, plan->tracking, search_path, time_zone);
+	cj_incremental_refresh_recomputed(view, plan->tracking, search_path, time_zone);
 	return -1;
 }
 

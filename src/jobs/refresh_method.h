@@ -4,14 +4,14 @@
  *
  * The caller is connected to SPI and in a transaction.
  */
-#ifndef CJ_REFRESH_METHOD_H
-#define CJ_REFRESH_METHOD_H
+#ifndef CJ_JOBS_REFRESH_METHOD_H
+#define CJ_JOBS_REFRESH_METHOD_H
 
 #include "storage/lockdefs.h"
 
-#include "sql.h"
-#include "stats/tracking.h"
-#include "stats_view.h"
+#include "base/sql.h"
+#include "matview/stats_view.h"
+#include "matview/tracking.h"
 
 typedef struct CjRefreshMethod
 {
@@ -56,4 +56,4 @@ extern char *cj_refresh_method_missing_grant(const CjRefreshMethod *method,
 extern int64 cj_refresh_method_run(CjRefreshPlan *plan, const CjStatsView *view, double share,
 								   const char *time_zone);
 
-#endif /* CJ_REFRESH_METHOD_H */
+#endif /* CJ_JOBS_REFRESH_METHOD_H */

@@ -24,17 +24,17 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "app_sql.h"
-#include "cron_expression.h"
-#include "identity.h"
-#include "jobs/batch.h"
-#include "jobs/fingerprint.h"
-#include "jobs/job.h"
-#include "jobs/mornings.h"
-#include "key_list.h"
-#include "local_time.h"
-#include "reminder_ledger.h"
-#include "template.h"
+#include "app/app_sql.h"
+#include "base/identity.h"
+#include "base/local_time.h"
+#include "base/template.h"
+#include "config/cron.h"
+#include "jobs/key_list.h"
+#include "jobs/reminder_ledger.h"
+#include "jobs/reminder_zone_hash.h"
+#include "jobs/reminder_zones.h"
+#include "run/batch.h"
+#include "run/job.h"
 
 static const char *const placeholders[] = {"streak", "challenge_count", "challenge_name", NULL};
 
@@ -261,13 +261,13 @@ find_mornings(CjRun *run, void *arg)
 	open_scope(run, state, &scope);
 	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
 	state->zone_type = scope.binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;
-	state->mornings = cj_mornings_find(scope.binding, &state->rule, run->memory);
+	state->mornings = cj_reminder_zones_find(scope.binding, &state->rule, run->memory);
 	cj_identity_restore(&scope.identity);
 	if (state->mornings == NIL)
 		return;
 
 	/* before anything is read: what is written meanwhile makes another fingerprint */
-	state->fingerprint = cj_fingerprint_make(run, state->time_zone, scope.binding);
+	state->fingerprint = cj_reminder_zone_hash_make(run, state->time_zone, scope.binding);
 	foreach(cell, state->mornings)
 	{
 		CjMorning *morning = lfirst(cell);
@@ -594,7 +594,7 @@ read_settings(CjRun *run, State *state)
 	state->title = cj_settings_text(values, "title");
 	state->body = cj_settings_text(values, "body");
 	state->batch_size = cj_settings_int(values, "batch_size");
-	state->time_zone = cj_registry_day_time_zone();
+	state->time_zone = cj_job_config_day_time_zone();
 }
 
 /* run_job reminds all whose morning it is. */
@@ -633,8 +633,8 @@ examine_schedule(const CjJobConfig *config, const CjReport *report, CjAddFinding
 	CjCronExpression schedule;
 	const char *window = cj_settings_text(config->settings, "window");
 
-	if (cj_cron_expression_parse(config->schedule, &schedule) == NULL &&
-		cj_cron_expression_longest_pause(&schedule) * USECS_PER_MINUTE >= read_window(config))
+	if (cj_cron_parse(config->schedule, &schedule) == NULL &&
+		cj_cron_longest_pause(&schedule) * USECS_PER_MINUTE >= read_window(config))
 		add(report, "window:send_streak_reminders", "warning",
 			psprintf("\"%s\" does not fire within every window of \"%s\": mornings are missed",
 					 config->schedule, window),
@@ -682,7 +682,7 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 		return;
 	}
 	cj_identity_become_owner(&identity, binding->owner, binding->search_path, "UTC");
-	cj_mornings_examine(binding, default_zone, report, add);
+	cj_reminder_zones_examine(binding, default_zone, report, add);
 	cj_identity_restore(&identity);
 }
 

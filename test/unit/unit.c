@@ -10,7 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "cron_expression.h"
+#include "config/cron.h"
 
 PG_MODULE_MAGIC;
 
@@ -27,7 +27,7 @@ static CjCronExpression
 parse(const text *expression)
 {
 	CjCronExpression result;
-	char *problem = cj_cron_expression_parse(text_to_cstring(expression), &result);
+	char *problem = cj_cron_parse(text_to_cstring(expression), &result);
 
 	if (problem)
 		elog(ERROR, "%s", problem);
@@ -39,7 +39,7 @@ Datum
 unit_cron_problem(PG_FUNCTION_ARGS)
 {
 	CjCronExpression result;
-	char *problem = cj_cron_expression_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)), &result);
+	char *problem = cj_cron_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)), &result);
 
 	if (problem == NULL)
 		PG_RETURN_NULL();
@@ -53,7 +53,7 @@ unit_cron_next(PG_FUNCTION_ARGS)
 	CjCronExpression expression = parse(PG_GETARG_TEXT_PP(0));
 	TimestampTz slot;
 
-	if (!cj_cron_expression_next(&expression, PG_GETARG_TIMESTAMPTZ(1), &slot))
+	if (!cj_cron_next(&expression, PG_GETARG_TIMESTAMPTZ(1), &slot))
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(slot);
 }
@@ -65,7 +65,7 @@ unit_cron_previous(PG_FUNCTION_ARGS)
 	CjCronExpression expression = parse(PG_GETARG_TEXT_PP(0));
 	TimestampTz slot;
 
-	if (!cj_cron_expression_previous(&expression, PG_GETARG_TIMESTAMPTZ(1), &slot))
+	if (!cj_cron_previous(&expression, PG_GETARG_TIMESTAMPTZ(1), &slot))
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(slot);
 }

@@ -1,0 +1,686 @@
+/*
+ * alerts/alert.c
+ *		Alerts: table challenge_jobs.alert.
+ *
+ * An alert tells of a change. Between two alerts "recovered" of a job, which is an episode, there can be
+ *
+ *		failed		one: the first failure after a success, or ever; none after "crashed"
+ *		crashed		one: also after "failed", since whatever kills backends is something else than an error
+ *		overdue		one for each slot
+ *		recovered	one, the last: a success after any of these, if it serves the slots that were overdue
+ *
+ * An episode is known by the number of the alert "recovered" before it (0: none), and a unique index on job,
+ * kind, episode and slot sees to it that nothing is raised twice. That is needed: not everyone who raises
+ * holds the job's lock (the watchdog, a run whose configuration cannot be read).
+ *
+ * What changes nothing: dry runs, skipped runs, what a caller has rolled back. A failure that is recorded late
+ * (a verb's, by another process) changes nothing if the job has succeeded since.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "alerts/alert.h"
+#include "base/sql.h"
+#include "base/utf8.h"
+
+#define CHANNEL "challenge_jobs_alert"
+
+/*
+ * After so many attempts, half an hour or so, an alert lets later ones of its job pass: it may be the alert itself that
+ * the command fails for.
+ */
+#define ATTEMPTS_IN_ORDER 6
+
+/* A moment as ISO 8601 in UTC, whatever the session's settings: for to_char. */
+#define MOMENT_FORMAT "YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\""
+
+/* ---- raising ---- */
+
+/* $1 the job */
+static const CjStatement read_state = {
+	"read the state of a job",
+	"SELECT e.episode,"
+	"       EXISTS (SELECT 1 FROM challenge_jobs.alert a"
+	"                WHERE a.job = $1 AND a.kind = 'failed' AND a.episode = e.episode),"
+	"       EXISTS (SELECT 1 FROM challenge_jobs.alert a"
+	"                WHERE a.job = $1 AND a.kind = 'crashed' AND a.episode = e.episode),"
+	"       EXISTS (SELECT 1 FROM challenge_jobs.alert a"
+	"                WHERE a.job = $1 AND a.kind = 'overdue' AND a.episode = e.episode)"
+	"  FROM (SELECT COALESCE((SELECT r.alert_id"
+	"                           FROM challenge_jobs.alert r"
+	"                          WHERE r.job = $1 AND r.kind = 'recovered'"
+	"                          ORDER BY r.episode DESC LIMIT 1), 0)) e(episode)",
+	SPI_OK_SELECT};
+
+/*
+ * $1 the job, $2 the kind, $3 the episode, $4 the run or null, $5 more of the payload, $6 the host, $7 how moments
+ * are written. The slot stands in $5.
+ */
+static const CjStatement raise_alert = {
+	"raise an alert",
+	"INSERT INTO challenge_jobs.alert (job, kind, episode, run_id, slot, raised_at, next_attempt_at, payload)"
+	"SELECT $1, $2, $3, $4, ($5 ->> 'slot')::pg_catalog.timestamptz, n.moment, n.moment,"
+	"       pg_catalog.jsonb_build_object("
+	"           'job', $1, 'kind', $2,"
+	"           'raised_at', pg_catalog.to_char(n.moment AT TIME ZONE 'UTC', $7),"
+	"           'database', pg_catalog.current_database(),"
+	"           'host', $6,"
+	"           'port', pg_catalog.current_setting('port')::pg_catalog.int4,"
+	"           'cluster_name', NULLIF(pg_catalog.current_setting('cluster_name'), ''),"
+	"           'run_id', $4,"
+	"           'previous_success', pg_catalog.to_char(p.finished_at AT TIME ZONE 'UTC', $7),"
+	"           'consecutive_failures',"
+	"           (SELECT pg_catalog.count(*)"
+	"              FROM (SELECT 1"
+	"                      FROM challenge_jobs.job_run f"
+	"                     WHERE f.job = $1"
+	"                       AND f.status IN ('failed', 'cancelled', 'crashed')"
+	"                       AND NOT f.dry_run"
+	"                       AND - f.run_id < - COALESCE(p.run_id, 0)"
+	"                     ORDER BY - f.run_id"
+	"                     LIMIT 1000) c))"
+	"       || COALESCE((SELECT pg_catalog.jsonb_build_object("
+	"                               'status', r.status, 'attempt', r.attempt, 'role_name', r.role_name,"
+	"                               'triggered_by', pg_catalog.left(r.triggered_by, 4000),"
+	"                               'started_at', pg_catalog.to_char(r.started_at AT TIME ZONE 'UTC', $7),"
+	"                               'finished_at', pg_catalog.to_char(r.finished_at AT TIME ZONE 'UTC', $7),"
+	"                               'duration_seconds', pg_catalog.date_part('epoch', r.duration),"
+	"                               'sqlstate', r.sqlstate,"
+	"                               'message', pg_catalog.left(r.message, 4000),"
+	"                               'detail', pg_catalog.left(r.detail, 4000),"
+	"                               'hint', pg_catalog.left(r.hint, 4000))"
+	"                      FROM challenge_jobs.job_run r"
+	"                     WHERE r.run_id = $4), '{}')"
+	"       || $5"
+	"  FROM (SELECT pg_catalog.clock_timestamp()) n(moment)"
+	"  LEFT JOIN LATERAL (SELECT s.run_id, s.finished_at"
+	"                       FROM challenge_jobs.job_run s"
+	"                      WHERE s.job = $1"
+	"                        AND " CJ_RUN_COVERS(
+		"s") "                        AND s.run_id IS DISTINCT FROM $4"
+			 "                        AND s.as_of <= n.moment"
+			 "                      ORDER BY s.as_of DESC, s.run_id DESC LIMIT 1) p ON true"
+			 " WHERE NOT EXISTS (SELECT 1"
+			 "                     FROM challenge_jobs.alert a"
+			 "                    WHERE a.job = $1"
+			 "                      AND a.kind = $2"
+			 "                      AND a.slot = ($5 ->> 'slot')::pg_catalog.timestamptz)"
+			 "    ON CONFLICT DO NOTHING",
+	SPI_OK_INSERT};
+
+/* $1 the run; rows recorded by the process that ran are not late, whatever the clock says */
+static const CjStatement find_later_success = {
+	"find a success after a failure that is recorded late",
+	"SELECT 1"
+	"  FROM challenge_jobs.job_run r"
+	"  JOIN challenge_jobs.job_run s ON s.job = r.job"
+	" WHERE r.run_id = $1"
+	"   AND r.pid <> pg_catalog.pg_backend_pid()"
+	"   AND " CJ_RUN_COVERS("s") "   AND s.as_of >= r.as_of"
+								 "   AND s.started_at >= r.started_at"
+								 "   AND s.finished_at > r.finished_at"
+								 " LIMIT 1",
+	SPI_OK_SELECT};
+
+/*
+ * $1 the job, $2 the run. A success as of a moment before that of a failure has not done what failed: anybody who may call
+ * the verb can have it succeed as of a moment at which nothing was due. A moment that has not come yet was noted before the clock was set back.
+ */
+static const CjStatement find_later_failure = {
+	"find a failure that a success does not end",
+	"SELECT 1"
+	"  FROM challenge_jobs.job_run r"
+	" CROSS JOIN LATERAL (SELECT f.as_of"
+	"                       FROM challenge_jobs.job_run f"
+	"                      WHERE f.job = $1"
+	"                        AND f.status IN ('failed', 'cancelled', 'crashed')"
+	"                        AND NOT f.dry_run"
+	"                        AND f.as_of <= pg_catalog.clock_timestamp()"
+	"                      ORDER BY f.as_of DESC LIMIT 1) l"
+	" WHERE r.run_id = $2"
+	"   AND l.as_of > r.as_of",
+	SPI_OK_SELECT};
+
+/* $1 the run */
+static const CjStatement find_complete = {
+	"find out whether a success counts",
+	"SELECT FROM challenge_jobs.job_run r WHERE r.run_id = $1 AND " CJ_RUN_COVERS("r"),
+	SPI_OK_SELECT};
+
+/*
+ * A run of ours for a time at which another engine did not fire does the work, but that engine is as silent as before: such
+ * runs end no alert "overdue". r is the run.
+ */
+#define STANDS_IN                                                                               \
+	"(r.triggered_by = 'catch_up' OR r.triggered_by = 'retry' AND r.scheduled_for IS NOT NULL)" \
+	" AND EXISTS (SELECT 1 FROM challenge_jobs.job_override e WHERE e.job = r.job AND e.engine <> 'worker')"
+
+/* $1 the job, $2 the episode, $3 the run */
+static const CjStatement find_unserved_slot = {
+	"find a slot that a success does not serve",
+	"SELECT 1"
+	"  FROM challenge_jobs.job_run r"
+	"  JOIN challenge_jobs.alert a ON a.slot > COALESCE(r.as_of, r.started_at) OR " STANDS_IN
+	" WHERE r.run_id = $3"
+	"   AND a.job = $1"
+	"   AND a.kind = 'overdue'"
+	"   AND a.episode = $2"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
+/* Jobs whose episode has overdue slots, the last of which was served: the run that did. */
+static const CjStatement find_served_slots = {
+	"find overdue slots that have been served",
+	"SELECT o.job, s.run_id"
+	"  FROM (SELECT a.job, a.episode, pg_catalog.max(a.slot) AS slot"
+	"          FROM challenge_jobs.alert a"
+	"         WHERE a.kind = 'overdue'"
+	"           AND NOT EXISTS (SELECT 1"
+	"                             FROM challenge_jobs.alert n"
+	"                            WHERE n.job = a.job"
+	"                              AND n.kind = 'recovered'"
+	"                              AND n.episode = a.episode)"
+	"         GROUP BY a.job, a.episode) o"
+	" CROSS JOIN LATERAL (SELECT r.run_id"
+	"                       FROM challenge_jobs.job_run r"
+	"                      WHERE r.job = o.job"
+	"                        AND " CJ_RUN_COVERS(
+		"r") "                        AND r.as_of >= o.slot"
+			 "                        AND r.started_at >= o.slot"
+			 "                        AND NOT (" STANDS_IN ")"
+			 "                      ORDER BY r.as_of DESC LIMIT 1) s",
+	SPI_OK_SELECT};
+
+static const CjStatement leave_unsettled = {
+	"leave it to others to raise the alert for a run",
+	"INSERT INTO challenge_jobs.unsettled_run (run_id) VALUES ($1)", SPI_OK_INSERT};
+
+static const CjStatement take_unsettled = {
+	"take the runs for which no alert was raised yet",
+	"WITH taken AS ("
+	"    DELETE FROM challenge_jobs.unsettled_run u"
+	"     WHERE u.run_id IN (SELECT o.run_id FROM challenge_jobs.unsettled_run o FOR UPDATE SKIP LOCKED)"
+	" RETURNING u.run_id"
+	")"
+	"SELECT r.job, r.run_id, r.status"
+	"  FROM taken t"
+	"  JOIN challenge_jobs.job_run r ON r.run_id = t.run_id"
+	" ORDER BY r.run_id",
+	SPI_OK_SELECT};
+
+/* What is known of a job by its alerts. */
+typedef struct State
+{
+	int64 episode;
+	bool failed;
+	bool crashed;
+	bool overdue;
+} State;
+
+static bool has_news = false;
+
+static State
+get_state(const char *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+	State state;
+
+	cj_sql_param_text(&params, job);
+	rows = cj_sql_run_own(&read_state, &params);
+	state.episode = cj_sql_int64(&rows, 0, 1);
+	state.failed = cj_sql_bool(&rows, 0, 2);
+	state.crashed = cj_sql_bool(&rows, 0, 3);
+	state.overdue = cj_sql_bool(&rows, 0, 4);
+	cj_sql_free(&rows);
+	return state;
+}
+
+static const char *
+host_name(void)
+{
+	char name[256];
+
+	if (gethostname(name, sizeof(name)) != 0)
+		return NULL;
+	name[sizeof(name) - 1] = '\0';
+	/* whatever stands there: it goes into a text of this database */
+	for (char *c = name; *c; c++)
+	{
+		if (*c <= ' ' || *c > '~')
+			*c = '?';
+	}
+	return pstrdup(name);
+}
+
+/* insert_alert writes an alert, unless someone else has just written it. */
+static void
+insert_alert(const State *state, const char *job, const char *kind, int64 run_id, Jsonb *payload)
+{
+	Jsonb *more = payload;
+	CjParams params = {0};
+	CjRows rows;
+
+	if (more == NULL)
+		more = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	cj_sql_param_text(&params, job);
+	cj_sql_param_text(&params, kind);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(state->episode), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), run_id == 0);
+	cj_sql_param(&params, JSONBOID, JsonbPGetDatum(more), false);
+	cj_sql_param_text(&params, host_name());
+	cj_sql_param_text(&params, MOMENT_FORMAT);
+	rows = cj_sql_run_own(&raise_alert, &params);
+	if (rows.processed > 0)
+		has_news = true;
+	cj_sql_free(&rows);
+}
+
+static bool
+is_found(const CjStatement *statement, CjParams *params)
+{
+	return cj_sql_execute_own(statement, params) > 0;
+}
+
+/* ends_failures tells whether a success is as of a moment that is not before that of any failure. */
+static bool
+ends_failures(const char *job, int64 run_id)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, job);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	return !is_found(&find_later_failure, &params);
+}
+
+void
+cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload)
+{
+	State state = get_state(job);
+
+	if (strcmp(kind, "failed") == 0 && (state.failed || state.crashed))
+		return;
+	if (strcmp(kind, "crashed") == 0 && state.crashed)
+		return;
+	if (strcmp(kind, "recovered") == 0 && !state.failed && !state.crashed && !state.overdue)
+		return;
+	insert_alert(&state, job, kind, run_id, payload);
+}
+
+void
+cj_alert_raise_overdue(const char *job, TimestampTz slot)
+{
+	char moment[MAXDATELEN + 1];
+	int utc = 0;
+	StringInfoData payload;
+
+	JsonEncodeDateTime(moment, TimestampTzGetDatum(slot), TIMESTAMPTZOID, &utc);
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"slot\": \"%s\", \"message\": ", moment);
+	escape_json(&payload, psprintf("job \"%s\" was due at %s and has not been done", job, moment));
+	appendStringInfoString(&payload, ", \"hint\": ");
+	escape_json(&payload, psprintf("CALL challenge_jobs.run('%s');", job));
+	appendStringInfoChar(&payload, '}');
+	cj_alert_raise(job, "overdue", 0,
+				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
+}
+
+void
+cj_alert_raise_restored(const char *job)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"message\": ");
+	escape_json(
+		&payload,
+		psprintf("this database is a copy: job \"%s\" was scheduled in another database, and does "
+				 "not run in this one",
+				 job));
+	appendStringInfoString(&payload, ", \"hint\": \"SELECT * FROM challenge_jobs.resume();\"}");
+	cj_alert_raise(job, "restored", 0,
+				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
+}
+
+void
+cj_alert_note_success(const char *job, int64 run_id)
+{
+	State state = get_state(job);
+	CjParams run = {0};
+
+	if (!state.failed && !state.crashed && !state.overdue)
+		return;
+	cj_sql_param(&run, INT8OID, Int64GetDatum(run_id), false);
+	if (!is_found(&find_complete, &run))
+		return;
+	if (state.overdue)
+	{
+		CjParams params = {0};
+
+		cj_sql_param_text(&params, job);
+		cj_sql_param(&params, INT8OID, Int64GetDatum(state.episode), false);
+		cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+		if (is_found(&find_unserved_slot, &params))
+			return;
+	}
+	if (ends_failures(job, run_id))
+		insert_alert(&state, job, "recovered", run_id, NULL);
+}
+
+void
+cj_alert_note_failure(const char *job, int64 run_id, bool crashed)
+{
+	State state = get_state(job);
+	CjParams params = {0};
+
+	if (state.crashed || (state.failed && !crashed))
+		return;
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	if (!is_found(&find_later_success, &params))
+		insert_alert(&state, job, crashed ? "crashed" : "failed", run_id, NULL);
+}
+
+void
+cj_alert_leave_run(int64 run_id)
+{
+	CjParams params = {0};
+
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	cj_sql_execute_own(&leave_unsettled, &params);
+}
+
+void
+cj_alert_settle_runs(void)
+{
+	CjRows rows = cj_sql_run_own(&take_unsettled, NULL);
+
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		const char *job = cj_sql_text(&rows, row, 1);
+		int64 run_id = cj_sql_int64(&rows, row, 2);
+		const char *status = cj_sql_text(&rows, row, 3);
+
+		if (strcmp(status, "succeeded") == 0)
+			cj_alert_note_success(job, run_id);
+		else
+			cj_alert_note_failure(job, run_id, strcmp(status, "crashed") == 0);
+	}
+	cj_sql_free(&rows);
+}
+
+void
+cj_alert_settle(void)
+{
+	CjRows rows = cj_sql_run_own(&find_served_slots, NULL);
+
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		const char *job = cj_sql_text(&rows, row, 1);
+		int64 run_id = cj_sql_int64(&rows, row, 2);
+		State state = get_state(job);
+
+		if (state.overdue && ends_failures(job, run_id))
+			insert_alert(&state, job, "recovered", run_id, NULL);
+	}
+	cj_sql_free(&rows);
+}
+
+/* ---- telling ---- */
+
+static const CjStatement announce = {
+	"announce alerts",
+	"WITH announced AS ("
+	"    UPDATE challenge_jobs.alert a"
+	"       SET announced_at = pg_catalog.clock_timestamp()"
+	"     WHERE a.alert_id IN (SELECT o.alert_id"
+	"                            FROM challenge_jobs.alert o"
+	"                           WHERE o.announced_at IS NULL"
+	"                             FOR UPDATE SKIP LOCKED)"
+	" RETURNING a.*"
+	")"
+	"SELECT pg_catalog.jsonb_build_object('alert_id', n.alert_id, 'job', n.job, 'kind', n.kind)::pg_catalog.text,"
+	"       pg_catalog.concat('alert ', n.alert_id, ', job \"', n.job, '\": ', n.kind,"
+	"                         ', run ' || n.run_id, ', slot ' || (n.payload ->> 'slot')),"
+	"       pg_catalog.concat_ws(E'\\n', n.payload ->> 'message', n.payload ->> 'detail'),"
+	"       n.payload ->> 'hint'"
+	"  FROM announced n"
+	" ORDER BY n.alert_id",
+	SPI_OK_SELECT};
+
+/* What the log says of an alert. */
+typedef struct Line
+{
+	char *message;
+	char *detail;
+	char *hint;
+} Line;
+
+bool
+cj_alert_has_news(void)
+{
+	return has_news;
+}
+
+List *
+cj_alert_announce(MemoryContext memory)
+{
+	CjRows rows = cj_sql_run_own(&announce, NULL);
+	MemoryContext caller = MemoryContextSwitchTo(memory);
+	List *lines = NIL;
+
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		Line *line = palloc(sizeof(Line));
+
+		Async_Notify(CHANNEL, cj_sql_text(&rows, row, 1));
+		line->message = cj_sql_text(&rows, row, 2);
+		line->detail = cj_sql_text(&rows, row, 3);
+		line->hint = cj_sql_text(&rows, row, 4);
+		lines = lappend(lines, line);
+	}
+	MemoryContextSwitchTo(caller);
+	cj_sql_free(&rows);
+	has_news = false;
+	return lines;
+}
+
+void
+cj_alert_log(List *announced)
+{
+	ListCell *cell;
+
+	foreach(cell, announced)
+	{
+		const Line *line = lfirst(cell);
+
+		ereport(LOG_SERVER_ONLY,
+				(errmsg("challenge_jobs: %s", line->message),
+				 line->detail && line->detail[0] ? errdetail_internal("%s", line->detail) : 0,
+				 line->hint ? errhint("%s", line->hint) : 0));
+	}
+}
+
+/* ---- delivering ---- */
+
+/*
+ * $1 the alert after which to look, $2 whether also those that wait for another attempt, $3 how long this one
+ * may take, $4 after how many attempts an alert lets later ones of its job pass. A next attempt too far away was noted
+ * before the clock was set back.
+ */
+static const CjStatement claim = {
+	"claim an alert",
+	"UPDATE challenge_jobs.alert a"
+	"   SET attempts = a.attempts + 1,"
+	"       next_attempt_at = pg_catalog.clock_timestamp() + $3 * '1 ms'::pg_catalog.interval,"
+	"       last_error = 'attempt ' || a.attempts + 1 || ' was begun, and has not ended'"
+	" WHERE a.alert_id = (SELECT c.alert_id"
+	"                       FROM challenge_jobs.alert c"
+	"                      WHERE c.next_attempt_at IS NOT NULL"
+	"                        AND c.alert_id > $1"
+	"                        AND ($2 OR c.attempts = 0"
+	"                             OR c.next_attempt_at <= pg_catalog.clock_timestamp()"
+	"                             OR c.next_attempt_at > pg_catalog.clock_timestamp()"
+	"                                                    + '1 day'::pg_catalog.interval)"
+	"                        AND NOT EXISTS (SELECT 1"
+	"                                          FROM challenge_jobs.alert e"
+	"                                         WHERE e.job = c.job"
+	"                                           AND e.alert_id < c.alert_id"
+	"                                           AND e.next_attempt_at IS NOT NULL"
+	"                                           AND e.attempts < $4)"
+	"                      ORDER BY c.alert_id"
+	"                      LIMIT 1"
+	"                        FOR UPDATE SKIP LOCKED)"
+	" RETURNING a.alert_id, a.attempts::pg_catalog.int8,"
+	"           (a.payload || pg_catalog.jsonb_build_object('alert_id', a.alert_id, 'delivery', a.attempts))"
+	"           ::pg_catalog.text",
+	SPI_OK_UPDATE_RETURNING};
+
+/* $1 the alert */
+static const CjStatement note_delivery = {
+	"note that an alert was delivered",
+	"UPDATE challenge_jobs.alert a"
+	"   SET delivered_at = pg_catalog.clock_timestamp(), next_attempt_at = NULL, last_error = NULL"
+	" WHERE a.alert_id = $1",
+	SPI_OK_UPDATE};
+
+/*
+ * $1 the alert. Who has been told that a job has recovered is not told afterwards that it had failed: to open
+ * an incident then would be to leave it open.
+ */
+static const CjStatement give_up_earlier = {
+	"give up the alerts that a recovery has overtaken",
+	"UPDATE challenge_jobs.alert e"
+	"   SET next_attempt_at = NULL,"
+	"       last_error = 'given up, as alert ' || a.alert_id || ' was delivered'"
+	"                    || COALESCE(': ' || e.last_error, '')"
+	"  FROM challenge_jobs.alert a"
+	" WHERE a.alert_id = $1"
+	"   AND a.kind = 'recovered'"
+	"   AND e.job = a.job"
+	"   AND e.alert_id < a.alert_id"
+	"   AND e.next_attempt_at IS NOT NULL",
+	SPI_OK_UPDATE};
+
+/* The command works again: there is no reason for others to wait. */
+static const CjStatement hasten_others = {"hasten alerts that wait for another attempt",
+										  "UPDATE challenge_jobs.alert a"
+										  "   SET next_attempt_at = pg_catalog.clock_timestamp()"
+										  " WHERE a.next_attempt_at > pg_catalog.clock_timestamp()",
+										  SPI_OK_UPDATE};
+
+/*
+ * $1 the alert, $2 what went wrong. A minute, doubling up to an hour, give or take a quarter: so that many
+ * servers do not come back to a place that was down all at the same moment.
+ */
+static const CjStatement note_problem = {
+	"note that an alert was not delivered",
+	"UPDATE challenge_jobs.alert a"
+	"   SET last_error = $2,"
+	"       next_attempt_at = pg_catalog.clock_timestamp()"
+	"                         + LEAST('1 hour', '1 minute'::pg_catalog.interval"
+	"                                           * pg_catalog.power(2, LEAST(a.attempts - 1, 10)))"
+	"                           * (0.75 + 0.5 * pg_catalog.random())"
+	" WHERE a.alert_id = $1"
+	"   AND a.delivered_at IS NULL",
+	SPI_OK_UPDATE};
+
+static const CjStatement give_up = {
+	"give up old alerts",
+	"UPDATE challenge_jobs.alert a"
+	"   SET next_attempt_at = NULL,"
+	"       last_error = 'given up' || COALESCE(': ' || a.last_error, '')"
+	" WHERE a.next_attempt_at IS NOT NULL"
+	"   AND a.raised_at < pg_catalog.clock_timestamp() - '7 days'::pg_catalog.interval",
+	SPI_OK_UPDATE};
+
+bool
+cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
+{
+	CjParams params = {0};
+	CjRows rows;
+	bool found;
+
+	cj_sql_param(&params, INT8OID, Int64GetDatum(after), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(all), false);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(milliseconds), false);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(ATTEMPTS_IN_ORDER), false);
+	rows = cj_sql_run_own(&claim, &params);
+	found = rows.processed > 0;
+	if (found)
+	{
+		alert->alert_id = cj_sql_int64(&rows, 0, 1);
+		alert->attempts = (int) cj_sql_int64(&rows, 0, 2);
+		alert->json = cj_utf8_from_database(cj_sql_text(&rows, 0, 3));
+	}
+	cj_sql_free(&rows);
+	return found;
+}
+
+void
+cj_alert_finish(const CjAlert *alert, const char *problem)
+{
+	CjParams params = {0};
+
+	cj_sql_param(&params, INT8OID, Int64GetDatum(alert->alert_id), false);
+	if (problem)
+	{
+		cj_sql_param_text(&params, problem);
+		cj_sql_execute_own(&note_problem, &params);
+		return;
+	}
+	cj_sql_execute_own(&note_delivery, &params);
+	cj_sql_execute_own(&give_up_earlier, &params);
+	if (alert->attempts > 1)
+		cj_sql_execute_own(&hasten_others, NULL);
+}
+
+int64
+cj_alert_give_up(void)
+{
+	return cj_sql_run_own(&give_up, NULL).processed;
+}
+
+/* ---- clean-up ---- */
+
+/*
+ * $1 the moment, $2 how many. What is still to be delivered stays, and the alerts by which the state of a job is
+ * known: of each job the last "recovered" and all after it.
+ */
+static const CjStatement remove_old = {
+	"remove old alerts",
+	"DELETE FROM challenge_jobs.alert a"
+	" WHERE a.alert_id IN (SELECT o.alert_id"
+	"                        FROM challenge_jobs.alert o"
+	"                       WHERE o.raised_at < $1"
+	"                         AND (o.next_attempt_at IS NULL"
+	"                              OR o.raised_at < pg_catalog.clock_timestamp()"
+	"                                               - '7 days'::pg_catalog.interval)"
+	"                         AND EXISTS (SELECT 1"
+	"                                       FROM challenge_jobs.alert r"
+	"                                      WHERE r.job = o.job"
+	"                                        AND r.kind = 'recovered'"
+	"                                        AND r.alert_id > o.alert_id)"
+	"                       ORDER BY o.alert_id"
+	"                       LIMIT $2"
+	"                         FOR UPDATE SKIP LOCKED)",
+	SPI_OK_DELETE};
+
+int64
+cj_alert_remove(TimestampTz before, int limit)
+{
+	CjParams params = {0};
+
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(limit), false);
+	return cj_sql_run_own(&remove_old, &params).processed;
+}

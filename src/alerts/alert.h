@@ -1,0 +1,111 @@
+/*
+ * alerts/alert.h
+ *		Alerts: table challenge_jobs.alert.
+ *
+ * The caller is connected to SPI. Rows are written in the current transaction, as the owner of the
+ * extension.
+ */
+#ifndef CJ_ALERTS_ALERT_H
+#define CJ_ALERTS_ALERT_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+/*
+ * In SQL: whether a run r covers the scheduled times up to its as_of, and ends failures. One that has left something over, as
+ * locked or undecidable, does not: whoever holds a lock could have a job succeed by having it pass over what it fails at. As the
+ * index job_run_served_idx has it.
+ */
+#define CJ_RUN_COVERS(r)                                       \
+	r ".status = 'succeeded' AND NOT " r ".dry_run"            \
+	  " AND COALESCE(" r ".result ->> 'left_over', '0') = '0'" \
+	  " AND " r ".result -> 'undecidable' IS NULL"
+
+/* ---- raising ---- */
+
+/*
+ * Note how a run of a job has ended that was no dry run, in the transaction that writes its row, when the row
+ * is written. A failure is one by error, cancellation or (crashed) the end of its backend. They raise an
+ * alert if that is a change of the job's state: see alert.c.
+ */
+extern void cj_alert_note_success(const char *job, int64 run_id);
+extern void cj_alert_note_failure(const char *job, int64 run_id, bool crashed);
+
+/*
+ * Leaves it to cj_alert_settle_runs to note how a run of a caller has ended, whose transaction can stay open for long, or see what
+ * was long ago: nothing is read or written there that others wait for.
+ */
+extern void cj_alert_leave_run(int64 run_id);
+
+/* Notes how the runs of callers have ended that are committed; in a short transaction of a run or of the worker. */
+extern void cj_alert_settle_runs(void);
+
+/*
+ * Raises an alert of a kind (failed, overdue, crashed, recovered) unless the job's state says so already.
+ * `run_id` may be 0: none. `payload`, an object or NULL, is added to what is known of the job. That of
+ * "overdue" has the slot as "slot", a timestamptz: for each slot there can be one alert, however many raise
+ * it at the same time.
+ */
+extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload);
+
+/* Raises an alert "restored" for a job that was scheduled where this database was copied from, unless there is one. */
+extern void cj_alert_raise_restored(const char *job);
+
+/* The same for "overdue", with a payload that says so. Cheap if there is an alert for that slot. */
+extern void cj_alert_raise_overdue(const char *job, TimestampTz slot);
+
+/*
+ * Raises "recovered" for jobs whose slot was overdue, and has been served by a run that did not know: it was
+ * not to be seen yet that the slot was overdue when the run ended.
+ */
+extern void cj_alert_settle(void);
+
+/* ---- telling ---- */
+
+/* Whether this backend has raised an alert since it last announced. */
+extern bool cj_alert_has_news(void);
+
+/*
+ * Takes all alerts that have not been announced yet and notifies the channel challenge_jobs_alert of them.
+ * Returns them, in `memory`, for cj_alert_log, which writes them to the server log when the transaction
+ * has been committed.
+ *
+ * NOTIFY takes a lock at commit that is one for the whole server, fails if the queue is full, and cannot be
+ * prepared for a two-phase commit: this is to be done in a short transaction of its own, never in a caller's.
+ */
+extern List *cj_alert_announce(MemoryContext memory);
+extern void cj_alert_log(List *announced);
+
+/* ---- delivering ---- */
+
+/* An alert that is to be delivered now. */
+typedef struct CjAlert
+{
+	int64 alert_id;
+	int attempts; /* with this one */
+	char *json;   /* one line of UTF-8 */
+} CjAlert;
+
+/*
+ * Claims the first alert after `after` that is due, or with `all` the first that waits, for an attempt that
+ * takes at most so many milliseconds; false if there is none. Alerts of a job come in their order, until one has been
+ * tried for some time. What is returned lives in the current memory context.
+ */
+extern bool cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert);
+
+/* Records how an attempt ended; `problem` is NULL if the alert was delivered. */
+extern void cj_alert_finish(const CjAlert *alert, const char *problem);
+
+/* Gives up the alerts that have been waiting for too long; returns how many. */
+extern int64 cj_alert_give_up(void);
+
+/* ---- clean-up ---- */
+
+/*
+ * Removes at most so many of the alerts that were raised before a moment, have been delivered or given up, and
+ * tell nothing of how the job is now; returns how many.
+ */
+extern int64 cj_alert_remove(TimestampTz before, int limit);
+
+#endif /* CJ_ALERTS_ALERT_H */

@@ -1,0 +1,437 @@
+/*
+ * app/bound_table.c
+ *		A table of the app that stands for an entity.
+ *
+ * What is found here is true for as long as the relation is locked.
+ */
+#include "postgres.h"
+
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+
+#include "app/bound_table.h"
+
+char *
+cj_bound_table_text(Jsonb *object, const char *key, bool *is_null)
+{
+	JsonbValue value;
+
+	*is_null = false;
+	if (object == NULL ||
+		getKeyJsonValueFromContainer(&object->root, key, strlen(key), &value) == NULL)
+		return NULL;
+	if (value.type == jbvNull)
+	{
+		*is_null = true;
+		return NULL;
+	}
+	/* bind() stores texts alone, but the table may have been written by hand */
+	if (value.type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the value of \"%s\" in challenge_jobs.binding is not a text", key),
+				 errhint("Bind the entity again with challenge_jobs.bind().")));
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/* ---- hints: the call of bind() that would mend it ---- */
+
+/* append_json_member appends `"key": "value"` to a JSON object that is being written. */
+static void
+append_json_member(StringInfo json, const char *key, const char *value)
+{
+	appendStringInfoString(json, json->len > 1 ? ", " : "");
+	escape_json(json, key);
+	appendStringInfoString(json, ": ");
+	if (value)
+		escape_json(json, value);
+	else
+		appendStringInfoString(json, "null");
+}
+
+char *
+cj_bound_table_bind_call(const CjSource *source, const char *relation, const char *column,
+						 const char *column_value, const char *label, const char *label_value)
+{
+	const CjEntityDefinition *definition = &cj_entity_definitions[source->entity];
+	StringInfoData columns;
+	StringInfoData labels;
+	StringInfoData call;
+	bool is_null;
+
+	initStringInfo(&columns);
+	initStringInfo(&labels);
+	appendStringInfoChar(&columns, '{');
+	appendStringInfoChar(&labels, '{');
+	for (int i = 0; definition->columns[i].name; i++)
+	{
+		const char *name = definition->columns[i].name;
+		const char *value = cj_bound_table_text(source->columns, name, &is_null);
+
+		if (column && strcmp(name, column) == 0)
+			append_json_member(&columns, name, column_value);
+		else if (value || is_null)
+			append_json_member(&columns, name, value);
+	}
+	for (int i = 0; definition->labels[i].name; i++)
+	{
+		const char *name = definition->labels[i].name;
+		const char *value = cj_bound_table_text(source->labels, name, &is_null);
+
+		if (label && strcmp(name, label) == 0)
+			append_json_member(&labels, name, label_value);
+		else if (value)
+			append_json_member(&labels, name, value);
+	}
+	appendStringInfoChar(&columns, '}');
+	appendStringInfoChar(&labels, '}');
+
+	initStringInfo(&call);
+	appendStringInfo(&call, "SELECT challenge_jobs.bind('%s', %s", definition->name,
+					 quote_literal_cstr(relation));
+	if (columns.len > 2)
+		appendStringInfo(&call, ", columns => %s", quote_literal_cstr(columns.data));
+	if (labels.len > 2)
+		appendStringInfo(&call, ", labels => %s", quote_literal_cstr(labels.data));
+	appendStringInfoString(&call, ");");
+	return call.data;
+}
+
+/* ---- resolving ---- */
+
+char *
+cj_bound_table_qualified_name(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+}
+
+/* is_taken tells whether a column of the table stands for another column of the entity. */
+static bool
+is_taken(const CjSource *source, const char *name, const char *for_column)
+{
+	const CjColumnDefinition *columns = cj_entity_definitions[source->entity].columns;
+	bool is_null;
+
+	for (int i = 0; columns[i].name; i++)
+	{
+		const char *bound = cj_bound_table_text(source->columns, columns[i].name, &is_null);
+
+		if (strcmp(columns[i].name, for_column) != 0 && !is_null &&
+			strcmp(bound ? bound : columns[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * suggest_column returns the only free column of the right kind, or a place to fill in; NULL where there is
+ * none and the job can do without.
+ */
+static const char *
+suggest_column(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
+			   bool required)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	const char *found = NULL;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (attr->attisdropped ||
+			!cj_entity_accepts(definition->kind, getBaseType(attr->atttypid)) ||
+			is_taken(source, NameStr(attr->attname), definition->name))
+			continue;
+		if (found)
+			return "<column>";
+		found = NameStr(attr->attname);
+	}
+	if (found)
+		return pstrdup(found);
+	return required ? "<column>" : NULL;
+}
+
+/* list_columns lists the columns of a relation with their types, for an errdetail. */
+static char *
+list_columns(Relation rel)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (!attr->attisdropped)
+			appendStringInfo(&list, "%s%s %s", list.len > 0 ? ", " : "", NameStr(attr->attname),
+							 format_type_be(attr->atttypid));
+	}
+	return list.data;
+}
+
+/* is_written tells whether jobs write a column: not only read it. */
+static bool
+is_written(CjEntity entity, int column)
+{
+	return (entity == CJ_NOTIFICATIONS && column != CJ_NOTIFICATIONS_EXPIRES_AT) ||
+		   (entity == CJ_CHALLENGES && column == CJ_CHALLENGES_STATUS);
+}
+
+static void
+resolve_column(const CjSource *source, Relation rel, int index, bool required,
+			   CjBoundColumn *column)
+{
+	const char *entity = cj_entity_definitions[source->entity].name;
+	const CjColumnDefinition *definition = &cj_entity_definitions[source->entity].columns[index];
+	bool is_null;
+	const char *bound = cj_bound_table_text(source->columns, definition->name, &is_null);
+	const char *name = bound ? bound : definition->name;
+	AttrNumber number = is_null ? InvalidAttrNumber : get_attnum(RelationGetRelid(rel), name);
+	Form_pg_attribute attr;
+
+	if (number <= 0)
+	{
+		if (!required && bound == NULL)
+			return;
+		if (is_null)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
+					 definition->required ? errdetail("Only an optional column can be null.") :
+					 errdetail("This job cannot do without it."),
+					 errhint("%s", cj_bound_table_bind_call(source,
+					 		cj_bound_table_qualified_name(rel), definition->name,
+											 suggest_column(source, rel, definition, required), NULL, NULL))));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
+						definition->name, cj_bound_table_qualified_name(rel)),
+				 errdetail("It has the columns: %s.", list_columns(rel)),
+				 errhint("%s", cj_bound_table_bind_call(source,
+				 		cj_bound_table_qualified_name(rel), definition->name,
+										 suggest_column(source, rel, definition, required), NULL, NULL))));
+	}
+
+	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
+	if (is_written(source->entity, index) &&
+		(attr->attgenerated != '\0' || attr->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
+	{
+		if (!required && bound == NULL)
+			return;
+		ereport(ERROR,
+				(errcode(ERRCODE_GENERATED_ALWAYS),
+				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written",
+				 		entity,
+						name, cj_bound_table_qualified_name(rel)),
+				 errhint("%s", cj_bound_table_bind_call(source, cj_bound_table_qualified_name(rel),
+														 definition->name,
+														 required ? "<column>" : NULL,
+														 NULL, NULL))));
+	}
+	column->present = true;
+	column->name = pstrdup(NameStr(attr->attname));
+	column->number = number;
+	column->type = attr->atttypid;
+	column->typmod = attr->atttypmod;
+	column->collation = attr->attcollation;
+	column->has_default = attr->atthasdef || attr->attidentity != '\0';
+	column->base_type = getBaseTypeAndTypmod(attr->atttypid, &column->typmod);
+	if (!cj_entity_accepts(definition->kind, column->base_type))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("entity \"%s\": column \"%s\" for \"%s\" of %s is of type %s", entity,
+						column->name, definition->name, cj_bound_table_qualified_name(rel),
+						format_type_be(column->type)),
+				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
+				 errhint("%s", cj_bound_table_bind_call(source,
+				 		cj_bound_table_qualified_name(rel), definition->name,
+										 suggest_column(source, rel, definition, required), NULL, NULL))));
+}
+
+/* resolve_label fills in one label of an entity and checks that its column can hold it. */
+static void
+resolve_label(const CjSource *source, const char *relation, int index, const CjBoundColumn *column,
+			  char **label)
+{
+	const char *entity = cj_entity_definitions[source->entity].name;
+	const CjLabelDefinition *definition = &cj_entity_definitions[source->entity].labels[index];
+	bool is_null;
+
+	*label = cj_bound_table_text(source->labels, definition->name, &is_null);
+	if (*label == NULL)
+		*label = pstrdup(definition->value);
+	if (!column->present)
+		return;
+
+	if (type_is_enum(column->base_type) &&
+		(strlen(*label) >= NAMEDATALEN ||
+		 !SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(column->base_type),
+								CStringGetDatum(*label))))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("entity \"%s\": enum %s of column \"%s\" of %s has no label \"%s\"", entity,
+						format_type_be_qualified(column->base_type), column->name, relation,
+						*label),
+				 errdetail("It stands for \"%s\". To use another one, type: %s", definition->name,
+						   cj_bound_table_bind_call(source, relation, NULL, NULL, definition->name,
+						   		"<label>")),
+				 errhint("ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(column->base_type),
+						 quote_literal_cstr(*label))));
+
+	if ((column->base_type == VARCHAROID || column->base_type == BPCHAROID) &&
+		column->typmod >= (int32) VARHDRSZ &&
+		pg_mbstrlen(*label) > column->typmod - (int32) VARHDRSZ)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("entity \"%s\": label \"%s\" does not fit into column \"%s\" of %s", entity,
+						*label, column->name, relation),
+				 errdetail("The column holds %d characters.", column->typmod - (int32) VARHDRSZ),
+				 errhint("%s", cj_bound_table_bind_call(source, relation, NULL, NULL,
+				 		definition->name,
+										 "<label>"))));
+}
+
+void
+cj_bound_table_check_relation(const CjSource *source, Relation rel)
+{
+	const CjEntityDefinition *definition = &cj_entity_definitions[source->entity];
+	char relkind = rel->rd_rel->relkind;
+	char *own_schema = get_namespace_name(RelationGetNamespace(rel));
+
+	if (IsCatalogRelation(rel) || IsToastRelation(rel) ||
+		RelationGetNamespace(rel) == PG_CATALOG_NAMESPACE ||
+		strcmp(own_schema, "information_schema") == 0 || strcmp(own_schema, "challenge_jobs") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("entity \"%s\": %s cannot be bound", definition->name,
+				 		cj_bound_table_qualified_name(rel)),
+				 errdetail("System catalogs and the tables of challenge_jobs cannot be bound."),
+				 errhint("%s", cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
+				 		NULL, NULL))));
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("entity \"%s\": %s is a temporary table", definition->name,
+						RelationGetRelationName(rel)),
+				 errhint("%s", cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
+				 		NULL, NULL))));
+	if (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE)
+		return;
+	if (definition->may_be_view && (relkind == RELKIND_VIEW || relkind == RELKIND_MATVIEW))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("entity \"%s\": %s is not a table%s", definition->name,
+			 		cj_bound_table_qualified_name(rel),
+					definition->may_be_view ? ", view or materialized view" : ""),
+			 errhint("%s", cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL, NULL,
+			 		NULL))));
+}
+
+/* check_row_security refuses a table whose policies would hide rows from its own owner. */
+static void
+check_row_security(const CjSource *source, Relation rel)
+{
+	if (check_enable_rls(RelationGetRelid(rel), rel->rd_rel->relowner, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("entity \"%s\": row-level security of %s is forced on its owner \"%s\"",
+						cj_entity_definitions[source->entity].name,
+								cj_bound_table_qualified_name(rel),
+						GetUserNameFromId(rel->rd_rel->relowner, false)),
+				 errdetail("A job must see every row, or it would silently pass over some."),
+				 errhint("ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;",
+				 		cj_bound_table_qualified_name(rel))));
+}
+
+/* check_active_label refuses a label that would have challenges decided again and again. */
+static void
+check_active_label(const CjSource *source, const CjBoundEntity *entity)
+{
+	const char *active = entity->labels[CJ_CHALLENGES_ACTIVE];
+
+	for (int i = CJ_CHALLENGES_COMPLETED; i <= CJ_CHALLENGES_FAILED; i++)
+	{
+		if (active && entity->labels[i] && strcmp(active, entity->labels[i]) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("entity \"challenges\": \"%s\" stands for \"active\" and for \"%s\"",
+							active, cj_entity_definitions[CJ_CHALLENGES].labels[i].name),
+					 errdetail("What has been decided would be due again."),
+					 errhint("%s", cj_bound_table_bind_call(source, entity->relation, NULL, NULL,
+											 cj_entity_definitions[CJ_CHALLENGES].labels[i].name,
+											 		"<label>"))));
+	}
+}
+
+/* check_distinct refuses one column of the table for two columns of the entity. */
+static void
+check_distinct(const CjSource *source, const CjBoundEntity *entity)
+{
+	const CjColumnDefinition *columns = cj_entity_definitions[source->entity].columns;
+
+	for (int i = 0; columns[i].name; i++)
+	{
+		for (int j = 0; j < i; j++)
+		{
+			if (!entity->columns[i].present || !entity->columns[j].present ||
+				entity->columns[i].number != entity->columns[j].number)
+				continue;
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("entity \"%s\": column \"%s\" of %s stands for \"%s\" and for \"%s\"",
+							cj_entity_name(source->entity), entity->columns[i].name,
+							entity->relation, columns[j].name, columns[i].name),
+					 errhint("%s", cj_bound_table_bind_call(source, entity->relation,
+															 columns[i].name, "<column>", NULL,
+															 NULL))));
+		}
+	}
+}
+
+void
+cj_bound_table_describe(const CjSource *source, Relation rel, uint32 columns, uint32 required,
+						uint32 labels, CjBoundEntity *entity)
+{
+	const CjEntityDefinition *definition = &cj_entity_definitions[source->entity];
+
+	cj_bound_table_check_relation(source, rel);
+	entity->used = true;
+	entity->is_bound = source->relation != NULL;
+	entity->relation = cj_bound_table_qualified_name(rel);
+	entity->relid = RelationGetRelid(rel);
+	entity->relkind = rel->rd_rel->relkind;
+	entity->owner = rel->rd_rel->relowner;
+	entity->is_populated = RelationIsPopulated(rel);
+
+	for (int i = 0; definition->columns[i].name; i++)
+	{
+		if (columns & CJ_BIT(i))
+			resolve_column(source, rel, i,
+						   definition->columns[i].required || (required & CJ_BIT(i)),
+						   &entity->columns[i]);
+	}
+	for (int i = 0; definition->labels[i].name; i++)
+	{
+		if (labels & CJ_BIT(i))
+			resolve_label(source, entity->relation, i, &entity->columns[definition->label_column],
+						  &entity->labels[i]);
+	}
+	check_distinct(source, entity);
+	if (source->entity == CJ_CHALLENGES)
+		check_active_label(source, entity);
+	check_row_security(source, rel);
+}

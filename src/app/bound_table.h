@@ -1,0 +1,77 @@
+/*
+ * app/bound_table.h
+ *		A table of the app that stands for an entity.
+ *
+ * No SPI. Needs a transaction; results are palloc'd in the current memory context.
+ */
+#ifndef CJ_APP_BOUND_TABLE_H
+#define CJ_APP_BOUND_TABLE_H
+
+#include "access/attnum.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+#include "app/entity.h"
+
+typedef struct CjBoundColumn
+{
+	bool present;
+	char *name; /* as in the catalog, not quoted */
+	AttrNumber number;
+	Oid type;
+	Oid base_type; /* of a domain, else the type itself */
+	int32 typmod;
+	Oid collation; /* or invalid */
+	bool has_default;
+} CjBoundColumn;
+
+typedef struct CjBoundEntity
+{
+	bool used;
+	char *relation; /* schema-qualified, quoted where needed */
+	Oid relid;
+	char relkind;
+	Oid owner;
+	bool is_populated; /* false: a materialized view without data */
+	CjBoundColumn columns[CJ_MAX_COLUMNS];
+	char *labels[CJ_MAX_LABELS];
+	bool is_bound; /* there is a row for it in challenge_jobs.binding */
+} CjBoundEntity;
+
+/* A binding as it is stored, before it is looked at. */
+typedef struct CjSource
+{
+	CjEntity entity;
+	const char *relation; /* NULL: not bound */
+	Jsonb *columns;       /* NULL: default names */
+	Jsonb *labels;
+} CjSource;
+
+/*
+ * Fills in an entity from an open relation: the columns and labels asked for, one bit each; `required`
+ * are those that have to be there besides the entity's own required columns. Raises
+ * wrong_object_type, undefined_column, datatype_mismatch, undefined_object (an enum without the label),
+ * invalid_parameter_value, insufficient_privilege (FORCE ROW LEVEL SECURITY), each with the statement
+ * that would mend it as a hint.
+ */
+extern void cj_bound_table_describe(const CjSource *source, Relation rel, uint32 columns,
+									uint32 required, uint32 labels, CjBoundEntity *entity);
+
+/* The first check of these alone: that the relation is of a kind that may be bound. */
+extern void cj_bound_table_check_relation(const CjSource *source, Relation rel);
+
+/*
+ * Returns the call of bind() for a source and a relation, with one column or label changed (NULL:
+ * none).
+ */
+extern char *cj_bound_table_bind_call(const CjSource *source, const char *relation,
+									  const char *column, const char *column_value,
+									  const char *label, const char *label_value);
+
+/* Returns the text under a key of a source's columns or labels, or NULL; *is_null: it is a JSON null. */
+extern char *cj_bound_table_text(Jsonb *object, const char *key, bool *is_null);
+
+/* Returns the quoted, schema-qualified name of a relation. */
+extern char *cj_bound_table_qualified_name(Relation rel);
+
+#endif /* CJ_APP_BOUND_TABLE_H */

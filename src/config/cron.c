@@ -1,0 +1,490 @@
+/*
+ * config/cron.c
+ *		Schedules in the notation of cron.
+ *
+ * What is accepted here means what it means to pg_cron 1.4 to 1.6, but for @yearly and @annually, which
+ * 1.6 never fires (it sets no month): pg_cron is given the five fields of a nickname. In particular, a day
+ * has to match both the day of month and the day of week if one of the two fields begins with *, and
+ * either of them if neither does.
+ *
+ * Refused here, though pg_cron accepts it:
+ * - seconds ('30 seconds', from 1.5 on), since slots are minutes; @reboot and @restart, since it
+ *   cannot be told in advance when the slot will be, and so not whether it was missed;
+ * - what pg_cron does not read: anything after the fifth field or a nickname (a sixth field means
+ *   seconds or years elsewhere), and anything after the part of a field that it understands ("*5" is
+ *   "*" to it, "5.5" is "5"), newlines and comments about the fields;
+ * - ranges that run backwards ("22-2", "fri-sun"): the empty set to 1.4 and 1.5, a set that depends on
+ *   the layout of its bit strings to 1.6;
+ * - steps greater than the field's last value ("*" "/60"), as from 1.6.5 on; earlier ones take the first
+ *   value alone, which is hardly what was meant;
+ * - numbers that wrap around to a valid value.
+ *
+ * Accepted here, though pg_cron refuses it: $ for the last day of the month before 1.6 (then schedule()
+ * fails with the error of pg_cron), and nicknames in upper case (it is given them spelled out).
+ *
+ * Both accept days that do not exist (30 February): there are then no slots.
+ */
+#include "postgres.h"
+
+#include "port/pg_bitutils.h"
+#include "utils/datetime.h"
+
+#include "config/cron.h"
+
+#define MINUTES_PER_DAY (HOURS_PER_DAY * MINS_PER_HOUR)
+
+/* The Gregorian calendar, weekdays included, repeats after 400 years. */
+#define MONTHS_PER_CYCLE (400 * MONTHS_PER_YEAR)
+
+/* pg_cron takes no longer ones. */
+#define MAX_LENGTH 999
+
+/* No such day or time of day. */
+#define NONE (-1)
+
+typedef struct Field
+{
+	const char *name;
+	int first;
+	int last;
+	const char *const *names; /* of the values from `first` on, NULL-terminated; or NULL */
+} Field;
+
+static const char *const month_names[] = {"jan", "feb", "mar", "apr", "may", "jun", "jul",
+										  "aug", "sep", "oct", "nov", "dec", NULL};
+static const char *const weekday_names[] = {"sun", "mon", "tue", "wed", "thu", "fri", "sat", NULL};
+
+enum
+{
+	FIELD_MINUTE,
+	FIELD_HOUR,
+	FIELD_DAY_OF_MONTH,
+	FIELD_MONTH,
+	FIELD_DAY_OF_WEEK
+};
+
+/* In the day of week, 7 is Sunday, too. */
+static const Field fields[] = {
+	[FIELD_MINUTE] = {"minute", 0, 59, NULL},
+	[FIELD_HOUR] = {"hour", 0, 23, NULL},
+	[FIELD_DAY_OF_MONTH] = {"day of month", 1, 31, NULL},
+	[FIELD_MONTH] = {"month", 1, 12, month_names},
+	[FIELD_DAY_OF_WEEK] = {"day of week", 0, 7, weekday_names},
+};
+
+static const struct
+{
+	const char *name;
+	const char *expression;
+} nicknames[] = {
+	{"@yearly", "0 0 1 1 *"}, {"@annually", "0 0 1 1 *"}, {"@monthly", "0 0 1 * *"},
+	{"@weekly", "0 0 * * 0"}, {"@daily", "0 0 * * *"},    {"@midnight", "0 0 * * *"},
+	{"@hourly", "0 * * * *"},
+};
+
+/* ---- reading ---- */
+
+/*
+ * read_number reads an unsigned number and moves on; false if there is none. From 1000 on they are all
+ * the same: too large.
+ */
+static bool
+read_number(const char **p, int *number)
+{
+	const char *start = *p;
+
+	for (*number = 0; **p >= '0' && **p <= '9'; (*p)++)
+		*number = Min(*number * 10 + (**p - '0'), 1000);
+	return *p > start;
+}
+
+/* read_value reads a number or a name of the field and moves on; false if there is neither. */
+static bool
+read_value(const char **p, const Field *field, int *value)
+{
+	if (read_number(p, value))
+		return *value >= field->first && *value <= field->last;
+
+	for (int i = 0; field->names && field->names[i]; i++)
+	{
+		if (pg_strncasecmp(*p, field->names[i], 3) == 0)
+		{
+			*p += 3;
+			*value = field->first + i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* read_item reads one item of a list (`*`, `5`, `1-5`, with a step: `*` `/15`) into the set. */
+static bool
+read_item(const char **p, const Field *field, uint64 *set)
+{
+	int from = field->first;
+	int to = field->last;
+	int step = 1;
+	bool is_range = true;
+
+	if (**p == '*')
+		(*p)++;
+	else
+	{
+		if (!read_value(p, field, &from))
+			return false;
+		to = from;
+		is_range = **p == '-';
+		if (is_range)
+		{
+			(*p)++;
+			if (!read_value(p, field, &to) || to < from)
+				return false;
+		}
+	}
+	if (**p == '/')
+	{
+		(*p)++;
+		if (!is_range || !read_number(p, &step) || step < 1 || step > field->last)
+			return false;
+	}
+	for (int value = from; value <= to; value += step)
+		*set |= UINT64CONST(1) << value;
+	return true;
+}
+
+/* read_field reads a list of items up to a blank or the end. */
+static bool
+read_field(const char **p, const Field *field, uint64 *set)
+{
+	*set = 0;
+	for (;;)
+	{
+		if (!read_item(p, field, set))
+			return false;
+		if (**p != ',')
+			break;
+		(*p)++;
+	}
+	return **p == '\0' || **p == ' ' || **p == '\t';
+}
+
+/* skip_blanks moves on to the next character that is neither blank nor tab. */
+static void
+skip_blanks(const char **p)
+{
+	while (**p == ' ' || **p == '\t')
+		(*p)++;
+}
+
+/* read_last_day reads $ if it is the whole field; false, without moving on, if it is not. */
+static bool
+read_last_day(const char **p)
+{
+	if ((*p)[0] != '$' || ((*p)[1] != ' ' && (*p)[1] != '\t'))
+		return false;
+	(*p)++;
+	return true;
+}
+
+const char *
+cj_cron_spell_out(const char *text)
+{
+	const char *name = text;
+	const char *rest;
+	size_t length;
+
+	skip_blanks(&name);
+	length = strcspn(name, " \t");
+	rest = name + length;
+	skip_blanks(&rest);
+	for (int i = 0; i < lengthof(nicknames); i++)
+	{
+		if (*rest == '\0' && strlen(nicknames[i].name) == length &&
+			pg_strncasecmp(name, nicknames[i].name, length) == 0)
+			return nicknames[i].expression;
+	}
+	return text;
+}
+
+/* refuse_nickname says why a text that begins with @ is not valid. */
+static char *
+refuse_nickname(const char *text)
+{
+	const char *reason = "";
+
+	if (pg_strcasecmp(text, "@reboot") == 0 || pg_strcasecmp(text, "@restart") == 0)
+		reason = ", and when the server starts cannot be told in advance";
+	return psprintf("\"%s\" is none of @yearly, @annually, @monthly, @weekly, @daily, @midnight, "
+					"@hourly%s.",
+					text, reason);
+}
+
+/* is_seconds tells whether a text is one of pg_cron's intervals, such as "30 seconds". */
+static bool
+is_seconds(const char *p)
+{
+	int number;
+
+	if (!read_number(&p, &number))
+		return false;
+	skip_blanks(&p);
+	return pg_strncasecmp(p, "second", strlen("second")) == 0;
+}
+
+char *
+cj_cron_parse(const char *text, CjCronExpression *result)
+{
+	const char *p = cj_cron_spell_out(text);
+	uint64 sets[lengthof(fields)];
+	bool any[lengthof(fields)];
+	bool last_day = false;
+
+	if (strlen(p) > MAX_LENGTH)
+		return psprintf("A schedule has at most %d bytes.", MAX_LENGTH);
+	skip_blanks(&p);
+	if (*p == '@')
+		return refuse_nickname(p);
+	if (is_seconds(p))
+		return pstrdup("A schedule is to the minute, it cannot be an interval of seconds.");
+
+	for (int i = 0; i < lengthof(fields); i++)
+	{
+		skip_blanks(&p);
+		if (*p == '\0')
+			return psprintf("A schedule has five fields, this one has %d.", i);
+		any[i] = *p == '*';
+		sets[i] = 0;
+		if (i == FIELD_DAY_OF_MONTH && read_last_day(&p))
+			last_day = true;
+		else if (!read_field(&p, &fields[i], &sets[i]))
+			return psprintf("The field %d (%s, %d to %d) is not valid.", i + 1, fields[i].name,
+							fields[i].first, fields[i].last);
+	}
+	skip_blanks(&p);
+	if (*p != '\0')
+		return pstrdup("A schedule has five fields, this one has more.");
+
+	result->minutes = sets[FIELD_MINUTE];
+	result->hours = (uint32) sets[FIELD_HOUR];
+	result->days = (uint32) sets[FIELD_DAY_OF_MONTH];
+	result->months = (uint16) sets[FIELD_MONTH];
+	result->weekdays = (uint8) ((sets[FIELD_DAY_OF_WEEK] | sets[FIELD_DAY_OF_WEEK] >> 7) & 0x7f);
+	result->last_day = last_day;
+	result->any_day = any[FIELD_DAY_OF_MONTH];
+	result->any_weekday = any[FIELD_DAY_OF_WEEK];
+	return NULL;
+}
+
+/* ---- slots ---- */
+
+/* matching_days returns the days of a month that match: bit n is day n. */
+static uint32
+matching_days(const CjCronExpression *expression, int year, int month)
+{
+	int length = day_tab[isleap(year)][month - 1];
+	int first_weekday = j2day(date2j(year, month, 1));
+	uint32 days = expression->days;
+	uint32 weekdays = expression->weekdays;
+	uint64 week;
+
+	if ((expression->months & 1 << month) == 0)
+		return 0;
+	if (expression->last_day)
+		days |= (uint32) 1 << length;
+
+	/* the week that begins with the first of the month, five times in a row from bit 1 on */
+	week = (weekdays << 7 | weekdays) >> first_weekday & 0x7f;
+	weekdays = (uint32) (week * UINT64CONST(0x10204081) << 1);
+
+	if (expression->any_day || expression->any_weekday)
+		days &= weekdays;
+	else
+		days |= weekdays;
+	return days & (uint32) ((UINT64CONST(2) << length) - 2);
+}
+
+/* day_from returns the first Julian day from the one given on that matches, or NONE. */
+static int
+day_from(const CjCronExpression *expression, int from)
+{
+	int year;
+	int month;
+	int day;
+
+	j2date(from, &year, &month, &day);
+	for (int i = 0; i <= MONTHS_PER_CYCLE; i++)
+	{
+		uint32 days = matching_days(expression, year, month) >> day << day;
+
+		if (days != 0)
+			return date2j(year, month, pg_rightmost_one_pos32(days));
+		day = 1;
+		if (++month > MONTHS_PER_YEAR)
+		{
+			month = 1;
+			year++;
+		}
+	}
+	return NONE;
+}
+
+/* day_until returns the last Julian day up to the one given that matches, or NONE. */
+static int
+day_until(const CjCronExpression *expression, int to)
+{
+	int year;
+	int month;
+	int day;
+
+	j2date(to, &year, &month, &day);
+	/* Julian days begin in the year -4713 */
+	for (int i = 0; i <= MONTHS_PER_CYCLE && year >= -4713; i++)
+	{
+		uint32 days =
+			matching_days(expression, year, month) & (uint32) ((UINT64CONST(2) << day) - 1);
+
+		if (days != 0)
+			return date2j(year, month, pg_leftmost_one_pos32(days));
+		day = 31;
+		if (--month < 1)
+		{
+			month = MONTHS_PER_YEAR;
+			year--;
+		}
+	}
+	return NONE;
+}
+
+/* time_from returns the first minute of the day from the one given on that matches, or NONE. */
+static int
+time_from(const CjCronExpression *expression, int from)
+{
+	int hour = from / MINS_PER_HOUR;
+	uint64 minutes = expression->minutes >> from % MINS_PER_HOUR << from % MINS_PER_HOUR;
+	uint32 hours = expression->hours >> hour << hour;
+
+	if (minutes == 0 || (hours & 1 << hour) == 0)
+	{
+		hours &= ~((uint32) 1 << hour);
+		minutes = expression->minutes;
+	}
+	if (hours == 0)
+		return NONE;
+	return pg_rightmost_one_pos32(hours) * MINS_PER_HOUR + pg_rightmost_one_pos64(minutes);
+}
+
+/* time_until returns the last minute of the day up to the one given that matches, or NONE. */
+static int
+time_until(const CjCronExpression *expression, int to)
+{
+	int hour = to / MINS_PER_HOUR;
+	uint64 minutes = expression->minutes & ((UINT64CONST(2) << to % MINS_PER_HOUR) - 1);
+	uint32 hours = expression->hours & (((uint32) 2 << hour) - 1);
+
+	if (minutes == 0 || (hours & 1 << hour) == 0)
+	{
+		hours &= ~((uint32) 1 << hour);
+		minutes = expression->minutes;
+	}
+	if (hours == 0)
+		return NONE;
+	return pg_leftmost_one_pos32(hours) * MINS_PER_HOUR + pg_leftmost_one_pos64(minutes);
+}
+
+/* minute_of returns in which minute since the beginning of Julian day 0 a moment is. */
+static int64
+minute_of(TimestampTz moment)
+{
+	/* the difference can be too large for an int64 */
+	return (int64) (((uint64) moment - (uint64) MIN_TIMESTAMP) / USECS_PER_MINUTE);
+}
+
+/* make_slot makes a slot of a Julian day and a minute of the day, if there is one in range. */
+static bool
+make_slot(int day, int time, TimestampTz *slot)
+{
+	if (day < 0 || day >= TIMESTAMP_END_JULIAN || time == NONE)
+		return false;
+	*slot = (day - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + time * USECS_PER_MINUTE;
+	return true;
+}
+
+bool
+cj_cron_next(const CjCronExpression *expression, TimestampTz after, TimestampTz *slot)
+{
+	int64 minute;
+	int from;
+	int day;
+	int time;
+
+	if (after >= END_TIMESTAMP)
+		return false;
+	minute = after < MIN_TIMESTAMP ? 0 : minute_of(after) + 1;
+	from = (int) (minute / MINUTES_PER_DAY);
+	day = day_from(expression, from);
+	time = time_from(expression, day == from ? (int) (minute % MINUTES_PER_DAY) : 0);
+	if (time == NONE)
+	{
+		day = day_from(expression, from + 1);
+		time = time_from(expression, 0);
+	}
+	return make_slot(day, time, slot);
+}
+
+bool
+cj_cron_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz *slot)
+{
+	int64 minute;
+	int to;
+	int day;
+	int time;
+
+	if (at < MIN_TIMESTAMP)
+		return false;
+	minute = minute_of(Min(at, END_TIMESTAMP - 1));
+	to = (int) (minute / MINUTES_PER_DAY);
+	day = day_until(expression, to);
+	time =
+		time_until(expression, day == to ? (int) (minute % MINUTES_PER_DAY) : MINUTES_PER_DAY - 1);
+	if (time == NONE)
+	{
+		day = to > 0 ? day_until(expression, to - 1) : NONE;
+		time = time_until(expression, MINUTES_PER_DAY - 1);
+	}
+	return make_slot(day, time, slot);
+}
+
+/* is_daily tells whether a schedule has slots every day. */
+static bool
+is_daily(const CjCronExpression *expression)
+{
+	bool days = expression->days == 0xfffffffe;
+	bool weekdays = expression->weekdays == 0x7f;
+
+	if (expression->months != 0x1ffe)
+		return false;
+	/* where both fields restrict, a day need be in one of them only */
+	return expression->any_day || expression->any_weekday ? days && weekdays : days || weekdays;
+}
+
+int
+cj_cron_longest_pause(const CjCronExpression *expression)
+{
+	int day = HOURS_PER_DAY * MINS_PER_HOUR;
+	int last = -1;
+	int longest = 0;
+
+	if (!is_daily(expression))
+		return 2 * day;
+	/* once around the clock, and on to the first slot of the next day */
+	for (int minute = 0; minute < 2 * day; minute++)
+	{
+		if ((expression->hours >> (minute % day / MINS_PER_HOUR) & 1) == 0 ||
+			(expression->minutes >> (minute % MINS_PER_HOUR) & 1) == 0)
+			continue;
+		if (last >= 0)
+			longest = Max(longest, minute - last);
+		last = minute;
+	}
+	return longest;
+}

@@ -1,0 +1,325 @@
+/*
+ * config/job_config.c
+ *		The configuration of the jobs.
+ *
+ * The view challenge_jobs.job is the one place where defaults and overrides are put together; C reads it, too.
+ * Only what differs from the default is stored, so that a dump carries no copy of defaults that a later version
+ * may change.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/local_time.h"
+#include "base/sql.h"
+#include "config/cron.h"
+#include "config/job_config.h"
+
+/* Upper limit of durations: what a timeout in milliseconds can hold. */
+#define MAX_DURATION_DAYS 24
+
+static const CjStatement load_job = {
+	"load the configuration of a job",
+	"SELECT j.enabled, j.schedule, j.engine,"
+	"       (EXTRACT(epoch FROM j.max_runtime) * 1000)::pg_catalog.int8,"
+	"       j.settings"
+	"  FROM challenge_jobs.job j"
+	" WHERE j.job = $1",
+	SPI_OK_SELECT};
+
+static const CjStatement load_day_time_zone = {
+	"load the time zone of days",
+	"SELECT j.settings ->> 'day_time_zone' FROM challenge_jobs.job j"
+	" WHERE j.job = 'auto_complete_challenges'",
+	SPI_OK_SELECT};
+
+/*
+ * $10: the default schedule. Slots of a schedule that was not in force, or of a job that was disabled, are
+ * not overdue: scheduled_at says from when on they count.
+ */
+static const CjStatement alter_job = {
+	"alter a job",
+	"INSERT INTO challenge_jobs.job_override AS o"
+	"       (job, enabled, schedule, max_runtime, max_retries, retry_delay, catch_up, grace, settings)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, COALESCE($9, '{}'))"
+	"    ON CONFLICT (job) DO UPDATE"
+	"   SET enabled = COALESCE(excluded.enabled, o.enabled),"
+	"       schedule = COALESCE(excluded.schedule, o.schedule),"
+	"       max_runtime = COALESCE(excluded.max_runtime, o.max_runtime),"
+	"       max_retries = COALESCE(excluded.max_retries, o.max_retries),"
+	"       retry_delay = COALESCE(excluded.retry_delay, o.retry_delay),"
+	"       catch_up = COALESCE(excluded.catch_up, o.catch_up),"
+	"       grace = COALESCE(excluded.grace, o.grace),"
+	"       settings = o.settings || excluded.settings,"
+	"       scheduled_at = CASE WHEN o.engine IS NOT NULL"
+	"                            AND (excluded.schedule <> COALESCE(o.schedule, $10)"
+	"                                 OR excluded.enabled AND NOT o.enabled)"
+	"                           THEN pg_catalog.clock_timestamp()"
+	"                           ELSE o.scheduled_at END",
+	SPI_OK_INSERT};
+
+/* Values that equal the default are not stored, a setting that is null stands for the default. */
+static const CjStatement drop_defaults = {
+	"drop what equals the default",
+	"UPDATE challenge_jobs.job_override o"
+	"   SET enabled = NULLIF(o.enabled, true),"
+	"       schedule = NULLIF(o.schedule, d.schedule),"
+	"       max_runtime = NULLIF(o.max_runtime, d.max_runtime),"
+	"       max_retries = NULLIF(o.max_retries, d.max_retries),"
+	"       retry_delay = NULLIF(o.retry_delay, d.retry_delay),"
+	"       catch_up = NULLIF(o.catch_up, d.catch_up),"
+	"       grace = NULLIF(o.grace, d.grace),"
+	"       settings = COALESCE((SELECT pg_catalog.jsonb_object_agg(s.key, s.value)"
+	"                              FROM pg_catalog.jsonb_each(o.settings) s"
+	"                             WHERE s.value <> 'null'"
+	"                               AND s.value IS DISTINCT FROM d.settings -> s.key), '{}')"
+	"  FROM challenge_jobs.job_default() d"
+	" WHERE o.job = $1"
+	"   AND d.job = $1",
+	SPI_OK_UPDATE};
+
+static const CjStatement reset_job = {
+	"reset a job",
+	"UPDATE challenge_jobs.job_override"
+	"   SET enabled = NULL, schedule = NULL, max_runtime = NULL, max_retries = NULL,"
+	"       retry_delay = NULL, catch_up = NULL, grace = NULL, settings = '{}',"
+	"       scheduled_at = CASE WHEN engine IS NOT NULL AND (schedule IS NOT NULL OR NOT enabled)"
+	"                           THEN pg_catalog.clock_timestamp()"
+	"                           ELSE scheduled_at END"
+	" WHERE job = $1",
+	SPI_OK_UPDATE};
+
+static const CjStatement set_engine = {
+	"set the engine of a job",
+	"INSERT INTO challenge_jobs.job_override AS o (job, engine, scheduled_at, installation_id)"
+	"SELECT $1, $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END, i.installation_id"
+	"  FROM (SELECT) one"
+	"  LEFT JOIN challenge_jobs.installation i ON $2 IS NOT NULL"
+	"    ON CONFLICT (job) DO UPDATE"
+	"   SET engine = excluded.engine,"
+	"       installation_id = excluded.installation_id,"
+	"       scheduled_at = CASE WHEN o.engine = excluded.engine AND o.installation_id = excluded.installation_id"
+	"                           THEN o.scheduled_at"
+	"                           WHEN excluded.engine IS NOT NULL THEN excluded.scheduled_at END",
+	SPI_OK_INSERT};
+
+static const CjStatement drop_empty_row = {
+	"drop an override that overrides nothing",
+	"DELETE FROM challenge_jobs.job_override o"
+	" WHERE o.job = $1"
+	"   AND (o.enabled, o.schedule, o.max_runtime, o.max_retries, o.retry_delay, o.catch_up, o.grace,"
+	"        o.engine) IS NULL"
+	"   AND o.settings = '{}'",
+	SPI_OK_DELETE};
+
+/* run_for_job runs a statement whose only parameter is the name of the job. */
+static CjRows
+run_for_job(const CjStatement *statement, const CjJobDefinition *job)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, job->name);
+	return cj_sql_run_own(statement, &params);
+}
+
+/* add_stored_context tells that settings in error are stored ones, and how to be rid of them. */
+static void
+add_stored_context(void *arg)
+{
+	errcontext("stored settings of the job; SELECT challenge_jobs.reset_job('%s') removes them",
+			   ((const CjJobDefinition *) arg)->name);
+}
+
+CjJobConfig *
+cj_job_config_load(const CjJobDefinition *job)
+{
+	CjJobConfig *config = palloc0(sizeof(CjJobConfig));
+	CjRows rows = run_for_job(&load_job, job);
+	ErrorContextCallback context;
+	char *problem;
+	bool isnull;
+
+	if (rows.processed != 1)
+		elog(ERROR, "job \"%s\" is not in challenge_jobs.job", job->name);
+	config->enabled = cj_sql_bool(&rows, 0, 1);
+	config->schedule = cj_sql_text(&rows, 0, 2);
+	config->engine = cj_sql_text(&rows, 0, 3);
+	config->max_runtime_ms = (int) Min(Max(cj_sql_int64(&rows, 0, 4), 0), PG_INT32_MAX);
+	config->settings = DatumGetJsonbP(cj_sql_datum(&rows, 0, 5, &isnull));
+	cj_sql_free(&rows);
+
+	/* the table may have been written by another version, or by hand */
+	context.callback = add_stored_context;
+	context.arg = unconstify(CjJobDefinition *, job);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	cj_settings_check(job->name, job->settings, config->settings, false);
+	problem = cj_cron_parse(config->schedule, &config->slots);
+	if (problem)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stored schedule \"%s\" of job \"%s\" is not valid", config->schedule,
+						job->name),
+				 errdetail("%s", problem),
+				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+						 job->schedule)));
+	error_context_stack = context.previous;
+	return config;
+}
+
+char *
+cj_job_config_day_time_zone(void)
+{
+	CjRows rows = cj_sql_run_own(&load_day_time_zone, NULL);
+	char *name = cj_sql_text(&rows, 0, 1);
+
+	cj_sql_free(&rows);
+	if (name == NULL || cj_local_time_zone(name) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the stored setting \"day_time_zone\" is no time zone"),
+				 errhint("SELECT challenge_jobs.reset_job('auto_complete_challenges');")));
+	return name;
+}
+
+/* check_duration checks that a duration is from 0 to MAX_DURATION_DAYS. */
+static void
+check_duration(const CjJobDefinition *job, const char *name, const Interval *value,
+			   const char *default_value)
+{
+	int64 usecs;
+
+	if (value == NULL)
+		return;
+	if (value->month == 0 && value->day >= 0 && value->day <= MAX_DURATION_DAYS)
+	{
+		usecs = value->day * USECS_PER_DAY +
+				Max(Min(value->time, 2 * MAX_DURATION_DAYS * USECS_PER_DAY),
+					-2 * MAX_DURATION_DAYS * USECS_PER_DAY);
+		if (usecs >= 0 && usecs <= MAX_DURATION_DAYS * USECS_PER_DAY)
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid %s for job \"%s\"", name, job->name),
+			 errdetail("It takes an interval from 0 to %d days, without months.",
+					   MAX_DURATION_DAYS),
+			 errhint("SELECT challenge_jobs.alter_job('%s', %s => '%s');", job->name, name,
+					 default_value)));
+}
+
+/* check_schedule checks a schedule, and warns of one that never comes. */
+static void
+check_schedule(const CjJobDefinition *job, const char *schedule)
+{
+	CjCronExpression slots;
+	TimestampTz slot;
+	char *problem = cj_cron_parse(schedule, &slots);
+
+	if (problem)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid schedule \"%s\" for job \"%s\"", schedule, job->name),
+				 errdetail("%s", problem),
+				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+						 job->schedule)));
+	if (!cj_cron_next(&slots, GetCurrentTimestamp(), &slot))
+		ereport(WARNING,
+				(errmsg("schedule \"%s\" of job \"%s\" names a day that does not exist", schedule,
+						job->name),
+				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+						 job->schedule)));
+}
+
+static void
+check_change(const CjJobDefinition *job, const CjJobChange *change)
+{
+	if (change->schedule)
+		check_schedule(job, change->schedule);
+	check_duration(job, "max_runtime", change->max_runtime, job->max_runtime);
+	check_duration(job, "retry_delay", change->retry_delay, job->retry_delay);
+	check_duration(job, "grace", change->grace, job->grace);
+	if (change->max_retries && (*change->max_retries < 0 || *change->max_retries > 100))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid max_retries for job \"%s\"", job->name),
+				 errdetail("It takes a number from 0 to 100, not %d.", *change->max_retries),
+				 errhint("SELECT challenge_jobs.alter_job('%s', max_retries => %d);", job->name,
+						 job->max_retries)));
+	if (change->catch_up && strcmp(change->catch_up, "once") != 0 &&
+		strcmp(change->catch_up, "skip") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid catch_up for job \"%s\"", job->name),
+				 errdetail("It takes \"once\" or \"skip\", not \"%s\".", change->catch_up),
+				 errhint("SELECT challenge_jobs.alter_job('%s', catch_up => '%s');", job->name,
+						 job->catch_up)));
+	if (change->settings)
+		cj_settings_check(job->name, job->settings, change->settings, true);
+}
+
+void
+cj_job_config_alter(const CjJobDefinition *job, const CjJobChange *change)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	check_change(job, change);
+
+	cj_sql_param_text(&params, job->name);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(change->enabled ? *change->enabled : false),
+				 change->enabled == NULL);
+	cj_sql_param_text(&params, change->schedule);
+	cj_sql_param(&params, INTERVALOID, PointerGetDatum(change->max_runtime),
+				 change->max_runtime == NULL);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(change->max_retries ? *change->max_retries : 0),
+				 change->max_retries == NULL);
+	cj_sql_param(&params, INTERVALOID, PointerGetDatum(change->retry_delay),
+				 change->retry_delay == NULL);
+	cj_sql_param_text(&params, change->catch_up);
+	cj_sql_param(&params, INTERVALOID, PointerGetDatum(change->grace), change->grace == NULL);
+	cj_sql_param(&params, JSONBOID, PointerGetDatum(change->settings), change->settings == NULL);
+	cj_sql_param_text(&params, job->schedule);
+
+	cj_sql_execute_own(&alter_job, &params);
+	rows = run_for_job(&drop_defaults, job);
+	cj_sql_free(&rows);
+	rows = run_for_job(&drop_empty_row, job);
+	cj_sql_free(&rows);
+}
+
+void
+cj_job_config_reset(const CjJobDefinition *job)
+{
+	CjRows rows = run_for_job(&reset_job, job);
+
+	cj_sql_free(&rows);
+	rows = run_for_job(&drop_empty_row, job);
+	cj_sql_free(&rows);
+}
+
+void
+cj_job_config_set_engine(const CjJobDefinition *job, const char *engine)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, job->name);
+	cj_sql_param_text(&params, engine);
+	cj_sql_execute_own(&set_engine, &params);
+	rows = run_for_job(&drop_empty_row, job);
+	cj_sql_free(&rows);
+}
+
+int64
+cj_job_config_shortest_grace(void)
+{
+	const char *naptime = GetConfigOptionByName("challenge_jobs.worker_naptime", NULL, true);
+	int milliseconds;
+
+	if (naptime == NULL || !parse_int(naptime, &milliseconds, GUC_UNIT_MS, NULL))
+		return 0;
+	return milliseconds * INT64CONST(2000);
+}

@@ -1,0 +1,460 @@
+/*
+ * config/pg_cron.c
+ *		Schedules: by which engine a job is fired, and the cron jobs of pg_cron.
+ *
+ * The only file that names anything of pg_cron, which need not be there.
+ *
+ * The cron jobs belong to the owner of the extension, whoever calls schedule(): there is one for a
+ * job, not one for every role that has called, and all it does is our own CALL.
+ */
+#include "postgres.h"
+
+#include <libgen.h>
+
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "base/sql.h"
+#include "config/cron.h"
+#include "config/installation.h"
+#include "config/pg_cron.h"
+
+#define ENGINE_PG_CRON  "pg_cron"
+#define ENGINE_WORKER   "worker"
+#define ENGINE_EXTERNAL "external"
+
+/* schedule() of pg_cron replaces a job of the same name of the same user. */
+static const CjStatement put_cron_job = {
+	"put the cron job", "SELECT cron.alter_job(cron.schedule($1, $2, $3), active => $4)",
+	SPI_OK_SELECT};
+
+static const CjStatement remove_cron_job = {"remove the cron job",
+											"SELECT cron.unschedule(j.jobid)"
+											"  FROM cron.job j"
+											" WHERE j.jobname = $1"
+											"   AND j.database = pg_catalog.current_database()"
+											"   AND j.username = CURRENT_USER",
+											SPI_OK_SELECT};
+
+static const CjStatement find_cron_jobs = {
+	"find the cron jobs",
+	"SELECT j.schedule = $2 AND j.command = $3, j.active, j.username::pg_catalog.text,"
+	"       j.jobid, j.username = CURRENT_USER,"
+	"       (SELECT d.return_message"
+	"          FROM (SELECT l.status, l.return_message"
+	"                  FROM cron.job_run_details l"
+	"                 WHERE l.jobid = j.jobid"
+	"                 ORDER BY l.runid DESC"
+	"                 LIMIT 1) d"
+	"         WHERE d.status = 'failed')"
+	"  FROM cron.job j"
+	" WHERE j.jobname = $1"
+	"   AND j.database = pg_catalog.current_database()"
+	" ORDER BY j.username = CURRENT_USER DESC",
+	SPI_OK_SELECT};
+
+/*
+ * Is pg_cron's launcher alive? Null for one who may not see the sessions of others. A cron job of a role that has been renamed or
+ * dropped ends it, again and again.
+ */
+static const CjStatement find_launcher = {
+	"look for pg_cron's launcher",
+	"SELECT CASE WHEN pg_catalog.pg_has_role(CURRENT_USER, 'pg_read_all_stats', 'USAGE')"
+	"            THEN EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'pg_cron launcher')"
+	"       END,"
+	"       (SELECT pg_catalog.format('SELECT cron.unschedule(%s);', j.jobid)"
+	"          FROM cron.job j"
+	"         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = j.username)"
+	"         ORDER BY j.jobid LIMIT 1)",
+	SPI_OK_SELECT};
+
+/* May we see and delete records? Those of cron jobs of other roles are hidden by a policy from most. */
+static const CjStatement may_prune = {
+	"see whether cron's records can be deleted",
+	"SELECT pg_catalog.has_table_privilege('cron.job_run_details', 'SELECT')"
+	"   AND pg_catalog.has_table_privilege('cron.job_run_details', 'DELETE')"
+	"   AND (r.rolsuper OR r.rolbypassrls OR NOT c.relrowsecurity),"
+	"       pg_catalog.quote_ident(r.rolname)"
+	"  FROM pg_catalog.pg_roles r, pg_catalog.pg_class c"
+	" WHERE r.rolname = CURRENT_USER"
+	"   AND c.oid = 'cron.job_run_details'::pg_catalog.regclass",
+	SPI_OK_SELECT};
+
+/* $1: the bound; $2: the last of the page before; $3: how many */
+static const CjStatement find_records = {
+	"find cron's old records",
+	"SELECT d.runid"
+	"  FROM cron.job_run_details d"
+	" WHERE d.runid > $2"
+	"   AND d.jobid IN (SELECT j.jobid"
+	"                     FROM cron.job j"
+	"                    WHERE j.jobname LIKE 'challenge\\_jobs:%'"
+	"                      AND j.database = pg_catalog.current_database()"
+	"                      AND j.username = CURRENT_USER)"
+	"   AND COALESCE(d.end_time, d.start_time) < $1"
+	" ORDER BY d.runid"
+	" LIMIT $3",
+	SPI_OK_SELECT};
+
+static const CjStatement delete_records = {
+	"delete cron's old records", "DELETE FROM cron.job_run_details d WHERE d.runid = ANY ($1)",
+	SPI_OK_DELETE};
+
+static char *
+cron_job_name(const CjJobDefinition *job)
+{
+	return psprintf("challenge_jobs:%s", job->name);
+}
+
+/* run_call returns the command that fires a job, or NULL where none is needed. */
+static char *
+run_call(const CjJobDefinition *job, const char *engine)
+{
+	if (strcmp(engine, ENGINE_WORKER) == 0)
+		return NULL;
+	if (strcmp(engine, ENGINE_PG_CRON) == 0)
+		return psprintf("CALL challenge_jobs.run('%s', 'pg_cron')", job->name);
+	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->name);
+}
+
+/* is_installed tells whether pg_cron is installed in this database. */
+static bool
+is_installed(void)
+{
+	return OidIsValid(get_extension_oid("pg_cron", true));
+}
+
+/* require_pg_cron raises an error with the way out where pg_cron is not installed here. */
+static void
+require_pg_cron(const CjJobDefinition *job, const CjJobConfig *config)
+{
+	const char *home = GetConfigOption("cron.database_name", true, false);
+	const char *here = get_database_name(MyDatabaseId);
+	const char *name = job->name;
+
+	if (is_installed())
+		return;
+	if (home == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_cron is not loaded in this server"),
+				 errdetail("To load it, add pg_cron to shared_preload_libraries, set "
+						   "cron.database_name = '%s', restart, and CREATE EXTENSION pg_cron.", here),
+				 errhint("To have the job fired without it: "
+						 "SELECT * FROM challenge_jobs.schedule('%s', 'worker');", name)));
+	if (strcmp(home, here) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"pg_cron\" is not installed in this database"),
+				 errhint("CREATE EXTENSION pg_cron;")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("pg_cron lives in database \"%s\", not in this one", home),
+			 errdetail("Run the statement of the hint in database \"%s\", and "
+					   "SELECT * FROM challenge_jobs.schedule('%s', 'external'); in this one.",
+					   home, name),
+			 errhint("SELECT cron.schedule_in_database(%s, %s, %s, %s);",
+					 quote_literal_cstr(psprintf("%s@%s", cron_job_name(job), here)),
+					 quote_literal_cstr(cj_cron_spell_out(config->schedule)),
+					 quote_literal_cstr(run_call(job, ENGINE_PG_CRON)),
+					 quote_literal_cstr(here))));
+}
+
+const char *
+cj_pg_cron_foreign_time_zone(void)
+{
+	/* before 1.5 there is no such setting, and schedules are in GMT */
+	const char *zone = GetConfigOption("cron.timezone", true, false);
+
+	if (zone == NULL || pg_strcasecmp(zone, "GMT") == 0 || pg_strcasecmp(zone, "UTC") == 0 ||
+		pg_strcasecmp(zone, "Etc/GMT") == 0 || pg_strcasecmp(zone, "Etc/UTC") == 0 ||
+		pg_strcasecmp(zone, "Zulu") == 0)
+		return NULL;
+	return zone;
+}
+
+/* put_job creates the cron job of a job or brings it up to date. */
+static void
+put_job(const CjJobDefinition *job, const CjJobConfig *config)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, cron_job_name(job));
+	cj_sql_param_text(&params, cj_cron_spell_out(config->schedule));
+	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(config->enabled), false);
+	cj_sql_execute_own(&put_cron_job, &params);
+}
+
+/* remove_job removes the cron job of a job, if there is one. */
+static void
+remove_job(const CjJobDefinition *job)
+{
+	CjParams params = {0};
+
+	if (!is_installed())
+		return;
+	cj_sql_param_text(&params, cron_job_name(job));
+	cj_sql_execute_own(&remove_cron_job, &params);
+}
+
+/* is_preloaded tells whether the server loads this library when it starts. */
+static bool
+is_preloaded(void)
+{
+	const char *setting = GetConfigOption("shared_preload_libraries", true, false);
+	List *libraries = NIL;
+	ListCell *cell;
+
+	if (setting == NULL || !SplitDirectoriesString(pstrdup(setting), ',', &libraries))
+		return false;
+	foreach(cell, libraries)
+	{
+		char *name = basename(lfirst(cell));
+
+		if (strcmp(name, "challenge_jobs") == 0 || strcmp(name, "challenge_jobs.so") == 0)
+			return true;
+	}
+	return false;
+}
+
+const char *
+cj_pg_cron_worker_problem(const char **remedy)
+{
+	const char *here = get_database_name(MyDatabaseId);
+	const char *setting = GetConfigOption("challenge_jobs.databases", true, false);
+	List *databases = NIL;
+	ListCell *cell;
+
+	if (!is_preloaded())
+	{
+		*remedy =
+			psprintf("add challenge_jobs to shared_preload_libraries and set "
+					 "challenge_jobs.databases = %s in postgresql.conf, and restart the server",
+					 quote_literal_cstr(quote_identifier(here)));
+		return "the library is not in shared_preload_libraries: there is no worker";
+	}
+	if (setting && !SplitGUCList(pstrdup(setting), ',', &databases))
+		databases = NIL;
+	foreach(cell, databases)
+	{
+		if (strcmp(lfirst(cell), here) == 0)
+			return NULL;
+	}
+	*remedy = psprintf("ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
+					   quote_literal_cstr(psprintf("%s%s%s", setting ? setting : "",
+												   setting && *setting ? ", " : "",
+												   quote_identifier(here))));
+	return "this database is not in challenge_jobs.databases: the worker does not look after it";
+}
+
+void
+cj_pg_cron_warn_of_worker(void)
+{
+	const char *remedy;
+	const char *problem = cj_pg_cron_worker_problem(&remedy);
+
+	if (problem)
+		ereport(WARNING,
+				(errmsg("the jobs will not be fired yet"), errdetail_internal("%c%s.", pg_toupper(problem[0]), problem + 1),
+				 errhint("%s", remedy)));
+}
+
+/* choose_engine checks the engine asked for, or chooses one. */
+static const char *
+choose_engine(const CjJobDefinition *job, const CjJobConfig *config, const char *engine,
+			  bool of_all)
+{
+	if (engine == NULL)
+		return config->engine ? config->engine : ENGINE_PG_CRON;
+	if (strcmp(engine, ENGINE_PG_CRON) == 0 || strcmp(engine, ENGINE_WORKER) == 0 ||
+		strcmp(engine, ENGINE_EXTERNAL) == 0)
+		return engine;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no engine \"%s\"", engine),
+			 errdetail("The engines are: pg_cron, worker, external."),
+			 of_all ?
+			 errhint("SELECT * FROM challenge_jobs.schedule(engine => 'pg_cron');") :
+			 errhint("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name)));
+	return NULL;
+}
+
+CjSchedule
+cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine, bool of_all)
+{
+	CjJobConfig *config = cj_job_config_load(job);
+	CjSchedule schedule;
+	const char *zone;
+
+	schedule.engine = choose_engine(job, config, engine, of_all);
+	schedule.schedule = config->schedule;
+	schedule.command = run_call(job, schedule.engine);
+	if (strcmp(schedule.engine, ENGINE_PG_CRON) == 0)
+	{
+		require_pg_cron(job, config);
+		put_job(job, config);
+		zone = cj_pg_cron_foreign_time_zone();
+		if (zone)
+			ereport(WARNING,
+					(errmsg("pg_cron reads schedules in the time zone \"%s\", not in UTC", zone),
+					 errhint("ALTER SYSTEM SET cron.timezone = 'GMT'; and restart the server.")));
+	}
+	else
+		remove_job(job);
+	cj_installation_renew();
+	cj_job_config_set_engine(job, schedule.engine);
+	return schedule;
+}
+
+const char *
+cj_pg_cron_unschedule(const CjJobDefinition *job)
+{
+	CjJobConfig *config = cj_job_config_load(job);
+
+	if (config->engine == NULL)
+		return NULL;
+	if (strcmp(config->engine, ENGINE_PG_CRON) == 0)
+		remove_job(job);
+	cj_job_config_set_engine(job, NULL);
+	return config->engine;
+}
+
+void
+cj_pg_cron_update(const CjJobDefinition *job)
+{
+	CjJobConfig *config = cj_job_config_load(job);
+
+	if (config->engine == NULL || strcmp(config->engine, ENGINE_PG_CRON) != 0)
+		return;
+	if (is_installed())
+		put_job(job, config);
+	else
+		ereport(WARNING,
+				(errmsg("job \"%s\" is scheduled by pg_cron, which is not installed in this database",
+						job->name),
+				 errhint("SELECT * FROM challenge_jobs.unschedule('%s');", job->name)));
+}
+
+/* launcher_problem says whether pg_cron's launcher is dead; *remedy stays as it is where none is known. */
+static const char *
+launcher_problem(const char **remedy)
+{
+	CjRows rows = cj_sql_run_own(&find_launcher, NULL);
+	const char *alive = cj_sql_text(&rows, 0, 1);
+	const char *orphan = cj_sql_text(&rows, 0, 2);
+
+	cj_sql_free(&rows);
+	if (orphan)
+	{
+		*remedy = orphan;
+		return "a cron job belongs to a role that does not exist: pg_cron's launcher ends each time it comes to it";
+	}
+	if (alive == NULL || strcmp(alive, "f") != 0)
+		return NULL;
+	*remedy = "restart the server; the server log says why pg_cron's launcher has ended";
+	return "pg_cron's launcher is not running: nothing fires cron jobs";
+}
+
+const char *
+cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **remedy)
+{
+	CjParams params = {0};
+	CjRows rows;
+	const char *problem = NULL;
+
+	*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name);
+	if (!is_installed())
+	{
+		*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'external');", job->name);
+		return "extension \"pg_cron\" is not installed in this database";
+	}
+	problem = launcher_problem(remedy);
+	if (problem)
+		return problem;
+
+	cj_sql_param_text(&params, cron_job_name(job));
+	cj_sql_param_text(&params, cj_cron_spell_out(config->schedule));
+	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
+	rows = cj_sql_run_own(&find_cron_jobs, &params);
+	if (rows.processed == 0)
+		problem = psprintf("there is no cron job \"%s\"", cron_job_name(job));
+	else if (rows.processed > 1)
+	{
+		problem = psprintf("there is more than one cron job \"%s\"; one belongs to \"%s\"",
+						   cron_job_name(job), cj_sql_text(&rows, 1, 3));
+		*remedy = psprintf("SELECT cron.unschedule(%s);", cj_sql_text(&rows, 1, 4));
+	}
+	else if (!cj_sql_bool(&rows, 0, 5))
+	{
+		problem = psprintf("the cron job \"%s\" runs as \"%s\", not as the owner of the extension",
+						   cron_job_name(job), cj_sql_text(&rows, 0, 3));
+		*remedy = psprintf("SELECT cron.unschedule(%s); %s", cj_sql_text(&rows, 0, 4), *remedy);
+	}
+	else if (!cj_sql_bool(&rows, 0, 1))
+		problem =
+			psprintf("schedule or command of the cron job \"%s\" was changed", cron_job_name(job));
+	else if (cj_sql_bool(&rows, 0, 2) != config->enabled)
+		problem = psprintf("the cron job \"%s\" is %s", cron_job_name(job),
+						   config->enabled ? "not active" : "active, and the job is disabled");
+	else if (cj_sql_text(&rows, 0, 6))
+	{
+		problem =
+			psprintf("the last run that pg_cron tried has failed: %s", cj_sql_text(&rows, 0, 6));
+		*remedy = psprintf(
+			"SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC LIMIT 5;",
+			cj_sql_text(&rows, 0, 4));
+	}
+	cj_sql_free(&rows);
+	return problem;
+}
+
+const char *
+cj_pg_cron_prune_problem(const char **remedy)
+{
+	CjRows rows;
+	const char *problem = NULL;
+
+	*remedy = "SELECT challenge_jobs.alter_job('cleanup_expired_notifications', "
+			  "settings => '{\"prune_cron_history\": false}');";
+	if (!is_installed())
+		return "extension \"pg_cron\" is not installed in this database";
+	rows = cj_sql_run_own(&may_prune, NULL);
+	if (!cj_sql_bool(&rows, 0, 1))
+	{
+		problem = "the owner of the extension may not delete from cron.job_run_details";
+		*remedy = psprintf("ALTER ROLE %s BYPASSRLS; "
+						   "GRANT SELECT, DELETE ON cron.job_run_details TO %s;",
+						   cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 2));
+	}
+	cj_sql_free(&rows);
+	return problem;
+}
+
+int
+cj_pg_cron_prune(TimestampTz before, int limit, int64 *last)
+{
+	CjParams params = {0};
+	CjParams keys = {0};
+	CjRows rows;
+	int count;
+
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(*last), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(limit), false);
+	rows = cj_sql_run_own(&find_records, &params);
+	count = (int) rows.processed;
+	if (count == 0)
+		return count;
+	*last = cj_sql_int64(&rows, count - 1, 1);
+	cj_sql_param_array(&keys, INT8OID, cj_sql_column(&rows, 1, INT8OID));
+	cj_sql_free(&rows);
+	cj_sql_execute_own(&delete_records, &keys);
+	return count;
+}

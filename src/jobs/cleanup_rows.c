@@ -1,0 +1,457 @@
+/*
+ * jobs/cleanup_rows.c
+ *		The expired rows of the app's notifications: finding their addresses, and deleting them.
+ *
+ * Rows are found first, without locking them, and deleted by their addresses (ctid) in batches, so that a
+ * statement can be as short as we like and nothing is read twice. Between the two a row can be changed, deleted,
+ * or moved by VACUUM FULL: an address may name another row by then, so what is deleted is tested once more.
+ *
+ * Rows that others have locked are passed over. What nobody has touched (xmax is 0) is deleted without
+ * being locked first: between the test and the deletion there is no more than a moment, in which a lock
+ * would be waited for, no longer than the lock timeout. What has a mark on it, perhaps an old one, is
+ * locked with SKIP LOCKED first.
+ *
+ * By heap: ranges of blocks, as wide as can be read in a moment, each read up to the number of rows
+ * that are wanted. By index: pages in the order of the column, each with all rows of its last value
+ * (WITH TIES), so that the next one can begin behind that value: rows that stay and dead entries of
+ * the index are passed once, however many share a value. Neither grows with the size of the table.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "app/app_sql.h"
+#include "base/identity.h"
+#include "jobs/cleanup_rows.h"
+
+/* How many blocks are read at once, and how long that should take, in microseconds. */
+#define MIN_WIDTH     64
+#define INITIAL_WIDTH 512
+#define MAX_WIDTH     16384
+#define TARGET_TIME   2500
+
+/* ---- statements; $1 and $2 are the bounds of created_at and expires_at ---- */
+
+/*
+ * Behind a sub-select, so that the planner does not see the array: it takes it to be short then, and the
+ * rows are fetched by it.
+ */
+#define IS_LISTED(n) "n.ctid OPERATOR(pg_catalog.=) ANY ((SELECT $" n ")::pg_catalog.tid[])"
+
+static const CjStatement find_all = {"find expired notifications",
+									 "SELECT n.ctid\n"
+									 "  FROM {notifications} n\n"
+									 " WHERE " CJ_IS_EXPIRED,
+									 SPI_OK_SELECT};
+
+/* $3, $4: addresses between which to read; $5: how many rows at most */
+static const CjStatement read_heap = {
+	"find expired notifications in a range of blocks",
+	"SELECT n.ctid, n.{notifications.created_at}, NOT " CJ_IS_UNTOUCHED "\n"
+	"  FROM {notifications} n\n"
+	" WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
+	"   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
+	"   AND " CJ_IS_EXPIRED "\n"
+	" LIMIT $5",
+	SPI_OK_SELECT};
+
+/* $3: where to begin; $4: how many rows, and those with the value of the last of them */
+#define READ_INDEX(column, bound, operator, more)                                    \
+	{                                                                                \
+		"find expired notifications in the order of " column,                        \
+			"SELECT n.ctid, n.{notifications." column "}, NOT " CJ_IS_UNTOUCHED "\n" \
+			"  FROM {notifications} n\n"                                             \
+			" WHERE n.{notifications." column "} OPERATOR(pg_catalog.<) " bound "\n" \
+			"   AND n.{notifications." column "} OPERATOR(pg_catalog."               \
+			operator") $3\n" more " ORDER BY n.{notifications." column "}\n"         \
+					" FETCH FIRST $4 ROWS WITH TIES",                                \
+			SPI_OK_SELECT                                                            \
+	}
+
+#define NOT_BY_CREATED_AT \
+	"   AND (n.{notifications.created_at} OPERATOR(pg_catalog.<) $1) IS NOT TRUE\n"
+
+/* By pass: the column; then whether a page has been read before. */
+static const CjStatement read_index[][2] = {
+	{READ_INDEX("created_at", "$1", ">=", ""), READ_INDEX("created_at", "$1", ">", "")},
+	{READ_INDEX("expires_at", "$2", ">=", NOT_BY_CREATED_AT),
+	 READ_INDEX("expires_at", "$2", ">", NOT_BY_CREATED_AT)},
+};
+
+/* $3: addresses. Whoever refers to a row, or reads it FOR SHARE, is not waited for either. */
+#define LOCK_ROWS                                         \
+	"  FROM {notifications} n\n"                          \
+	" WHERE " IS_LISTED("3") "\n"                         \
+							 "   AND " CJ_IS_EXPIRED "\n" \
+							 "   FOR UPDATE SKIP LOCKED"
+
+static const CjStatement claim = {"claim expired notifications", "SELECT n.ctid\n" LOCK_ROWS,
+								  SPI_OK_SELECT};
+
+/*
+ * $4: those of them that we have locked. The others are tested for locks as each comes to be deleted:
+ * to lock all of them first would be to write every row twice.
+ */
+static const CjStatement delete_listed = {"delete expired notifications",
+										  "DELETE FROM {notifications} AS n\n"
+										  " WHERE " IS_LISTED(
+											  "3") "\n"
+												   "   AND " CJ_IS_EXPIRED "\n"
+												   "   AND (" CJ_IS_UNTOUCHED
+												   " OR n.ctid OPERATOR(pg_catalog.=) ANY ($4))",
+										  SPI_OK_DELETE};
+
+/* What is still there less what is not locked: a trigger may have kept rows from being deleted. */
+static const CjStatement count_locked = {
+	"count expired notifications that others have locked",
+	"SELECT (SELECT pg_catalog.count(*)\n"
+	"          FROM {notifications} n\n"
+	"         WHERE " IS_LISTED("3") "\n"
+									 "           AND " CJ_IS_EXPIRED ")\n"
+									 "       OPERATOR(pg_catalog.-)\n"
+									 "       (SELECT pg_catalog.count(*) FROM (SELECT 1\n" LOCK_ROWS
+									 ") l)",
+	SPI_OK_SELECT};
+
+static const CjStatement delete_all = {"delete all expired notifications",
+									   "DELETE FROM {notifications} AS n\n"
+									   " WHERE " CJ_IS_EXPIRED,
+									   SPI_OK_DELETE};
+
+static const CjStatement count_all = {"count expired notifications",
+									  "SELECT pg_catalog.count(*)\n"
+									  "  FROM {notifications} n\n"
+									  " WHERE " CJ_IS_EXPIRED,
+									  SPI_OK_SELECT};
+
+/* ---- the tables ---- */
+
+/* add_table appends a table to the list, if it is one that holds rows itself. */
+static List *
+add_table(List *tables, Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	CjExpiredTable *table;
+	Form_pg_class form;
+
+	if (!HeapTupleIsValid(tuple))
+		return tables; /* dropped meanwhile */
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	if (form->relkind != RELKIND_PARTITIONED_TABLE && form->relpersistence != RELPERSISTENCE_TEMP)
+	{
+		table = palloc0(sizeof(CjExpiredTable));
+		table->relid = relid;
+		table->name = quote_qualified_identifier(get_namespace_name(form->relnamespace),
+												 NameStr(form->relname));
+		table->is_heap = form->relkind == RELKIND_RELATION && form->relam == HEAP_TABLE_AM_OID;
+		tables = lappend(tables, table);
+	}
+	ReleaseSysCache(tuple);
+	return tables;
+}
+
+List *
+cj_cleanup_rows_tables(CjRun *run)
+{
+	CjUsage items[CJ_ENTITY_COUNT];
+	int count = run->job->usage(run->config, run->dry_run, items);
+	CjBinding *binding = cj_binding_resolve(items, count);
+	const CjBoundEntity *entity = &binding->entities[CJ_NOTIFICATIONS];
+	List *parts = list_make1_oid(entity->relid);
+	List *tables = NIL;
+	MemoryContext caller;
+	ListCell *cell;
+
+	if (cj_app_sql_can_lock_rows())
+		parts = find_all_inheritors(entity->relid, NoLock, NULL);
+	caller = MemoryContextSwitchTo(run->memory);
+	foreach(cell, parts)
+		tables = add_table(tables, lfirst_oid(cell));
+	/* the whole, where it must not be taken apart */
+	if (!cj_app_sql_can_lock_rows() && tables == NIL)
+	{
+		CjExpiredTable *table = palloc0(sizeof(CjExpiredTable));
+
+		table->relid = entity->relid;
+		table->name = pstrdup(entity->relation);
+		tables = list_make1(table);
+	}
+	MemoryContextSwitchTo(caller);
+	return tables;
+}
+
+/*
+ * can_page tells whether every column that counts has an index to read it by. (Whether it is usable
+ * is for the planner to say.)
+ */
+static bool
+can_page(const CjExpiredScope *scope)
+{
+	for (int i = 0; i < CJ_EXPIRY_COLUMNS; i++)
+	{
+		CjParams params = cj_cleanup_scope_params(scope);
+		const CjStatement *statement = &read_index[i][0];
+
+		if (!cj_cleanup_scope_uses(scope, i))
+			continue;
+		cj_sql_param(&params, scope->bound_types[i], TimestampGetDatum(DT_NOBEGIN), false);
+		cj_sql_param(&params, INT8OID, Int64GetDatum(1000), false);
+		if (cj_sql_access(statement, cj_app_sql_expand(statement, scope->binding, NULL), &params) ==
+			CJ_ACCESS_OTHER)
+			return false;
+	}
+	return true;
+}
+
+/* choose_way asks the planner: by index it is where that is the cheapest, which is a small share. */
+static CjWay
+choose_way(const CjExpiredScope *scope)
+{
+	CjParams params = cj_cleanup_scope_params(scope);
+	const char *text = cj_app_sql_expand(&find_all, scope->binding, NULL);
+
+	/* partitions whose bounds say it all need not be looked at */
+	cj_identity_set("constraint_exclusion", "on");
+	switch (cj_sql_access(&find_all, text, &params))
+	{
+		case CJ_ACCESS_NONE:
+			return CJ_WAY_NONE;
+		case CJ_ACCESS_INDEX:
+			cj_cleanup_scope_leave_no_choice(true);
+			return can_page(scope) ? CJ_WAY_INDEX : CJ_WAY_HEAP;
+		default:
+			return CJ_WAY_HEAP;
+	}
+}
+
+static BlockNumber
+count_blocks(Oid relid)
+{
+	Relation rel = table_open(relid, NoLock);
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	table_close(rel, NoLock);
+	return blocks;
+}
+
+void
+cj_cleanup_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
+{
+	CjExpiredScope scope;
+
+	table->way = CJ_WAY_NONE;
+	if (!table->is_heap || !cj_app_sql_can_lock_rows())
+	{
+		table->way = CJ_WAY_STATEMENT;
+		return;
+	}
+	if (!cj_cleanup_scope_open(run, expiry, table->relid, false, &scope))
+		return;
+	table->way = choose_way(&scope);
+	cj_identity_restore(&scope.identity);
+
+	table->blocks = count_blocks(table->relid);
+	table->width = INITIAL_WIDTH;
+	table->at_end = table->way == CJ_WAY_HEAP && table->blocks == 0;
+	ItemPointerSet(&table->position, 0, 0);
+}
+
+/* ---- reading ---- */
+
+void
+cj_cleanup_rows_passed(CjExpiredTable *table, BlockNumber block)
+{
+	ItemPointerSet(&table->position, block, 0);
+	table->at_end = block >= table->blocks;
+}
+
+/* read_range reads the next range of blocks, and makes it wider or narrower by the time it took. */
+static void
+read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
+{
+	CjParams params = cj_cleanup_scope_params(scope);
+	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(&table->position);
+	ItemPointerData end;
+	TimestampTz started = GetCurrentTimestamp();
+	TimestampTz took;
+
+	ItemPointerSet(&end, Min((uint64) begin + table->width, table->blocks), 0);
+	cj_sql_param(&params, TIDOID, PointerGetDatum(&table->position), false);
+	cj_sql_param(&params, TIDOID, PointerGetDatum(&end), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
+	if (cj_cleanup_tids_fill(found, &read_heap, scope->binding, &params) >= wanted)
+		return; /* the position is that of the last row, when they have been taken out */
+
+	cj_cleanup_rows_passed(table, ItemPointerGetBlockNumberNoCheck(&end));
+	took = GetCurrentTimestamp() - started;
+	if (took < TARGET_TIME / 2)
+		table->width = Min(table->width * 2, MAX_WIDTH);
+	else if (took > TARGET_TIME * 2)
+		table->width = Max(table->width / 2, MIN_WIDTH);
+}
+
+/* next_pass goes on to the next column that the app has; at the end there is none. */
+static void
+next_pass(const CjExpiredScope *scope, CjExpiredTable *table)
+{
+	table->in_pass = false;
+	do
+	{
+		table->pass++;
+		table->at_end = table->pass == CJ_EXPIRY_COLUMNS;
+	} while (!table->at_end && !cj_cleanup_scope_uses(scope, table->pass));
+}
+
+static void
+read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
+{
+	CjParams params = cj_cleanup_scope_params(scope);
+	TimestampTz from = table->in_pass ? table->key : DT_NOBEGIN;
+
+	cj_sql_param(&params, scope->bound_types[table->pass], TimestampTzGetDatum(from), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
+	if (cj_cleanup_tids_fill(found, &read_index[table->pass][table->in_pass], scope->binding,
+							 &params) < wanted)
+		next_pass(scope, table);
+	else
+		table->in_pass = true;
+}
+
+void
+cj_cleanup_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, int wanted,
+					 CjAddressList *found)
+{
+	CjExpiredScope scope;
+
+	if (!cj_cleanup_scope_open(run, expiry, table->relid, false, &scope))
+	{
+		table->at_end = true;
+		return;
+	}
+	cj_cleanup_scope_leave_no_choice(table->way == CJ_WAY_INDEX);
+	if (table->way == CJ_WAY_INDEX)
+		read_page(&scope, table, wanted, found);
+	else
+		read_range(&scope, table, wanted - found->count, found);
+	cj_identity_restore(&scope.identity);
+}
+
+int
+cj_cleanup_rows_take(CjExpiredTable *table, CjAddressList *found, CjAddress *addresses, int size)
+{
+	int count = cj_cleanup_tids_take(found, addresses, size, &table->key);
+
+	if (count > 0 && table->way == CJ_WAY_HEAP &&
+		ItemPointerCompare(&addresses[count - 1].tid, &table->position) > 0)
+		table->position = addresses[count - 1].tid;
+	return count;
+}
+
+/* ---- deleting ---- */
+
+/* tid_array makes an array of addresses: of all, or of those that are suspect. */
+static Datum
+tid_array(CjAddress *addresses, int count, bool suspect_only)
+{
+	Datum *tids = palloc(sizeof(Datum) * count);
+	int n = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (addresses[i].suspect || !suspect_only)
+			tids[n++] = PointerGetDatum(&addresses[i].tid);
+	}
+	return cj_sql_array(tids, n, TIDOID);
+}
+
+/* claim_suspects locks those suspects that nobody else has locked, and returns them. */
+static Datum
+claim_suspects(const CjExpiredScope *scope, CjAddress *addresses, int count)
+{
+	Datum suspects = tid_array(addresses, count, true);
+	CjParams params = cj_cleanup_scope_params(scope);
+	CjRows rows;
+	Datum claimed;
+
+	if (ARR_NDIM(DatumGetArrayTypeP(suspects)) == 0)
+		return suspects;
+	cj_sql_param_array(&params, TIDOID, suspects);
+	rows = cj_app_sql_run(&claim, scope->binding, NULL, &params);
+	claimed = cj_sql_column(&rows, 1, TIDOID);
+	cj_sql_free(&rows);
+	return claimed;
+}
+
+int64
+cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
+					   CjAddress *addresses, int count, bool *opened, int64 *left_over)
+{
+	CjExpiredScope scope;
+	CjParams params;
+	CjRows rows;
+	int64 deleted;
+
+	*left_over = 0;
+	if (!cj_cleanup_scope_open(run, expiry, table->relid, true, &scope))
+		return 0;
+	*opened = true;
+	params = cj_cleanup_scope_params(&scope);
+	cj_sql_param_array(&params, TIDOID, tid_array(addresses, count, false));
+	cj_sql_param_array(&params, TIDOID, claim_suspects(&scope, addresses, count));
+	rows = cj_app_sql_run(&delete_listed, scope.binding, NULL, &params);
+	deleted = rows.processed;
+	if (deleted < count)
+	{
+		rows = cj_app_sql_run(&count_locked, scope.binding, NULL, &params);
+		*left_over = cj_sql_int64(&rows, 0, 1);
+		cj_sql_free(&rows);
+	}
+	cj_identity_restore(&scope.identity);
+	return deleted;
+}
+
+/* run_over_all runs a statement over all expired rows, of a part or of the whole. */
+static CjRows
+run_over_all(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table,
+			 const CjStatement *statement)
+{
+	CjExpiredScope scope;
+	CjParams params;
+	CjRows rows = {0};
+
+	if (!cj_cleanup_scope_open(run, expiry, table ? table->relid : InvalidOid,
+							   statement == &delete_all, &scope))
+		return rows;
+	params = cj_cleanup_scope_params(&scope);
+	rows = cj_app_sql_run(statement, scope.binding, NULL, &params);
+	cj_identity_restore(&scope.identity);
+	return rows;
+}
+
+int64
+cj_cleanup_rows_delete_all(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
+{
+	return run_over_all(run, expiry, table, &delete_all).processed;
+}
+
+int64
+cj_cleanup_rows_count(CjRun *run, const CjExpiry *expiry)
+{
+	CjRows rows = run_over_all(run, expiry, NULL, &count_all);
+	int64 count = cj_sql_int64(&rows, 0, 1);
+
+	cj_sql_free(&rows);
+	return count;
+}

@@ -1,0 +1,137 @@
+/*
+ * jobs/key_list.c
+ *		A list of keys of the app that outlives transactions.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "jobs/key_list.h"
+
+CjKeyList *
+cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type)
+{
+	MemoryContext caller = MemoryContextSwitchTo(memory);
+	CjKeyList *list = palloc0(sizeof(CjKeyList));
+	TupleDesc desc = CreateTemplateTupleDesc(OidIsValid(value_type) ? 2 : 1);
+
+	TupleDescInitEntry(desc, 1, "key", key_type, -1, 0);
+	if (OidIsValid(value_type))
+		TupleDescInitEntry(desc, 2, "value", value_type, -1, 0);
+	list->key_type = key_type;
+	list->value_type = value_type;
+	list->memory = memory;
+	list->chunk = AllocSetContextCreate(memory, "challenge_jobs keys", ALLOCSET_DEFAULT_SIZES);
+	list->store = tuplestore_begin_heap(false, true, work_mem);
+	list->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	MemoryContextSwitchTo(caller);
+	return list;
+}
+
+void
+cj_key_list_check_type(const CjKeyList *list, Oid key_type)
+{
+	if (list->key_type == key_type)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("the type of the keys has been changed from %s to %s while the job was running",
+					format_type_be(list->key_type), format_type_be(key_type)),
+			 errhint("CALL challenge_jobs.run('<job>');")));
+}
+
+int64
+cj_key_list_fill(CjKeyList *list, const CjStatement *statement, const char *text, CjParams *params)
+{
+	DestReceiver *dest = CreateTuplestoreDestReceiver();
+	int64 count;
+
+	SetTuplestoreDestReceiverParams(dest, list->store, list->memory, true, NULL, NULL);
+	count = cj_sql_run_into(statement, text, params, dest);
+	dest->rDestroy(dest);
+	return count;
+}
+
+void
+cj_key_list_append(CjKeyList *list, Datum key, Datum value)
+{
+	Datum values[2] = {key, value};
+	bool nulls[2] = {false, false};
+
+	tuplestore_putvalues(list->store, list->slot->tts_tupleDescriptor, values, nulls);
+}
+
+static Datum
+copy_column(const CjKeyList *list, int column, Oid type)
+{
+	int16 length;
+	bool by_value;
+	bool isnull;
+
+	get_typlenbyval(type, &length, &by_value);
+	return datumCopy(slot_getattr(list->slot, column, &isnull), by_value, length);
+}
+
+bool
+cj_key_list_read(CjKeyList *list, int size)
+{
+	MemoryContext caller;
+
+	MemoryContextReset(list->chunk);
+	caller = MemoryContextSwitchTo(list->chunk);
+	list->keys = palloc(sizeof(Datum) * size);
+	list->values = palloc0(sizeof(Datum) * size);
+	for (list->count = 0; list->count < size; list->count++)
+	{
+		if (!tuplestore_gettupleslot(list->store, true, false, list->slot))
+			break;
+		list->keys[list->count] = copy_column(list, 1, list->key_type);
+		if (OidIsValid(list->value_type))
+			list->values[list->count] = copy_column(list, 2, list->value_type);
+	}
+	/* a tuple that was read from disk is the slot's, and lives in the chunk */
+	ExecClearTuple(list->slot);
+	MemoryContextSwitchTo(caller);
+	return list->count > 0;
+}
+
+void
+cj_key_list_rewind(CjKeyList *list)
+{
+	tuplestore_rescan(list->store);
+}
+
+void
+cj_key_list_clear(CjKeyList *list)
+{
+	tuplestore_clear(list->store);
+}
+
+Datum
+cj_key_list_keys(const CjKeyList *list, int from, int to)
+{
+	return cj_sql_array(list->keys + from, to - from, list->key_type);
+}
+
+char *
+cj_key_list_describe(const CjKeyList *list, int item)
+{
+	Oid output;
+	bool is_varlena;
+
+	getTypeOutputInfo(list->key_type, &output, &is_varlena);
+	return OidOutputFunctionCall(output, list->keys[item]);
+}
+
+void
+cj_key_list_free(CjKeyList *list)
+{
+	if (list)
+		tuplestore_end(list->store);
+}

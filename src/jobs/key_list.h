@@ -1,0 +1,66 @@
+/*
+ * jobs/key_list.h
+ *		A list of keys of the app that outlives transactions.
+ *
+ * A tuplestore: it goes to disk when it is large. Each key can have a value of another type beside it.
+ * The list knows no rollback. It is read from the beginning to the end in chunks.
+ */
+#ifndef CJ_JOBS_KEY_LIST_H
+#define CJ_JOBS_KEY_LIST_H
+
+#include "executor/tuptable.h"
+#include "utils/tuplestore.h"
+
+#include "base/sql.h"
+
+typedef struct CjKeyList
+{
+	Oid key_type;
+	Oid value_type; /* invalid: keys alone */
+	Tuplestorestate *store;
+	TupleTableSlot *slot;
+	MemoryContext memory; /* of the list */
+
+	/* the chunk at hand, in a context that the next chunk resets */
+	MemoryContext chunk;
+	int count;
+	Datum *keys;
+	Datum *values;
+} CjKeyList;
+
+/* Makes an empty list in `memory`, which has to live as long as it is used. */
+extern CjKeyList *cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type);
+
+/*
+ * Raises datatype_mismatch if the keys are not of that type: a column's type can be changed between
+ * the transactions that a list outlives.
+ */
+extern void cj_key_list_check_type(const CjKeyList *list, Oid key_type);
+
+/*
+ * Appends what a statement returns: a key, and a value where the list has values. `text` is the
+ * statement expanded. Returns the number of rows.
+ */
+extern int64 cj_key_list_fill(CjKeyList *list, const CjStatement *statement, const char *text,
+							  CjParams *params);
+
+/* Appends one key and its value. */
+extern void cj_key_list_append(CjKeyList *list, Datum key, Datum value);
+
+/* Reads the next chunk of at most `size` keys; false if there are no more. */
+extern bool cj_key_list_read(CjKeyList *list, int size);
+
+/* Goes back to the beginning; removes all keys. */
+extern void cj_key_list_rewind(CjKeyList *list);
+extern void cj_key_list_clear(CjKeyList *list);
+
+/* Returns some keys of the chunk at hand as an array. */
+extern Datum cj_key_list_keys(const CjKeyList *list, int from, int to);
+
+/* Returns the readable form of a key of the chunk at hand. */
+extern char *cj_key_list_describe(const CjKeyList *list, int item);
+
+/* Frees the list and its file; does nothing with NULL. A file would outlive the transaction. */
+extern void cj_key_list_free(CjKeyList *list);
+
+#endif /* CJ_JOBS_KEY_LIST_H */

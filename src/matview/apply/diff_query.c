@@ -1,0 +1,439 @@
+/*
+ * matview/apply/diff_query.c
+ *		What keeps the stored rows of a materialized view from being what its definition gives.
+ *
+ * The query joins the rows that the definition gives for some keys with those that are stored for them:
+ *
+ *     SELECT n.c1, …, s.c1, …, s.address
+ *       FROM (SELECT d.* FROM app.view AS d (c1, …) WHERE d.c1 = ANY ($1)) AS n
+ *       FULL JOIN (SELECT v.*, v.ctid FROM app.view AS v (c1, …) WHERE v.c1 = ANY ($1))
+ *                 AS s (c1, …, address)
+ *         ON n.c1 = s.c1 AND n.c2 = s.c2
+ *
+ * Once it has been analyzed, the view is replaced by its definition in the first of the two places: by the
+ * stored query tree, as REFRESH runs it. So nothing of the definition is looked up by its name again, and
+ * the planner takes the condition on the key down into it as far as it goes.
+ *
+ * There is no ANALYZE of what is joined, and none is needed: a full join is done by sorting or hashing,
+ * so that a wrong estimate costs little. Whether two rows are the same is left to the caller, who compares
+ * images; to compare composite values here would mean making them for every row.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "parser/analyze.h"
+#include "parser/parsetree.h"
+#include "rewrite/prs2lock.h"
+#include "rewrite/rewriteHandler.h"
+#include "tcop/tcopprot.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+#include "base/compat.h"
+#include "matview/apply/diff_query.h"
+
+struct CjViewDifference
+{
+	char *text;
+	Query *query; /* rewritten, not planned */
+	int columns;
+	AttrNumber matched; /* a column that is null in no matched row */
+	Oid keys_type;      /* of the parameter; InvalidOid: there is none */
+};
+
+/* ---- the unique index ---- */
+
+/* equality_operator returns the operator of an index for equality in a column, or InvalidOid. */
+static Oid
+equality_operator(Relation index, int column)
+{
+	Oid type = index->rd_opcintype[column];
+
+	return get_opfamily_member(index->rd_opfamily[column], type, type, BTEqualStrategyNumber);
+}
+
+/* is_same_equality tells whether texts that are equal by a collation are so by another one. */
+static bool
+is_same_equality(Oid collation, Oid other)
+{
+	return collation == other || !OidIsValid(collation) || !OidIsValid(other) ||
+		   (get_collation_isdeterministic(collation) && get_collation_isdeterministic(other));
+}
+
+/*
+ * can_match tells whether rows can be matched by an index: what REFRESH CONCURRENTLY asks as well; and that rows that are
+ * different for the index are so for the columns.
+ *
+ * Whether there is a predicate is read from the catalog row. RelationGetIndexPredicate() would fold its constants, that
+ * is, run functions of the view's owner, and the caller may be the owner of the extension.
+ */
+static bool
+can_match(Relation view, Relation index)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisunique || !form->indimmediate || !form->indisvalid || !form->indislive ||
+		index->rd_rel->relam != BTREE_AM_OID ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		return false;
+	for (int i = 0; i < form->indnatts; i++)
+	{
+		if (form->indkey.values[i] <= 0)
+			return false;
+	}
+	/* by operators of other kinds there is no full join */
+	for (int i = 0; i < form->indnkeyatts; i++)
+	{
+		Form_pg_attribute column =
+			TupleDescAttr(RelationGetDescr(view), form->indkey.values[i] - 1);
+		Oid equals = equality_operator(index, i);
+
+		if (!OidIsValid(equals) || !op_mergejoinable(equals, getBaseType(column->atttypid)) ||
+			!is_same_equality(index->rd_indcollation[i], column->attcollation))
+			return false;
+	}
+	return true;
+}
+
+static bool
+has_key_column(Relation index, AttrNumber column)
+{
+	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+	{
+		if (index->rd_index->indkey.values[i] == column)
+			return true;
+	}
+	return false;
+}
+
+Oid
+cj_diff_query_index(Relation view, AttrNumber key)
+{
+	Oid found = InvalidOid;
+	bool found_key = false;
+	ListCell *cell;
+
+	/* in the order of their OIDs, so that it is the same one each time */
+	foreach(cell, RelationGetIndexList(view))
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		bool has_key = has_key_column(index, key);
+
+		/* with the key, rows that are matched cannot be of different keys */
+		if (can_match(view, index) && (!OidIsValid(found) || (has_key && !found_key)))
+		{
+			found = lfirst_oid(cell);
+			found_key = has_key;
+		}
+		index_close(index, NoLock);
+	}
+	return found;
+}
+
+bool
+cj_diff_query_has_room(Relation view)
+{
+	return 2 * RelationGetNumberOfAttributes(view) + 1 <= MaxTupleAttributeNumber;
+}
+
+/* ---- the text ---- */
+
+/* append_columns appends the view's columns, which are known by their numbers alone. */
+static void
+append_columns(StringInfo text, const char *prefix, int count)
+{
+	for (int i = 1; i <= count; i++)
+		appendStringInfo(text, "%s%sc%d", i > 1 ? ", " : "", prefix, i);
+}
+
+/*
+ * as_base writes a column as what its domain is over, which operators of polymorphic types (those of enums, for instance)
+ * do not look through; an index on the column serves all the same.
+ */
+static char *
+as_base(char *column, Oid *type)
+{
+	Oid base = getBaseType(*type);
+
+	if (base == *type)
+		return column;
+	*type = base;
+	return psprintf("%s::%s", column, format_type_extended(base, -1, FORMAT_TYPE_FORCE_QUALIFY));
+}
+
+/* append_match appends the condition that two rows agree in the columns of the index. */
+static void
+append_match(StringInfo text, Relation view, Oid index_oid)
+{
+	Relation index = index_open(index_oid, AccessShareLock);
+
+	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+	{
+		AttrNumber column = index->rd_index->indkey.values[i];
+		Oid type = TupleDescAttr(RelationGetDescr(view), column - 1)->atttypid;
+		Oid left = type;
+		Oid right = type;
+		char *defined = as_base(psprintf("n.c%d", column), &left);
+		char *stored = as_base(psprintf("s.c%d", column), &right);
+
+		if (i > 0)
+			appendStringInfoString(text, " AND ");
+		generate_operator_clause(text, defined, left, equality_operator(index, i), stored, right);
+	}
+	index_close(index, NoLock);
+}
+
+/* append_key_condition appends the condition on the key; returns the type of the parameter's elements. */
+static Oid
+append_key_condition(StringInfo text, char *column, Oid type, bool of_null)
+{
+	Oid equals;
+	Oid left;
+	Oid right;
+
+	if (of_null)
+	{
+		appendStringInfo(text, "%s IS NULL", column);
+		return InvalidOid;
+	}
+	column = as_base(column, &type);
+	equals = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	if (!OidIsValid(equals) || !OidIsValid(get_array_type(type)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rows cannot be found by a column of type %s", format_type_be(type))));
+
+	/*
+	 * Both sides are of the very types of the operator, so that the parser cannot prefer another one of the
+	 * same name: the column by a cast, the parameter as it is declared (the values are the same).
+	 */
+	op_input_types(equals, &left, &right);
+	generate_operator_clause(text, column, type, equals, "ANY ($1)", right);
+	return IsPolymorphicType(right) || right == RECORDOID ? type : right;
+}
+
+/* make_text makes the text of the query; returns the type of the parameter's elements. */
+static Oid
+make_text(StringInfo text, Relation view, Oid index, AttrNumber key, bool of_null)
+{
+	const char *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(view)),
+												  RelationGetRelationName(view));
+	Oid type = TupleDescAttr(RelationGetDescr(view), key - 1)->atttypid;
+	int count = RelationGetNumberOfAttributes(view);
+	Oid parameter;
+
+	appendStringInfoString(text, "SELECT ");
+	append_columns(text, "n.", count);
+	appendStringInfoString(text, ", ");
+	append_columns(text, "s.", count);
+	appendStringInfo(text, ", s.address FROM (SELECT d.* FROM %s AS d (", name);
+	append_columns(text, "", count);
+	appendStringInfoString(text, ") WHERE ");
+	parameter = append_key_condition(text, psprintf("d.c%d", key), type, of_null);
+	appendStringInfo(text, ") AS n FULL JOIN (SELECT v.*, v.ctid FROM %s AS v (", name);
+	append_columns(text, "", count);
+	appendStringInfoString(text, ") WHERE ");
+	(void) append_key_condition(text, psprintf("v.c%d", key), type, of_null);
+	appendStringInfoString(text, ") AS s (");
+	append_columns(text, "", count);
+	appendStringInfoString(text, ", address) ON ");
+	append_match(text, view, index);
+	return parameter;
+}
+
+/* ---- the query ---- */
+
+/* definition_of returns a copy of the query that defines a materialized view. */
+static Query *
+definition_of(Relation view)
+{
+	RuleLock *rules = view->rd_rules;
+
+	/* what REFRESH checks as well */
+	if (rules == NULL || rules->numLocks != 1 || rules->rules[0]->event != CMD_SELECT ||
+		list_length(rules->rules[0]->actions) != 1)
+		elog(ERROR, "materialized view \"%s\" does not have one rule",
+			 RelationGetRelationName(view));
+	return copyObject(linitial_node(Query, rules->rules[0]->actions));
+}
+
+/* view_in returns the entry of the view in a subquery that reads nothing else. */
+static RangeTblEntry *
+view_in(Query *query, int number, Relation view)
+{
+	Query *subquery = rt_fetch(number, query->rtable)->subquery;
+	RangeTblEntry *entry = linitial_node(RangeTblEntry, subquery->rtable);
+
+	/* its schema can be renamed while we hold a lock on the view */
+	if (entry->relid != RelationGetRelid(view))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the schema of \"%s\" has been renamed meanwhile",
+						RelationGetRelationName(view))));
+	return entry;
+}
+
+/* put_definition puts the definition of the view in the place of the first reference to it. */
+static void
+put_definition(Query *query, Relation view)
+{
+	RangeTblEntry *entry = view_in(query, 1, view);
+
+	(void) view_in(query, 2, view);
+	cj_compat_forget_permissions(rt_fetch(1, query->rtable)->subquery, entry);
+	entry->rtekind = RTE_SUBQUERY;
+	entry->subquery = definition_of(view);
+	entry->relid = InvalidOid;
+	entry->relkind = 0;
+	entry->rellockmode = 0;
+	entry->inh = false;
+}
+
+/* make_query analyzes the text, puts the definition in, and has it rewritten. */
+static Query *
+make_query(const char *text, Oid *keys_type, Relation view)
+{
+	List *parsed = pg_parse_query(text);
+	Query *query = parse_analyze_fixedparams(linitial_node(RawStmt, parsed), text, keys_type,
+											 OidIsValid(*keys_type) ? 1 : 0, NULL);
+	List *rewritten;
+
+	put_definition(query, view);
+	AcquireRewriteLocks(query, true, false);
+	rewritten = QueryRewrite(query);
+	if (list_length(rewritten) != 1)
+		elog(ERROR, "unexpected rewrite result for a query over \"%s\"",
+			 RelationGetRelationName(view));
+	return linitial_node(Query, rewritten);
+}
+
+CjViewDifference *
+cj_diff_query_make(Relation view, Oid index_oid, AttrNumber key, bool of_null)
+{
+	CjViewDifference *difference = palloc0(sizeof(CjViewDifference));
+	Relation index = index_open(index_oid, AccessShareLock);
+	StringInfoData text;
+	Oid element;
+
+	difference->matched = index->rd_index->indkey.values[0];
+	index_close(index, NoLock);
+	difference->columns = RelationGetNumberOfAttributes(view);
+	initStringInfo(&text);
+	element = make_text(&text, view, index_oid, key, of_null);
+	difference->text = text.data;
+	difference->keys_type = of_null ? InvalidOid : get_array_type(element);
+
+	/* locks of the rewriter and the analysis are the transaction's: nobody changes what has been rewritten */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	difference->query = make_query(difference->text, &difference->keys_type, view);
+	PopActiveSnapshot();
+	return difference;
+}
+
+/* ---- running it ---- */
+
+/* Takes the rows of the query. */
+typedef struct Receiver
+{
+	DestReceiver dest;
+	const CjViewDifference *difference;
+	CjTakeRowPair take;
+	void *arg;
+} Receiver;
+
+static bool
+receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	Receiver *receiver = (Receiver *) self;
+	int count = receiver->difference->columns;
+	CjRowPair pair = {0};
+
+	CHECK_FOR_INTERRUPTS();
+	slot_getallattrs(slot);
+	if (!slot->tts_isnull[2 * count])
+	{
+		pair.stored.values = slot->tts_values + count;
+		pair.stored.nulls = slot->tts_isnull + count;
+		pair.address = (ItemPointer) DatumGetPointer(slot->tts_values[2 * count]);
+	}
+	/* a stored row that is matched agrees with the other in columns that are not null */
+	if (pair.address == NULL || !slot->tts_isnull[receiver->difference->matched - 1])
+	{
+		pair.defined.values = slot->tts_values;
+		pair.defined.nulls = slot->tts_isnull;
+	}
+	receiver->take(&pair, receiver->arg);
+	return true;
+}
+
+/* start_nothing and end_nothing: the receiver has nothing to set up. */
+static void
+start_nothing(DestReceiver *self, int operation, TupleDesc descriptor)
+{
+}
+
+static void
+end_nothing(DestReceiver *self)
+{
+}
+
+/* make_parameters makes the parameter, whose value the planner may use as a constant. */
+static ParamListInfo
+make_parameters(const CjViewDifference *difference, Datum keys)
+{
+	ParamListInfo list;
+
+	if (!OidIsValid(difference->keys_type))
+		return NULL;
+	list = makeParamList(1);
+	list->params[0].value = keys;
+	list->params[0].isnull = false;
+	list->params[0].pflags = PARAM_FLAG_CONST;
+	list->params[0].ptype = difference->keys_type;
+	return list;
+}
+
+/* execute runs a plan to its end as of the active snapshot. */
+static void
+execute(PlannedStmt *plan, const char *text, ParamListInfo parameters, DestReceiver *dest)
+{
+	QueryDesc *query = CreateQueryDesc(plan, text, GetActiveSnapshot(), InvalidSnapshot, dest,
+									   parameters, NULL, 0);
+
+	ExecutorStart(query, 0);
+	cj_compat_executor_run(query);
+	ExecutorFinish(query);
+	ExecutorEnd(query);
+	FreeQueryDesc(query);
+}
+
+void
+cj_diff_query_run(const CjViewDifference *difference, Datum keys, Snapshot snapshot,
+				  CjTakeRowPair take, void *arg)
+{
+	Receiver receiver = {
+		.dest = {receive, start_nothing, end_nothing, end_nothing, DestNone},
+		.difference = difference,
+		.take = take,
+		.arg = arg,
+	};
+	ParamListInfo parameters = make_parameters(difference, keys);
+	PlannedStmt *plan;
+
+	/* what this transaction has done to the view so far is to be seen, and what comes next is not */
+	PushCopiedSnapshot(snapshot);
+	UpdateActiveSnapshotCommandId();
+	/* not in parallel, as then nothing may be written while it runs */
+	plan = pg_plan_query(copyObject(difference->query), difference->text, 0, parameters);
+	execute(plan, difference->text, parameters, &receiver.dest);
+	PopActiveSnapshot();
+}

@@ -1,0 +1,204 @@
+/*
+ * matview/capture/source_catalog.c
+ *		Which tables tracked views are made of, and how their changes lead to keys: the table
+ *		challenge_jobs.tracked_source.
+ *
+ * It is read inside of whatever transaction changes a source, so as the catalogs are: without SPI, without permission, as of
+ * now and not as of the snapshot of the transaction.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "matview/capture/change_log.h"
+#include "matview/capture/source_catalog.h"
+
+/* Columns of challenge_jobs.tracked_source. */
+enum
+{
+	SOURCE_VIEW_ID = 1,
+	SOURCE_SOURCE_ID,
+	SOURCE_ROUTE,
+	SOURCE_COLUMN_NUMBER,
+	SOURCE_READ_COLUMNS,
+	SOURCE_THROUGH_ID,
+	SOURCE_THROUGH_COLUMN,
+	SOURCE_THROUGH_KEY,
+	SOURCE_REASON,
+	SOURCE_COLUMNS = SOURCE_REASON
+};
+
+static List *
+read_columns(Datum array)
+{
+	List *columns = NIL;
+	Datum *values;
+	int count;
+
+	deconstruct_array(DatumGetArrayTypeP(array), INT2OID, sizeof(int16), true, TYPALIGN_SHORT,
+					  &values, NULL, &count);
+	for (int i = 0; i < count; i++)
+		columns = lappend_int(columns, DatumGetInt16(values[i]));
+	return columns;
+}
+
+static Datum
+write_columns(List *columns)
+{
+	Datum *values = palloc(sizeof(Datum) * Max(list_length(columns), 1));
+	int count = 0;
+	ListCell *cell;
+
+	foreach(cell, columns)
+		values[count++] = Int16GetDatum(lfirst_int(cell));
+	return PointerGetDatum(
+		construct_array(values, count, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
+}
+
+static CjTrackedSource *
+read_row(HeapTuple tuple, TupleDesc desc)
+{
+	CjTrackedSource *source = palloc0(sizeof(CjTrackedSource));
+	Datum values[SOURCE_COLUMNS];
+	bool nulls[SOURCE_COLUMNS];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	source->view = DatumGetObjectId(values[SOURCE_VIEW_ID - 1]);
+	source->source = DatumGetObjectId(values[SOURCE_SOURCE_ID - 1]);
+	source->route = DatumGetInt16(values[SOURCE_ROUTE - 1]);
+	source->column = DatumGetInt16(values[SOURCE_COLUMN_NUMBER - 1]);
+	source->columns = read_columns(values[SOURCE_READ_COLUMNS - 1]);
+	source->through = DatumGetObjectId(values[SOURCE_THROUGH_ID - 1]);
+	source->through_column = DatumGetInt16(values[SOURCE_THROUGH_COLUMN - 1]);
+	source->through_key = DatumGetInt16(values[SOURCE_THROUGH_KEY - 1]);
+	if (!nulls[SOURCE_REASON - 1])
+		source->reason = TextDatumGetCString(values[SOURCE_REASON - 1]);
+	return source;
+}
+
+/* What is done with the rows that scan finds. */
+typedef void (*RowAction)(Relation rel, HeapTuple tuple, void *arg);
+
+/* scan finds the rows with an OID in a column, by an index; nothing if the extension is not there. */
+static void
+scan(AttrNumber column, Oid oid, LOCKMODE lock_mode, RowAction action, void *arg)
+{
+	Oid relid = cj_change_log_table("tracked_source");
+	Oid index = cj_change_log_table(column == SOURCE_VIEW_ID ? "tracked_source_view_id_idx"
+															 : "tracked_source_source_id_idx");
+	Relation rel;
+	ScanKeyData key;
+	SysScanDesc desc;
+	HeapTuple tuple;
+
+	if (!OidIsValid(relid) || !OidIsValid(index))
+		return;
+	rel = table_open(relid, lock_mode);
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+	desc = systable_beginscan(rel, index, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(desc)))
+		action(rel, tuple, arg);
+	systable_endscan(desc);
+	/* who writes keeps the lock */
+	table_close(rel, lock_mode == AccessShareLock ? lock_mode : NoLock);
+}
+
+static void
+collect_row(Relation rel, HeapTuple tuple, void *arg)
+{
+	List **list = arg;
+
+	*list = lappend(*list, read_row(tuple, RelationGetDescr(rel)));
+}
+
+List *
+cj_source_catalog_of_table(Oid source)
+{
+	List *list = NIL;
+
+	scan(SOURCE_SOURCE_ID, source, AccessShareLock, collect_row, &list);
+	return list;
+}
+
+List *
+cj_source_catalog_of_view(Oid view)
+{
+	List *list = NIL;
+
+	scan(SOURCE_VIEW_ID, view, AccessShareLock, collect_row, &list);
+	return list;
+}
+
+void
+cj_source_catalog_add(const CjTrackedSource *source)
+{
+	Relation rel = table_open(cj_change_log_table("tracked_source"), RowExclusiveLock);
+	Datum values[SOURCE_COLUMNS] = {ObjectIdGetDatum(source->view),
+									ObjectIdGetDatum(source->source),
+									Int16GetDatum(source->route),
+									Int16GetDatum(source->column),
+									write_columns(source->columns),
+									ObjectIdGetDatum(source->through),
+									Int16GetDatum(source->through_column),
+									Int16GetDatum(source->through_key),
+									source->reason ? CStringGetTextDatum(source->reason)
+												   : (Datum) 0};
+	bool nulls[SOURCE_COLUMNS] = {0};
+	HeapTuple tuple;
+
+	nulls[SOURCE_REASON - 1] = source->reason == NULL;
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+}
+
+static void
+delete_row(Relation rel, HeapTuple tuple, void *arg)
+{
+	CatalogTupleDelete(rel, &tuple->t_self);
+}
+
+void
+cj_source_catalog_remove(Oid view)
+{
+	scan(SOURCE_VIEW_ID, view, RowExclusiveLock, delete_row, NULL);
+}
+
+/* is_same tells whether two routes are the same; the reason is but a text. */
+static bool
+is_same(const CjTrackedSource *a, const CjTrackedSource *b)
+{
+	return a->view == b->view && a->source == b->source && a->route == b->route &&
+		   a->column == b->column && equal(a->columns, b->columns) && a->through == b->through &&
+		   a->through_column == b->through_column && a->through_key == b->through_key;
+}
+
+bool
+cj_source_catalog_same(List *routes, List *others)
+{
+	ListCell *cell;
+
+	if (list_length(routes) != list_length(others))
+		return false;
+	foreach(cell, routes)
+	{
+		ListCell *other;
+		bool found = false;
+
+		foreach(other, others)
+			found = found || is_same(lfirst(cell), lfirst(other));
+		if (!found)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,223 @@
+/*
+ * matview/changed_keys.c
+ *		The keys of a tracked view whose rows have to be recomputed: what the change log says.
+ *
+ * A change of a source that has the key was noted by the key itself. One of a source that leads to keys through
+ * another table was noted by the value that leads there; which keys that are is looked up now. That is enough: a
+ * row of the other table that has led to another key since has been changed itself, and its change was noted with
+ * the key it had.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "app/entity.h"
+#include "base/sql.h"
+#include "base/template.h"
+#include "matview/capture/change_log.h"
+#include "matview/capture/key_bytes.h"
+#include "matview/capture/key_set.h"
+#include "matview/capture/source_catalog.h"
+#include "matview/changed_keys.h"
+
+/* How many values are looked up at once. */
+#define BATCH 10000
+
+/* How many keys and values are kept in memory, and bytes of them, whatever the share of the keys that this is. */
+#define MAX_IMAGES 1000000
+#define MAX_BYTES  (128 * 1024 * 1024)
+
+/* $1: values. */
+static const CjStatement look_up = {
+	"find the keys that changed rows lead to",
+	"SELECT DISTINCT t.{key} FROM {table} t WHERE t.{column}{type} OPERATOR({operator}) ANY ($1)",
+	SPI_OK_SELECT};
+
+/*
+ * $1: keys. Equal ones may have different images. In their order, as rows of neighbouring keys mostly lie in
+ * neighbouring places.
+ */
+static const CjStatement sort_keys = {
+	"sort the keys", "SELECT DISTINCT u.key FROM pg_catalog.unnest($1) u(key) ORDER BY u.key",
+	SPI_OK_SELECT};
+
+/* ---- what the log says ---- */
+
+/* add_image keeps a key, or a value that leads to keys; with too many it is everything. */
+static void
+add_image(CjChangedKeys *changed, uint64 tag, const char *bytes, Size length)
+{
+	if (cj_key_set_add(changed->noted, tag, bytes, length, 0) && tag == CJ_CHANGE_KEY)
+		changed->count++;
+	if (changed->count > changed->limit || cj_key_set_count(changed->noted) > MAX_IMAGES ||
+		cj_key_set_size(changed->noted) > MAX_BYTES)
+		changed->everything = true;
+}
+
+static void
+note_row(int16 route, const char *bytes, Size length, void *arg)
+{
+	CjChangedKeys *changed = arg;
+
+	if (route == CJ_CHANGE_EVERYTHING)
+		changed->everything = true;
+	else if (route == CJ_CHANGE_KEY && bytes == NULL)
+		changed->with_null = true;
+	if (changed->everything || bytes == NULL)
+		return;
+	add_image(changed, (uint16) route, bytes, length);
+}
+
+CjChangedKeys *
+cj_changed_keys_take(const CjTracking *tracking, Snapshot snapshot, int64 limit)
+{
+	CjChangedKeys *changed = palloc0(sizeof(CjChangedKeys));
+
+	changed->noted = cj_key_set_make(CurrentMemoryContext);
+	changed->limit = limit;
+	changed->type = getBaseType(tracking->analysis->key_type);
+	cj_change_log_take(tracking->analysis->relid, snapshot, note_row, changed);
+	return changed;
+}
+
+/* ---- the keys ---- */
+
+/* route_text expands the statement that looks up the keys of a route. */
+static char *
+route_text(const CjTrackedSource *route)
+{
+	static const char *const names[] = {"key", "table", "column", "type", "operator", NULL};
+	Oid type = get_atttype(route->through, route->through_column);
+	Oid base_type = getBaseType(type);
+	List *equality = cj_entity_equality(base_type);
+	const char *values[] = {
+		quote_identifier(get_attname(route->through, route->through_key, false)),
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(route->through)),
+								   get_rel_name(route->through)),
+		quote_identifier(get_attname(route->through, route->through_column, false)),
+		/* operators do not look through domains for what was planted for them */
+		type == base_type
+			? ""
+			: psprintf("::%s", format_type_extended(base_type, -1, FORMAT_TYPE_FORCE_QUALIFY)),
+		psprintf("%s.%s", quote_identifier(strVal(linitial(equality))), strVal(lsecond(equality)))};
+
+	return cj_template_expand(look_up.text, names, values);
+}
+
+/* add_key adds a key, be it null. */
+static void
+add_key(CjChangedKeys *changed, const CjKeyType *type, Datum key, bool isnull)
+{
+	const char *bytes;
+	Size length;
+
+	if (isnull)
+	{
+		changed->with_null = true;
+		return;
+	}
+	bytes = cj_key_bytes_bytes(&key, type, &length);
+	add_image(changed, CJ_CHANGE_KEY, bytes, length);
+}
+
+static void
+look_up_values(CjChangedKeys *changed, const char *text, Datum *values, int count, Oid type,
+			   Snapshot snapshot)
+{
+	CjKeyType key_type = cj_key_bytes_type(changed->type);
+	CjParams params = {0};
+	CjRows rows;
+
+	if (count == 0)
+		return;
+	cj_sql_param_array(&params, type, cj_sql_array(values, count, type));
+	rows = cj_sql_run_at(&look_up, text, &params, snapshot);
+	for (uint64 row = 0; row < rows.processed && !changed->everything; row++)
+	{
+		bool isnull;
+		Datum key = cj_sql_datum(&rows, row, 1, &isnull);
+
+		add_key(changed, &key_type, key, isnull);
+	}
+	cj_sql_free(&rows);
+}
+
+static void
+look_up_route(CjChangedKeys *changed, const CjTrackedSource *route, Snapshot snapshot)
+{
+	Oid type = getBaseType(get_atttype(route->source, route->column));
+	CjKeyType value_type = cj_key_bytes_type(type);
+	Datum *values = palloc(sizeof(Datum) * BATCH);
+	char *text = route_text(route);
+	int noted = cj_key_set_count(changed->noted); /* keys come to it meanwhile */
+	int count = 0;
+
+	for (int i = 0; i < noted && !changed->everything; i++)
+	{
+		const CjImage *image = cj_key_set_nth(changed->noted, i);
+
+		if (image->tag != (uint16) route->route)
+			continue;
+		values[count++] = cj_key_bytes_value(image->bytes, image->length, &value_type);
+		if (count == BATCH)
+		{
+			look_up_values(changed, text, values, count, type, snapshot);
+			count = 0;
+		}
+	}
+	if (!changed->everything)
+		look_up_values(changed, text, values, count, type, snapshot);
+	pfree(values);
+}
+
+static void
+sort(CjChangedKeys *changed, Snapshot snapshot)
+{
+	CjKeyType type = cj_key_bytes_type(changed->type);
+	int noted = cj_key_set_count(changed->noted);
+	Datum *keys = palloc(sizeof(Datum) * Max(noted, 1));
+	int count = 0;
+	CjParams params = {0};
+	CjRows rows;
+
+	for (int i = 0; i < noted; i++)
+	{
+		const CjImage *image = cj_key_set_nth(changed->noted, i);
+
+		if (image->tag == CJ_CHANGE_KEY)
+			keys[count++] = cj_key_bytes_value(image->bytes, image->length, &type);
+	}
+	cj_sql_param_array(&params, changed->type, cj_sql_array(keys, count, changed->type));
+	rows = cj_sql_run_at(&sort_keys, NULL, &params, snapshot);
+	changed->count = (int) rows.processed;
+	for (int i = 0; i < changed->count; i++)
+	{
+		bool isnull;
+
+		keys[i] = cj_sql_datum(&rows, i, 1, &isnull);
+	}
+	changed->keys = keys;
+	cj_sql_free(&rows);
+}
+
+void
+cj_changed_keys_find(CjChangedKeys *changed, const CjTracking *tracking, Snapshot snapshot)
+{
+	ListCell *cell;
+
+	foreach(cell, tracking->routes)
+	{
+		const CjTrackedSource *route = lfirst(cell);
+
+		if (route->route > 0 && !changed->everything)
+			look_up_route(changed, route, snapshot);
+	}
+	if (!changed->everything)
+		sort(changed, snapshot);
+}

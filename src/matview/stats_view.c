@@ -1,0 +1,349 @@
+/*
+ * matview/stats_view.c
+ *		The materialized views that refresh_challenge_stats refreshes.
+ *
+ * Table challenge_jobs.stats_view holds names, not OIDs: it is dumped and restored, and a name that leads nowhere
+ * any more can be told to the user.
+ *
+ * What a view is like is read from the catalog caches, not by statements: those would see the catalogs
+ * as of the snapshot of a REPEATABLE READ caller. Only the order is read by a statement, as there the
+ * worst that an old snapshot can do is a wrong order.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "app/bound_table.h"
+#include "base/compat.h"
+#include "base/identity.h"
+#include "base/relation_locks.h"
+#include "base/sql.h"
+#include "matview/stats_view.h"
+#include "matview/unique_index.h"
+
+static const CjStatement load_names = {
+	"load the registered views",
+	"SELECT DISTINCT COALESCE(r.new_name, v.view_name)"
+	"  FROM challenge_jobs.stats_view v"
+	"  LEFT JOIN challenge_jobs.renamed_view r ON r.view_name = v.view_name"
+	" ORDER BY 1",
+	SPI_OK_SELECT};
+
+static const CjStatement add_name = {"register a view",
+									 "INSERT INTO challenge_jobs.stats_view (view_name) VALUES ($1)"
+									 "    ON CONFLICT DO NOTHING",
+									 SPI_OK_INSERT};
+
+/* $2: the name as it was given, should it have been stored in another spelling. */
+static const CjStatement remove_name = {"remove a registered view",
+										"DELETE FROM challenge_jobs.stats_view"
+										" WHERE view_name IN ($1, $2)",
+										SPI_OK_DELETE};
+
+/*
+ * $1 names, $2 their OIDs. What a view reads: the relations and functions in its rule, in the rules of
+ * those relations if they are views, and in the bodies of those functions (as far as PostgreSQL knows
+ * them: bodies in standard SQL).
+ */
+#define READS                                                                                              \
+	"WITH RECURSIVE view AS ("                                                                             \
+	"    SELECT v.name, v.oid"                                                                             \
+	"      FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS v(name, oid)"                  \
+	"), reads (view, class, object) AS ("                                                                  \
+	"    SELECT v.oid, 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, v.oid"                  \
+	"      FROM view v"                                                                                    \
+	"     UNION "                                                                                          \
+	"    SELECT s.view, d.refclassid, d.refobjid"                                                          \
+	"      FROM reads s"                                                                                   \
+	"      LEFT JOIN pg_catalog.pg_rewrite r"                                                              \
+	"        ON s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"                                      \
+	"       AND r.ev_class = s.object"                                                                     \
+	"       AND r.ev_type = '1'"                                                                           \
+	"      JOIN pg_catalog.pg_depend d"                                                                    \
+	"        ON d.classid = CASE WHEN r.oid IS NULL THEN 'pg_catalog.pg_proc'::pg_catalog.regclass"        \
+	"                            ELSE 'pg_catalog.pg_rewrite'::pg_catalog.regclass END"                    \
+	"       AND d.objid = CASE WHEN r.oid IS NOT NULL THEN r.oid"                                          \
+	"                          WHEN s.class = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN s.object END" \
+	"     WHERE d.refclassid IN ('pg_catalog.pg_class'::pg_catalog.regclass,"                              \
+	"                            'pg_catalog.pg_proc'::pg_catalog.regclass)"                               \
+	") "
+
+/* What reads another view reads all that this one reads, and this one as well: it reads more of them. */
+static const CjStatement order_names = {
+	"put views in the order of their dependencies",
+	READS "SELECT v.name"
+		  "  FROM view v"
+		  " ORDER BY (SELECT pg_catalog.count(DISTINCT o.oid)"
+		  "             FROM reads s"
+		  "             JOIN view o ON o.oid = s.object"
+		  "            WHERE s.view = v.oid"
+		  "              AND s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"
+		  "              AND s.object <> s.view),"
+		  "          v.name COLLATE pg_catalog.\"C\"",
+	SPI_OK_SELECT};
+
+static const CjStatement find_missing = {
+	"find views that are read and not registered",
+	READS
+	"SELECT DISTINCT v.name, pg_catalog.format('%I.%I', n.nspname, c.relname)"
+	"  FROM view v"
+	"  JOIN reads s ON s.view = v.oid AND s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"
+	"  JOIN pg_catalog.pg_class c ON c.oid = s.object AND c.relkind = 'm'"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	" WHERE NOT EXISTS (SELECT 1 FROM view o WHERE o.oid = c.oid)"
+	" ORDER BY 1, 2",
+	SPI_OK_SELECT};
+
+/* ---- names ---- */
+
+/* parse_name takes a qualified name apart; NULL if it is none. */
+static RangeVar *
+parse_name(const char *name)
+{
+	List *names;
+
+	if (!SplitIdentifierString(pstrdup(name), '.', &names) || list_length(names) != 2)
+		return NULL;
+	return makeRangeVar(linitial(names), lsecond(names), -1);
+}
+
+/* find_relation returns the OID of the relation of that name, or InvalidOid. */
+static Oid
+find_relation(const char *name)
+{
+	RangeVar *range = parse_name(name);
+	Oid schema = range ? get_namespace_oid(range->schemaname, true) : InvalidOid;
+
+	return OidIsValid(schema) ? get_relname_relid(range->relname, schema) : InvalidOid;
+}
+
+/* read_names returns the values of a statement's first columns, as C strings. */
+static List *
+read_names(CjRows *rows, int columns)
+{
+	List *names = NIL;
+
+	for (uint64 row = 0; row < rows->processed; row++)
+	{
+		for (int column = 1; column <= columns; column++)
+			names = lappend(names, cj_sql_text(rows, row, column));
+	}
+	cj_sql_free(rows);
+	return names;
+}
+
+List *
+cj_stats_view_registered(void)
+{
+	CjRows rows = cj_sql_run_own(&load_names, NULL);
+
+	return read_names(&rows, 1);
+}
+
+/* run_for_names runs a statement over names and the relations that they lead to, each once. */
+static CjRows
+run_for_names(const CjStatement *statement, List *names)
+{
+	Datum *texts = palloc(sizeof(Datum) * Max(list_length(names), 1));
+	Datum *relids = palloc(sizeof(Datum) * Max(list_length(names), 1));
+	List *seen = NIL;
+	int count = 0;
+	CjParams params = {0};
+	ListCell *cell;
+
+	foreach(cell, names)
+	{
+		Oid relid = find_relation(lfirst(cell));
+
+		if (OidIsValid(relid) && list_member_oid(seen, relid))
+			continue;
+		seen = lappend_oid(seen, relid);
+		texts[count] = CStringGetTextDatum(lfirst(cell));
+		relids[count++] = ObjectIdGetDatum(relid);
+	}
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(texts, count, TEXTOID));
+	cj_sql_param_array(&params, OIDOID, cj_sql_array(relids, count, OIDOID));
+	return cj_sql_run_own(statement, &params);
+}
+
+List *
+cj_stats_view_order(List *names)
+{
+	CjRows rows;
+
+	/* the query takes longer than all else about a view that has not changed */
+	if (list_length(names) < 2)
+		return list_copy(names);
+	rows = run_for_names(&order_names, names);
+	return read_names(&rows, 1);
+}
+
+List *
+cj_stats_view_missing(List *names)
+{
+	CjRows rows = run_for_names(&find_missing, names);
+
+	return read_names(&rows, 2);
+}
+
+/* ---- what they are ---- */
+
+/* describe describes a relation; false if there is none. */
+static bool
+describe(Oid relid, const char *name, CjStatsView *view)
+{
+	HeapTuple tuple = NULL;
+	Form_pg_class form;
+
+	if (OidIsValid(relid))
+		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	view->name = name;
+	view->relid = relid;
+	view->schema = form->relnamespace;
+	view->owner = form->relowner;
+	view->relkind = form->relkind;
+	view->is_populated = form->relispopulated;
+	ReleaseSysCache(tuple);
+	view->has_unique_index = cj_unique_index_exists(relid);
+	return true;
+}
+
+bool
+cj_stats_view_describe(const char *name, CjStatsView *view)
+{
+	return describe(find_relation(name), name, view);
+}
+
+List *
+cj_stats_view_locks(const CjStatsView *view, LOCKMODE lock_mode, LOCKMODE tables)
+{
+	List *locks = cj_relation_locks_add(NIL, view->relid, lock_mode);
+
+	return cj_relation_locks_add_read(locks, view->relid, tables, view->owner);
+}
+
+/* ---- add and remove ---- */
+
+/* open_as_caller opens the relation that the caller means by a name; NULL if there is none. */
+static Relation
+open_as_caller(const char *name)
+{
+	RangeVar *range = makeRangeVarFromNameList(cj_compat_parse_name(name));
+	Oid relid = RangeVarGetRelid(range, AccessShareLock, true);
+
+	return OidIsValid(relid) ? relation_open(relid, NoLock) : NULL;
+}
+
+/* check_owner checks that the caller has the rights of a relation's owner. */
+static void
+check_owner(Oid owner, const char *name, const char *what)
+{
+	/* it will be refreshed as its owner: that is for the owner to allow */
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of relation %s to %s", name, what),
+						errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+}
+
+/* check_may_change checks that the caller has the rights of an open relation's owner. */
+static void
+check_may_change(Relation rel, const char *what)
+{
+	check_owner(rel->rd_rel->relowner, cj_bound_table_qualified_name(rel), what);
+}
+
+void
+cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view)
+{
+	if (!describe(relid, NULL, view))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid),
+				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
+	view->name = quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(relid));
+	check_owner(view->owner, view->name, what);
+}
+
+/* run_for_name runs a statement for a name and as it was given; returns how many rows it changed. */
+static uint64
+run_for_name(const CjStatement *statement, const char *name, const char *given)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, name);
+	if (given)
+		cj_sql_param_text(&params, given);
+	return cj_sql_execute_own(statement, &params);
+}
+
+void
+cj_stats_view_add(const char *name)
+{
+	Relation rel = open_as_caller(name);
+	char *qualified;
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("materialized view %s does not exist", name),
+				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
+	qualified = cj_bound_table_qualified_name(rel);
+	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is not a materialized view", qualified),
+				 errdetail("Only materialized views hold data that can be out of date."),
+				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
+	check_may_change(rel, "register it");
+	if (run_for_name(&add_name, qualified, NULL) == 0)
+		ereport(NOTICE, (errmsg("materialized view %s is registered already", qualified)));
+	relation_close(rel, NoLock);
+}
+
+/* canonical_name returns a qualified name as it is stored; others as they are. */
+static const char *
+canonical_name(const char *name)
+{
+	RangeVar *range = parse_name(name);
+
+	return range ? quote_qualified_identifier(range->schemaname, range->relname) : name;
+}
+
+void
+cj_stats_view_register(const char *name)
+{
+	(void) run_for_name(&add_name, name, NULL);
+}
+
+const char *
+cj_stats_view_remove(const char *name)
+{
+	Relation rel = open_as_caller(name);
+	const char *qualified = rel ? cj_bound_table_qualified_name(rel) : canonical_name(name);
+
+	if (rel)
+	{
+		check_may_change(rel, "remove it");
+		relation_close(rel, NoLock);
+	}
+	if (run_for_name(&remove_name, qualified, name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not registered", qualified),
+				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
+	return qualified;
+}

@@ -1,0 +1,997 @@
+/*
+ * monitor/doctor.c
+ *		Checks of the installation: what was found, and what to type to mend it.
+ *
+ * A check never raises what it finds: bindings are resolved as the jobs resolve them, each in a subtransaction,
+ * and their errors become rows, with the hint as the remedy.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "common/hashfn.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "alerts/command.h"
+#include "app/binding.h"
+#include "base/identity.h"
+#include "base/job_lock.h"
+#include "base/sql.h"
+#include "base/template.h"
+#include "config/pg_cron.h"
+#include "config/settings.h"
+#include "jobs/job_list.h"
+#include "monitor/doctor.h"
+#include "run/database_list.h"
+#include "run/shared_state.h"
+
+static const CjStatement installed_version = {
+	"read the version of the extension",
+	"SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'challenge_jobs'",
+	SPI_OK_SELECT};
+
+/*
+ * $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3; or, with
+ * $4, a unique one on $3 alone; or, with $5, one that can be gone through from value to value, with $6 at
+ * least the values that are not null?
+ */
+static const CjStatement find_index = {
+	"find a useful index",
+	"SELECT 1"
+	"  FROM pg_catalog.pg_index i"
+	"  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+	"  JOIN pg_catalog.pg_am m ON m.oid = c.relam"
+	"  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = $3"
+	" WHERE i.indrelid = $1"
+	"   AND i.indisvalid"
+	"   AND (i.indkey[0] = $3 OR i.indkey[0] = $2 AND i.indkey[1] = $3)"
+	"   AND (NOT $4 OR i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1)"
+	/* ascending with nulls last, or the reverse */
+	"   AND (NOT $5 OR m.amname = 'btree' AND i.indoption[0] IN (0, 3) AND i.indcollation[0] = a.attcollation"
+	"                  AND (i.indpred IS NULL"
+	"                       OR $6 AND pg_catalog.pg_get_expr(i.indpred, i.indrelid)"
+	"                                 = pg_catalog.format('(%I IS NOT NULL)', a.attname)))"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
+/* $1 the table, $2 the columns that the job fills in */
+static const CjStatement unfilled_columns = {
+	"find columns that have to be filled in",
+	"SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)"
+	"  FROM pg_catalog.pg_attribute a"
+	" WHERE a.attrelid = $1"
+	"   AND a.attnum > 0"
+	"   AND NOT a.attisdropped"
+	"   AND a.attnotnull"
+	"   AND NOT a.atthasdef"
+	"   AND a.attidentity = ''"
+	"   AND NOT (a.attnum = ANY ($2))",
+	SPI_OK_SELECT};
+
+/*
+ * $1 a table that a job writes, $2 its owner, $3: rows are deleted, $4: the column that is changed, or null. Which tables of
+ * others are changed along with it, by what foreign keys do, however many of them come one after the other? Superusers can
+ * have anything run anyway.
+ */
+static const CjStatement find_cascades = {
+	"find tables of others that are changed along with a table",
+	"WITH RECURSIVE changed(oid, deletes, written) AS ("
+	"    SELECT $1, $3, $4"
+	"     UNION "
+	"    SELECT x.*"
+	"      FROM changed c"
+	"     CROSS JOIN LATERAL ("
+	"           SELECT i.inhrelid, c.deletes, c.written FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid"
+	"            UNION ALL "
+	"           SELECT f.conrelid, c.deletes AND f.confdeltype = 'c', NULL"
+	"             FROM pg_catalog.pg_constraint f"
+	"            WHERE f.contype = 'f'"
+	"              AND f.confrelid = c.oid"
+	"              AND CASE WHEN c.deletes THEN f.confdeltype IN ('c', 'n', 'd')"
+	"                       ELSE f.confupdtype IN ('c', 'n', 'd') AND COALESCE(c.written = ANY (f.confkey), true) END"
+	"           ) x)"
+	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, r.relname), o.rolname::pg_catalog.text"
+	"  FROM changed c"
+	"  JOIN pg_catalog.pg_class r ON r.oid = c.oid AND NOT r.relispartition"
+	"  JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace"
+	"  JOIN pg_catalog.pg_roles o ON o.oid = r.relowner"
+	" WHERE c.oid <> $1"
+	"   AND r.relowner <> $2"
+	"   AND NOT o.rolsuper"
+	" ORDER BY 1",
+	SPI_OK_SELECT};
+
+static const CjStatement find_piled_up = {
+	"look whether changes of tracked views pile up",
+	"SELECT EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000)", SPI_OK_SELECT};
+
+static const CjStatement list_grantees = {
+	"list who may run jobs",
+	"SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
+	"                                           ELSE a.grantee::pg_catalog.regrole::text END, ', '),"
+	"       pg_catalog.bool_or(a.grantee = 0),"
+	"       pg_catalog.string_agg(DISTINCT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC;',"
+	"                                                        p.oid::pg_catalog.regprocedure), ' ')"
+	"           FILTER (WHERE a.grantee = 0)"
+	"  FROM pg_catalog.pg_depend d"
+	"  JOIN pg_catalog.pg_proc p ON p.oid = d.objid"
+	" CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) a"
+	" WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+	"   AND d.refobjid = $1"
+	"   AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+	"   AND d.deptype = 'e'"
+	"   AND a.privilege_type = 'EXECUTE'"
+	/* the trigger function is for everybody: see the install script */
+	"   AND p.proname <> 'capture_change'"
+	"   AND a.grantee <> p.proowner",
+	SPI_OK_SELECT};
+
+/* Whoever may write there has a say in what is done as the owner of the tables or of the extension. */
+static const CjStatement find_writers = {
+	"find who may write the extension's tables",
+	"SELECT pg_catalog.format('%s on %s to %s', pg_catalog.string_agg(a.privilege_type, ', '),"
+	"                         c.oid::pg_catalog.regclass, g.name),"
+	"       pg_catalog.format('REVOKE ALL ON %s FROM %s; GRANT SELECT ON %1$s TO %2$s;',"
+	"                         c.oid::pg_catalog.regclass, g.name)"
+	"  FROM pg_catalog.pg_depend d"
+	"  JOIN pg_catalog.pg_class c ON c.oid = d.objid"
+	" CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a"
+	" CROSS JOIN LATERAL (SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
+	"                                 ELSE a.grantee::pg_catalog.regrole::text END) g(name)"
+	" WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+	"   AND d.refobjid = $1"
+	"   AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+	"   AND d.deptype = 'e'"
+	"   AND c.relkind = 'r'"
+	"   AND a.privilege_type <> 'SELECT'"
+	"   AND a.grantee <> c.relowner"
+	" GROUP BY c.oid, g.name"
+	" ORDER BY c.oid, g.name",
+	SPI_OK_SELECT};
+
+/* $2: the name of a verb */
+static const CjStatement find_namesakes = {
+	"find functions with the name of a verb",
+	"SELECT pg_catalog.format('DROP %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,"
+	"                         p.oid::pg_catalog.regprocedure)"
+	"  FROM pg_catalog.pg_proc p"
+	" WHERE p.proname = $2"
+	"   AND p.prokind IN ('f', 'p')"
+	"   AND NOT EXISTS (SELECT 1"
+	"                     FROM pg_catalog.pg_depend d"
+	"                    WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+	"                      AND d.objid = p.oid"
+	"                      AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+	"                      AND d.refobjid = $1"
+	"                      AND d.deptype = 'e')"
+	" ORDER BY 1",
+	SPI_OK_SELECT};
+
+static const CjStatement find_state = {
+	"find the state of a job",
+	"SELECT s.state = 'failing', s.consecutive_failures, COALESCE(s.last_message, 'nothing'), w.overdue,"
+	"       COALESCE(w.missed_slot::pg_catalog.text, 'its schedule'),"
+	"       w.served_until > pg_catalog.clock_timestamp() + '1 minute', w.served_until"
+	"  FROM challenge_jobs.job_status s"
+	"  JOIN challenge_jobs.watchdog() w ON w.job = s.job"
+	" WHERE s.job = $1",
+	SPI_OK_SELECT};
+
+/* The kind of which most was refused of late: at least 100 calls. */
+static const CjStatement find_refusals = {
+	"find calls that are refused",
+	"SELECT f.job, f.role_name, f.calls::pg_catalog.text, f.message"
+	"  FROM challenge_jobs.refusal f"
+	" WHERE f.last_at > pg_catalog.clock_timestamp() - '1 day'::pg_catalog.interval"
+	"   AND f.calls >= 100"
+	" ORDER BY f.calls DESC"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
+static const CjStatement find_holds = {
+	"find out whether jobs are held back",
+	"SELECT pg_catalog.count(*) FILTER (WHERE j.held = 'restored'),"
+	"       pg_catalog.count(j.engine) FILTER (WHERE j.held = 'restored'),"
+	"       (SELECT pg_catalog.format('since %s by %s%s', p.paused_at, p.role_name, ': ' || p.reason)"
+	"          FROM challenge_jobs.pause p)"
+	"  FROM challenge_jobs.job j",
+	SPI_OK_SELECT};
+
+static const CjStatement count_orphans = {
+	"count runs without a backend",
+	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
+	"  FROM challenge_jobs.job_run r"
+	" WHERE r.status = 'running'"
+	"   AND NOT EXISTS (SELECT 1"
+	"                     FROM pg_catalog.pg_stat_activity a"
+	"                    WHERE a.pid = r.pid"
+	"                      AND a.backend_start <= r.started_at)",
+	SPI_OK_SELECT};
+
+/* Alerts that wait although they could have been delivered; the last of those that were tried. */
+static const CjStatement count_waiting_alerts = {
+	"count alerts that are not delivered",
+	"SELECT pg_catalog.count(*),"
+	"       pg_catalog.count(*) FILTER (WHERE a.attempts > 0),"
+	"       (SELECT l.last_error"
+	"          FROM challenge_jobs.alert l"
+	"         WHERE l.next_attempt_at IS NOT NULL AND l.attempts > 0"
+	"         ORDER BY l.alert_id DESC LIMIT 1)"
+	"  FROM challenge_jobs.alert a"
+	" WHERE a.next_attempt_at IS NOT NULL"
+	"   AND (a.attempts > 0 OR a.raised_at < pg_catalog.clock_timestamp() - '10 minutes'::pg_catalog.interval)",
+	SPI_OK_SELECT};
+
+/* Where the rows go. Several jobs find the same of a table: a row is added once. */
+struct CjReport
+{
+	Tuplestorestate *store;
+	TupleDesc desc;
+	HTAB *added;
+};
+typedef struct CjReport Report;
+
+static bool preloaded = false;
+
+void
+cj_doctor_init(void)
+{
+	preloaded = process_shared_preload_libraries_in_progress;
+}
+
+/* add_row appends a row to the report; found and remedy may be NULL. */
+static void
+add_row(const Report *report, const char *check, const char *status, const char *found,
+		const char *remedy)
+{
+	const char *texts[] = {check, status, found, remedy};
+	Datum values[lengthof(texts)];
+	bool nulls[lengthof(texts)];
+
+	char *row = psprintf("%s\n%s\n%s\n%s", check, status, found ? found : "", remedy ? remedy : "");
+	uint64 hash = DatumGetUInt64(hash_any_extended((const unsigned char *) row, strlen(row), 0));
+	bool is_there;
+
+	(void) hash_search(report->added, &hash, HASH_ENTER, &is_there);
+	if (is_there)
+		return;
+	for (int i = 0; i < lengthof(texts); i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
+	}
+	tuplestore_putvalues(report->store, report->desc, values, nulls);
+}
+
+/* ---- trying ---- */
+
+/*
+ * What is to be tried: to load the configuration of a job; with `usage`, to resolve tables; with `report`,
+ * what the job itself has to examine.
+ */
+typedef struct Trial
+{
+	const CjUsage *usage;
+	int count;
+	const CjJob *job;
+	CjBinding *binding;
+	CjJobConfig *config;
+	const Report *report;
+} Trial;
+
+/* attempt does a trial in a subtransaction; returns the error if it fails. */
+static ErrorData *
+attempt(Trial *trial)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		if (trial->report)
+			trial->job->examine(trial->config, trial->binding, trial->report, add_row);
+		else if (trial->usage)
+			trial->binding = cj_binding_resolve(trial->usage, trial->count);
+		else
+			trial->config = cj_job_config_load(&trial->job->definition);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+static void
+add_error(const Report *report, const char *check, const ErrorData *error)
+{
+	add_row(report, check, "error",
+			error->detail ? psprintf("%s (%s)", error->message, error->detail) : error->message,
+			error->hint);
+}
+
+/* ---- the server ---- */
+
+static void
+check_version(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&installed_version, NULL);
+	const char *version = cj_sql_text(&rows, 0, 1);
+
+	if (strcmp(version, CJ_VERSION) == 0)
+		add_row(report, "version", "ok", psprintf("extension and library are %s", version), NULL);
+	else
+		add_row(report, "version", "error",
+				psprintf("the extension is %s, the library %s", version, CJ_VERSION),
+				"ALTER EXTENSION challenge_jobs UPDATE;");
+	cj_sql_free(&rows);
+}
+
+static void
+check_preload(const Report *report)
+{
+	if (preloaded)
+		add_row(report, "preload", "ok", "the library is in shared_preload_libraries", NULL);
+	else
+		add_row(
+			report, "preload", "warning",
+			"the library is not in shared_preload_libraries: verbs that fail or are rolled back "
+			"leave a line in the server log at best",
+			"add challenge_jobs to shared_preload_libraries in postgresql.conf and restart the server");
+}
+
+/* check_installation tells whether the jobs are held back. */
+static void
+check_installation(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&find_holds, NULL);
+	int64 restored = cj_sql_int64(&rows, 0, 1);
+	int64 scheduled = cj_sql_int64(&rows, 0, 2);
+	const char *paused = cj_sql_text(&rows, 0, 3);
+
+	cj_sql_free(&rows);
+	if (restored > 0)
+		add_row(report, "installation", "error",
+				psprintf("this database is a copy: " INT64_FORMAT
+						 " jobs were scheduled in another one, and nothing "
+						 "runs by itself",
+						 scheduled),
+				"SELECT * FROM challenge_jobs.resume();");
+	else if (paused)
+		add_row(report, "installation", "warning", psprintf("all jobs are paused %s", paused),
+				"SELECT * FROM challenge_jobs.resume();");
+	else
+		add_row(report, "installation", "ok", "the jobs are not held back", NULL);
+	if (DefaultXactReadOnly)
+		add_row(report, "read_only", "warning",
+				"default_transaction_read_only is on: nothing runs, and nothing is recorded",
+				psprintf("ALTER DATABASE %s SET default_transaction_read_only = off;",
+						 quote_identifier(get_database_name(MyDatabaseId))));
+}
+
+static const char *
+serve_remedy(const char *database)
+{
+	StringInfoData names;
+	ListCell *cell;
+
+	initStringInfo(&names);
+	foreach(cell, cj_database_list_names())
+		appendStringInfo(&names, "%s, ", quote_identifier(lfirst(cell)));
+	appendStringInfoString(&names, quote_identifier(database));
+	return psprintf("ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
+					quote_literal_cstr(names.data));
+}
+
+/* check_service tells whether the worker really comes to this database. */
+static void
+check_service(const Report *report)
+{
+	CjService service = {0};
+	TimestampTz last;
+
+	(void) cj_shared_state_service(&service);
+	last = Max(service.served_since, service.looked_after);
+	if (service.no_worker_since != 0)
+		add_row(
+			report, "worker", "error",
+			psprintf(
+				"there has been no free background worker for this database since %s: nothing is started, "
+				"noticed or delivered",
+				timestamptz_to_str(service.no_worker_since)),
+			psprintf("ALTER SYSTEM SET max_worker_processes = %d; and restart the server",
+					 max_worker_processes + 8));
+	else if (last + cj_job_config_shortest_grace() + USECS_PER_MINUTE < GetCurrentTimestamp())
+		add_row(
+			report, "worker", "error",
+			psprintf(
+				"the worker last looked after this database at %s: the server log says why it does not come",
+				timestamptz_to_str(last)),
+			NULL);
+	else
+		add_row(report, "worker", "ok", "this database is served by the background worker", NULL);
+}
+
+/* check_worker tells whether this database is served by the background worker. */
+static void
+check_worker(const Report *report)
+{
+	const char *database = get_database_name(MyDatabaseId);
+
+	if (!cj_shared_state_is_there())
+		return;
+	if (!cj_database_list_has(database))
+		add_row(
+			report, "worker", "warning",
+			"challenge_jobs.databases does not name this database: verbs that fail or are rolled "
+			"back are not recorded, crashed runs are closed by the next run",
+			serve_remedy(database));
+	else if (RecoveryInProgress())
+		add_row(report, "worker", "ok", "the worker begins when this standby is promoted", NULL);
+	else if (cj_shared_state_launcher() == 0)
+		add_row(report, "worker", "error", "the launcher of the background workers is not running",
+				"if the server log says \"too many background workers\", increase "
+				"max_worker_processes; restart the server");
+	else if (!cj_shared_state_is_served())
+		add_row(report, "worker", "warning",
+				"the launcher has not taken notice of this database yet",
+				"SELECT pg_reload_conf();");
+	else
+		check_service(report);
+}
+
+/* check_ring tells how many runs could not be recorded. */
+static void
+check_ring(const Report *report)
+{
+	uint64 lost;
+	int waiting = cj_shared_state_waiting(&lost);
+
+	if (!cj_shared_state_is_served())
+		return;
+	if (lost > 0)
+		add_row(report, "ring", "warning",
+				psprintf(UINT64_FORMAT " verbs that failed or were rolled back could not be "
+									   "recorded since the server was started",
+						 lost),
+				"the server log has those that failed; call verbs less often, or mend what makes "
+				"them fail");
+	else
+		add_row(report, "ring", "ok",
+				psprintf("%d runs are waiting to be recorded, none was lost", waiting), NULL);
+}
+
+static void
+check_refusals(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&find_refusals, NULL);
+
+	if (rows.processed > 0)
+		add_row(report, "refusals", "warning",
+				psprintf("%s calls of job \"%s\" by role \"%s\" have been refused: %s",
+						 cj_sql_text(&rows, 0, 3), cj_sql_text(&rows, 0, 1),
+						 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 4)),
+				"SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;");
+	cj_sql_free(&rows);
+}
+
+static void
+check_execute(const Report *report)
+{
+	CjParams params = {0};
+	CjRows rows;
+	const char *grantees;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
+	rows = cj_sql_run_own(&list_grantees, &params);
+	grantees = cj_sql_text(&rows, 0, 1);
+	if (cj_sql_bool(&rows, 0, 2))
+		add_row(report, "execute", "warning",
+				psprintf("functions of the extension may be executed by %s", grantees),
+				cj_sql_text(&rows, 0, 3));
+	else
+		add_row(report, "execute", "ok",
+				grantees ? psprintf("besides the owner, %s may execute functions of the extension",
+									grantees)
+						 : "nobody but the owner may execute functions of the extension",
+				NULL);
+	cj_sql_free(&rows);
+}
+
+/* check_writers tells who may do more than read the extension's tables. */
+static void
+check_writers(const Report *report)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
+	rows = cj_sql_run_own(&find_writers, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		add_row(report, "tables", "error",
+				psprintf("granted: %s; that is as good as the rights of the extension's owner",
+						 cj_sql_text(&rows, row, 1)),
+				cj_sql_text(&rows, row, 2));
+	cj_sql_free(&rows);
+}
+
+/* check_orphans tells of runs whose backend is gone. */
+static void
+check_orphans(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&count_orphans, NULL);
+	int64 count = cj_sql_int64(&rows, 0, 1);
+
+	if (count > 0)
+		add_row(report, "runs", "warning",
+				psprintf(INT64_FORMAT
+						 " runs are \"running\" though their backend is gone; the worker, or the "
+						 "next run of the job, closes them as crashed",
+						 count),
+				psprintf("CALL challenge_jobs.run('%s');", cj_sql_text(&rows, 0, 2)));
+	cj_sql_free(&rows);
+}
+
+static void
+check_alerts(const Report *report)
+{
+	CjRows rows;
+	int64 waiting;
+	int64 tried;
+
+	if (!cj_alert_command_is_set())
+	{
+		add_row(
+			report, "alerts", "ok",
+			"challenge_jobs.alert_command is not set: alerts go to challenge_jobs.alert, the server log "
+			"and NOTIFY only",
+			NULL);
+		return;
+	}
+	rows = cj_sql_run_own(&count_waiting_alerts, NULL);
+	waiting = cj_sql_int64(&rows, 0, 1);
+	tried = cj_sql_int64(&rows, 0, 2);
+	if (tried > 0)
+		add_row(
+			report, "alerts", "warning",
+			psprintf(INT64_FORMAT " alerts could not be delivered yet; the last one: %s", tried,
+					 cj_sql_text(&rows, 0, 3)),
+			"mend challenge_jobs.alert_command, and as a superuser: CALL challenge_jobs.deliver_alerts();");
+	else if (waiting > 0)
+		add_row(report, "alerts", "warning",
+				psprintf(INT64_FORMAT " alerts wait, and nobody delivers them", waiting),
+				"as a superuser: CALL challenge_jobs.deliver_alerts();");
+	else
+		add_row(report, "alerts", "ok",
+				"challenge_jobs.alert_command is set, and no alert waits for it", NULL);
+	cj_sql_free(&rows);
+}
+
+/* ---- the app's tables ---- */
+
+static void
+check_index(const Report *report, const CjBinding *binding, const CjIndexWish *wish)
+{
+	const CjBoundEntity *entity = &binding->entities[wish->entity];
+	const CjBoundColumn *a = wish->first >= 0 ? &entity->columns[wish->first] : NULL;
+	const CjBoundColumn *b = &entity->columns[wish->second];
+	bool partitioned = entity->relkind == RELKIND_PARTITIONED_TABLE;
+	const char *columns;
+	const char *check;
+	CjParams params = {0};
+	CjRows rows;
+
+	/* a partitioned table cannot have a unique index on any column of its own */
+	if (!entity->used || !b->present || (a && !a->present) || (wish->unique && partitioned))
+		return;
+	columns = a ? psprintf("%s, %s", quote_identifier(a->name), quote_identifier(b->name))
+				: quote_identifier(b->name);
+	check = psprintf("%s:%s(%s)", wish->unique ? "unique" : "index", cj_entity_name(wish->entity),
+					 columns);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(a ? a->number : b->number), false);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(b->number), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->unique), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->is_gone_through), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->but_nulls), false);
+	rows = cj_sql_run_own(&find_index, &params);
+	if (rows.processed == 0)
+		add_row(report, check, "warning",
+				psprintf("%s has no %s %s: %s", entity->relation,
+						 wish->unique ? "unique index on"
+						 : wish->is_gone_through
+							 ? "btree index, in the usual order and of all rows, that begins with"
+							 : "index that begins with",
+						 columns, wish->without),
+				psprintf("CREATE %sINDEX %sON %s (%s);", wish->unique ? "UNIQUE " : "",
+						 partitioned ? "" : "CONCURRENTLY ", entity->relation, columns));
+	else
+		add_row(report, check, "ok", "there is an index", NULL);
+	cj_sql_free(&rows);
+}
+
+/* check_fillable looks for columns of notifications that nobody would fill in. */
+static void
+check_fillable(const Report *report, const CjBoundEntity *entity)
+{
+	Datum numbers[CJ_MAX_COLUMNS];
+	int count = 0;
+	CjParams params = {0};
+	CjRows rows;
+	const char *columns;
+
+	for (int i = 0; i < CJ_MAX_COLUMNS; i++)
+	{
+		if (entity->columns[i].present)
+			numbers[count++] = Int16GetDatum(entity->columns[i].number);
+	}
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param_array(&params, INT2OID, cj_sql_array(numbers, count, INT2OID));
+	rows = cj_sql_run_own(&unfilled_columns, &params);
+	columns = cj_sql_text(&rows, 0, 1);
+	if (columns)
+		add_row(
+			report, "columns:notifications", "warning",
+			psprintf("columns of %s are NOT NULL without a default, and no job fills them in: %s",
+					 entity->relation, columns),
+			psprintf("ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;",
+					 entity->relation));
+	cj_sql_free(&rows);
+}
+
+/*
+ * check_cascades names tables of others that change along with one that a job writes: their AFTER triggers run as whoever
+ * has changed it, up to PostgreSQL 17.
+ */
+static void
+check_cascades(const Report *report, const CjBoundEntity *entity, const CjUsage *usage)
+{
+	const CjBoundColumn *status = &entity->columns[CJ_CHALLENGES_STATUS];
+	bool updates = usage->entity == CJ_CHALLENGES && (usage->privileges & ACL_UPDATE);
+	const char *owner = GetUserNameFromId(entity->owner, false);
+	bool deletes = (usage->privileges & ACL_DELETE) != 0;
+	CjParams params = {0};
+	CjRows rows;
+
+	if (!updates && !deletes)
+		return;
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(deletes), false);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(updates ? status->number : 0), !updates);
+	rows = cj_sql_run_own(&find_cascades, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		add_row(
+			report, psprintf("cascade:%s", cj_sql_text(&rows, row, 1)), "warning",
+			psprintf(
+				"%s of \"%s\" changes along with %s, by foreign keys: its triggers can run with the "
+				"rights of \"%s\"",
+				cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2), entity->relation, owner),
+			psprintf("ALTER TABLE %s OWNER TO %s;", cj_sql_text(&rows, row, 1),
+					 quote_identifier(owner)));
+	cj_sql_free(&rows);
+}
+
+/* check_text checks that a text of the settings fits into its column, whatever stands for placeholders. */
+static void
+check_text(const Report *report, const CjJob *job, const CjJobConfig *config,
+		   const CjSetting *setting, const CjBoundEntity *entity, const CjBoundColumn *column)
+{
+	const char *text = cj_settings_text(config->settings, setting->name);
+	int32 size = column->typmod - (int32) VARHDRSZ;
+	int length = pg_mbstrlen(cj_template_expand(text, setting->words, NULL));
+
+	if (length > size)
+		add_row(
+			report, psprintf("columns:%s", cj_entity_name(CJ_NOTIFICATIONS)), "error",
+			psprintf(
+				"setting \"%s\" of job \"%s\" has %d characters or more, column %s of %s takes %d",
+				setting->name, job->definition.name, length, quote_identifier(column->name),
+				entity->relation, size),
+			psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", entity->relation,
+					 quote_identifier(column->name)));
+}
+
+/* check_texts checks the texts that a job writes: settings that are or end in "title" or "body". */
+static void
+check_texts(const Report *report, const CjJob *job, const CjJobConfig *config,
+			const CjBoundEntity *entity)
+{
+	for (const CjSetting *s = job->definition.settings; s->name; s++)
+	{
+		const char *underscore = strrchr(s->name, '_');
+		const char *kind = underscore ? underscore + 1 : s->name;
+		const CjBoundColumn *column =
+			&entity->columns[strcmp(kind, "title") == 0 ? CJ_NOTIFICATIONS_TITLE
+														: CJ_NOTIFICATIONS_BODY];
+
+		if (s->type == CJ_SETTING_TEMPLATE && column->present &&
+			(column->base_type == VARCHAROID || column->base_type == BPCHAROID) &&
+			column->typmod >= (int32) VARHDRSZ)
+			check_text(report, job, config, s, entity, column);
+	}
+}
+
+/* check_tables checks what only makes sense when every table was found. */
+static void
+check_tables(const Report *report, const CjJob *job, CjJobConfig *config, CjBinding *binding,
+			 const CjUsage *usage, int count)
+{
+	add_row(report, "owner", "ok",
+			psprintf("the tables belong to \"%s\", as whom jobs run",
+					 GetUserNameFromId(binding->owner, false)),
+			NULL);
+	for (int i = 0; i < count; i++)
+	{
+		if (usage[i].privileges & ACL_INSERT)
+		{
+			check_fillable(report, &binding->entities[usage[i].entity]);
+			check_texts(report, job, config, &binding->entities[usage[i].entity]);
+		}
+		check_cascades(report, &binding->entities[usage[i].entity], &usage[i]);
+	}
+	for (const CjIndexWish *wish = job->indexes; wish && wish->without; wish++)
+		check_index(report, binding, wish);
+	if (job->examine)
+	{
+		Trial trial = {.job = job, .binding = binding, .config = config, .report = report};
+		ErrorData *error = attempt(&trial);
+
+		if (error)
+			add_error(report, psprintf("job:%s", job->definition.name), error);
+	}
+}
+
+/* check_entity resolves one entity by itself; false if it cannot be used. */
+static bool
+check_entity(const Report *report, const CjUsage *usage)
+{
+	const char *name = cj_entity_name(usage->entity);
+	const char *check = psprintf("binding:%s", name);
+	Trial trial = {usage, 1};
+	ErrorData *error = attempt(&trial);
+	const CjBoundEntity *entity;
+
+	if (error)
+	{
+		add_error(report, check, error);
+		return false;
+	}
+	entity = &trial.binding->entities[usage->entity];
+	add_row(report, check, "ok",
+			psprintf("%s, %s", entity->relation,
+					 entity->is_bound ? "bound" : "by its default name"),
+			NULL);
+	return true;
+}
+
+/* check_bindings checks everything that a job uses of the app's tables. */
+static void
+check_bindings(const Report *report, const CjJob *job, CjJobConfig *config)
+{
+	CjUsage usage[CJ_ENTITY_COUNT];
+	int count = job->usage ? job->usage(config, true, usage) : 0;
+	Trial trial = {usage, count};
+	ErrorData *error;
+	bool all = true;
+
+	if (job->usage == NULL)
+	{
+		job->examine(config, NULL, report, add_row);
+		return;
+	}
+	for (int i = 0; i < count; i++)
+		all &= check_entity(report, &usage[i]);
+	if (!all)
+		return;
+	error = attempt(&trial);
+	if (error)
+		add_error(report, "owner", error);
+	else
+		check_tables(report, job, config, trial.binding, usage, count);
+}
+
+/* ---- jobs ---- */
+
+/* check_prepared names a prepared transaction that keeps a job from running until somebody ends it. */
+static void
+check_prepared(const Report *report, const CjJob *job)
+{
+	CjJobLock lock = cj_job_lock_of(job->definition.number);
+	const char *gid = cj_job_lock_prepared(&lock);
+
+	if (gid)
+		add_row(
+			report, psprintf("prepared:%s", job->definition.name), "error",
+			psprintf(
+				"the prepared transaction %s has called the job and keeps it from running; COMMIT PREPARED would "
+				"keep what it has done",
+				gid),
+			psprintf("ROLLBACK PREPARED %s;", gid));
+}
+
+static void
+check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config)
+{
+	const char *name = job->definition.name;
+	const char *check = psprintf("schedule:%s", name);
+	const char *zone = cj_pg_cron_foreign_time_zone();
+	const char *remedy;
+	const char *problem;
+
+	if (config->engine == NULL)
+	{
+		add_row(report, check, "warning", "the job is not scheduled",
+				psprintf("SELECT * FROM challenge_jobs.schedule('%s');", name));
+		return;
+	}
+	if (strcmp(config->engine, "worker") == 0)
+	{
+		problem = cj_pg_cron_worker_problem(&remedy);
+		if (problem)
+			add_row(report, check, "warning", problem, remedy);
+		else
+			add_row(report, check, "ok", psprintf("\"%s\", fired by the worker", config->schedule),
+					NULL);
+		return;
+	}
+	if (strcmp(config->engine, "pg_cron") != 0)
+	{
+		add_row(report, check, "ok",
+				psprintf("\"%s\", fired by something outside", config->schedule), NULL);
+		return;
+	}
+	problem = cj_pg_cron_problem(&job->definition, config, &remedy);
+	if (problem)
+		add_row(report, check, "error", problem, remedy);
+	else if (zone)
+		add_row(report, check, "warning",
+				psprintf("pg_cron reads \"%s\" in the time zone \"%s\", not in UTC",
+						 config->schedule, zone),
+				"ALTER SYSTEM SET cron.timezone = 'GMT'; and restart the server");
+	else
+		add_row(report, check, "ok", psprintf("\"%s\", fired by pg_cron", config->schedule), NULL);
+}
+
+/* check_state tells of a job that fails, or does not run when it should. */
+static void
+check_state(const Report *report, const CjJob *job)
+{
+	const char *name = job->definition.name;
+	const char *check = psprintf("state:%s", name);
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, name);
+	rows = cj_sql_run_own(&find_state, &params);
+	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 1))
+		add_row(
+			report, check, "error",
+			psprintf("failing: %s runs in a row did not succeed, the last one says: %s",
+					 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 3)),
+			psprintf(
+				"SELECT * FROM challenge_jobs.job_run WHERE job = '%s' ORDER BY run_id DESC LIMIT 5;",
+				name));
+	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 4))
+		add_row(report, check, "error",
+				psprintf("overdue: no run has succeeded as of the slot of %s or later",
+						 cj_sql_text(&rows, 0, 5)),
+				psprintf("CALL challenge_jobs.run('%s');", name));
+	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 6))
+		add_row(
+			report, check, "warning",
+			psprintf(
+				"the last run that succeeded is of %s, in the future: the clock was set back, and "
+				"until then nothing is overdue",
+				cj_sql_text(&rows, 0, 7)),
+			psprintf(
+				"UPDATE challenge_jobs.job_run SET as_of = now() WHERE job = '%s' AND as_of > now();",
+				name));
+	cj_sql_free(&rows);
+}
+
+/* check_namesakes looks for functions that make calls of the verb ambiguous, or come before it. */
+static void
+check_namesakes(const Report *report, const CjJob *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
+	cj_sql_param_text(&params, job->definition.name);
+	rows = cj_sql_run_own(&find_namesakes, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		add_row(
+			report, psprintf("verb:%s", job->definition.name), "warning",
+			"there is another function of that name: calls may be ambiguous, or never reach the verb",
+			cj_sql_text(&rows, row, 1));
+	cj_sql_free(&rows);
+}
+
+/* check_change_log tells of changes that pile up since tracked views are not refreshed. */
+static void
+check_change_log(const Report *report)
+{
+	CjRows rows = cj_sql_run_own(&find_piled_up, NULL);
+
+	if (cj_sql_bool(&rows, 0, 1))
+		add_row(report, "change_log", "warning",
+				"more than a million changes of tracked views wait for a refresh",
+				"CALL challenge_jobs.run('refresh_challenge_stats');");
+	cj_sql_free(&rows);
+}
+
+static void
+check_job(const Report *report, const CjJob *job)
+{
+	Trial trial = {NULL, 0, job};
+	ErrorData *error = attempt(&trial);
+
+	if (error)
+	{
+		add_error(report, psprintf("job:%s", job->definition.name), error);
+		return;
+	}
+	check_namesakes(report, job);
+	if (!trial.config->enabled)
+	{
+		/* of no interest is then what it would need */
+		add_row(report, psprintf("job:%s", job->definition.name), "warning", "the job is disabled",
+				psprintf("SELECT challenge_jobs.alter_job('%s', enabled => true);",
+						 job->definition.name));
+		return;
+	}
+	check_bindings(report, job, trial.config);
+	check_schedule(report, job, trial.config);
+	check_prepared(report, job);
+	check_state(report, job);
+}
+
+void
+cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
+{
+	HASHCTL hash = {.keysize = sizeof(uint64), .entrysize = sizeof(uint64)};
+	Report report = {store, desc};
+	const CjJob *const *jobs = cj_job_list_jobs();
+
+	report.added = hash_create("challenge_jobs findings", 64, &hash, HASH_ELEM | HASH_BLOBS);
+
+	check_version(&report);
+	check_preload(&report);
+	check_installation(&report);
+	check_worker(&report);
+	check_ring(&report);
+	check_refusals(&report);
+	check_execute(&report);
+	check_writers(&report);
+	check_orphans(&report);
+	check_alerts(&report);
+	check_change_log(&report);
+	for (int i = 0; jobs[i]; i++)
+		check_job(&report, jobs[i]);
+}

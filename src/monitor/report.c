@@ -1,0 +1,804 @@
+/*
+ * monitor/report.c
+ *		A page that shows how the jobs are doing: HTML that is well-formed XML as well.
+ *
+ * What is shown is read by report_facts, drawings come from report_chart; every text from the database is appended
+ * by html, which makes it harmless. The page loads nothing and runs nothing, and says so to the browser.
+ *
+ * To call the function takes the right to do so and no other: whoever has it is shown what the extension's
+ * owner can read in the extension's tables.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "alerts/command.h"
+#include "base/sql.h"
+#include "jobs/job_list.h"
+#include "monitor/doctor.h"
+#include "monitor/format.h"
+#include "monitor/html.h"
+#include "monitor/report.h"
+#include "monitor/report_chart.h"
+#include "monitor/report_data.h"
+#include "monitor/report_style.h"
+
+#define MAX_FINDINGS  50
+#define OPEN_FAILURES 5 /* that are to be seen at once */
+#define MAX_YEARS     100
+#define EXAMPLE       "SELECT challenge_jobs.report_html('7 days');"
+
+/* $1 the caller */
+static const CjStatement may_call_doctor = {
+	"find whether the caller may call the doctor",
+	"SELECT pg_catalog.has_function_privilege($1, 'challenge_jobs.doctor()', 'EXECUTE')",
+	SPI_OK_SELECT};
+
+/* ---- parts of texts ---- */
+
+/* put_moment appends a moment, to the minute or to the second. */
+static void
+put_moment(StringInfo html, TimestampTz moment, CjReadable as)
+{
+	if (TIMESTAMP_NOT_FINITE(moment))
+		appendStringInfoString(html, "never");
+	else
+		appendStringInfo(html, "<time datetime=\"%s\">%s</time>",
+						 cj_format_moment(moment, CJ_READABLE_MACHINE),
+						 cj_format_moment(moment, as));
+}
+
+/* put_until appends how long it is until a moment, in minutes or more. */
+static void
+put_until(StringInfo html, const CjReportFacts *facts, TimestampTz moment)
+{
+	int64 minutes = (moment - facts->now) / USECS_PER_MINUTE;
+
+	if (minutes < 1)
+		appendStringInfoString(html, "in a moment");
+	else
+		appendStringInfo(html, "in %s", cj_format_duration(minutes * USECS_PER_MINUTE));
+}
+
+static void
+begin_section(StringInfo html, const char *id, const char *heading)
+{
+	appendStringInfo(html, "<section aria-labelledby=\"%s\">\n<h2 id=\"%s\">%s</h2>\n", id, id,
+					 heading);
+}
+
+/* ---- the head, and the figures at the top ---- */
+
+static void
+put_head(StringInfo html, const CjReportFacts *facts)
+{
+	appendStringInfoString(
+		html,
+		"<!DOCTYPE html>\n"
+		"<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\" xml:lang=\"en\">\n"
+		"<head>\n"
+		"<meta charset=\"utf-8\"/>\n"
+		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+		"'unsafe-inline'; base-uri 'none'; form-action 'none'\"/>\n"
+		"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
+		"<meta name=\"color-scheme\" content=\"light dark\"/>\n"
+		"<meta name=\"referrer\" content=\"no-referrer\"/>\n"
+		"<meta name=\"robots\" content=\"noindex\"/>\n"
+		"<title>challenge_jobs in ");
+	cj_html_text(html, facts->database);
+	appendStringInfo(html, ", %s UTC</title>\n<style>\n%s</style>\n</head>\n",
+					 cj_format_moment(facts->now, CJ_READABLE_MINUTE), cj_report_style_sheet());
+}
+
+static int
+count_state(const CjReportFacts *facts, const char *state)
+{
+	int count = 0;
+
+	for (int i = 0; i < facts->job_count; i++)
+		count += strcmp(facts->jobs[i].state, state) == 0;
+	return count;
+}
+
+static void
+put_headline(StringInfo html, const CjReportFacts *facts)
+{
+	int failing = count_state(facts, "failing");
+	int bad = failing + count_state(facts, "overdue");
+	int never_run = count_state(facts, "never_run");
+	int disabled = count_state(facts, "disabled");
+	int restored = count_state(facts, "restored");
+	int paused = count_state(facts, "paused");
+
+	appendStringInfoString(html, "<h1>");
+	if (restored > 0)
+	{
+		cj_report_chart_sign(html, "error");
+		appendStringInfoString(html, "This database is a copy: nothing runs until it is resumed");
+	}
+	else if (paused > 0)
+	{
+		cj_report_chart_sign(html, "paused");
+		appendStringInfoString(html, "All jobs are paused");
+	}
+	else if (bad > 0)
+	{
+		cj_report_chart_sign(html, failing > 0 ? "failing" : "overdue");
+		appendStringInfo(html, "%d of %d jobs need%s attention", bad, facts->job_count,
+						 bad == 1 ? "s" : "");
+	}
+	else if (never_run == facts->job_count)
+		appendStringInfoString(html, "No job has run yet");
+	else if (never_run + disabled == facts->job_count)
+		appendStringInfoString(html, never_run == 0 ? "All jobs are disabled"
+													: "No job that is enabled has run yet");
+	else
+	{
+		cj_report_chart_sign(html, "ok");
+		appendStringInfoString(html, "All jobs are well");
+	}
+	appendStringInfoString(html, "</h1>\n");
+}
+
+static void
+put_figure(StringInfo html, const char *figure, const char *label)
+{
+	appendStringInfo(html, "<li><span class=\"figure\">%s</span><span>%s</span></li>\n", figure,
+					 label);
+}
+
+/* share returns how many of the runs that ended by themselves succeeded; 100 % are all of them. */
+static char *
+share(int64 succeeded, int64 failed)
+{
+	int64 tenths;
+
+	if (succeeded + failed == 0)
+		return pstrdup("&#x2013;");
+	tenths = 1000 * succeeded / (succeeded + failed);
+	if (tenths % 10 == 0)
+		return psprintf(INT64_FORMAT " %%", tenths / 10);
+	return psprintf(INT64_FORMAT "." INT64_FORMAT " %%", tenths / 10, tenths % 10);
+}
+
+/* count_alerts returns how many alerts wait, as a text. */
+static char *
+count_alerts(const CjReportFacts *facts)
+{
+	if (facts->waiting_alerts > CJ_REPORT_MAX_COUNTED)
+		return psprintf("over %s", cj_format_count(CJ_REPORT_MAX_COUNTED));
+	return cj_format_count(facts->waiting_alerts);
+}
+
+static void
+put_figures(StringInfo html, const CjReportFacts *facts)
+{
+	int64 runs = 0;
+	int64 succeeded = 0;
+	int64 failed = 0;
+
+	for (int i = 0; i < facts->job_count; i++)
+	{
+		runs += cj_report_data_runs(&facts->jobs[i]);
+		succeeded += facts->jobs[i].totals[CJ_REPORT_SUCCEEDED];
+		failed += cj_report_data_failures(&facts->jobs[i]);
+	}
+	appendStringInfoString(html, "<ul class=\"figures\">\n");
+	put_figure(html, cj_format_count(runs), runs == 1 ? "run" : "runs");
+	put_figure(html, share(succeeded, failed), "succeeded");
+	put_figure(html, cj_format_count(failed), "went wrong");
+	put_figure(html, count_alerts(facts),
+			   facts->waiting_alerts == 1 ? "alert waits" : "alerts wait");
+	appendStringInfoString(html, "</ul>\n");
+}
+
+static void
+put_header(StringInfo html, const CjReportFacts *facts)
+{
+	appendStringInfoString(html, "<header>\n<p class=\"kicker\">challenge_jobs in database <bdi>");
+	cj_html_text(html, facts->database);
+	appendStringInfoString(html, "</bdi></p>\n");
+	put_headline(html, facts);
+	appendStringInfoString(html, "<p class=\"period\">");
+	put_moment(html, facts->since, CJ_READABLE_MINUTE);
+	appendStringInfoString(html, " to ");
+	put_moment(html, facts->now, CJ_READABLE_MINUTE);
+	appendStringInfo(html, ", <span class=\"unit\">%s.</span> All times are UTC.</p>\n",
+					 cj_format_duration(facts->now - facts->since));
+	put_figures(html, facts);
+	appendStringInfoString(html, "</header>\n");
+}
+
+/* ---- the jobs ---- */
+
+/* begin_fact begins an item of a job, with its name. */
+static void
+begin_fact(StringInfo html, const char *name)
+{
+	appendStringInfo(html, "<dt>%s</dt><dd>", name);
+}
+
+static void
+put_next_due(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
+{
+	begin_fact(html, "Next due");
+	if (job->slot_count > 0)
+	{
+		put_moment(html, job->slots[0], CJ_READABLE_MINUTE);
+		appendStringInfoString(html, " <span class=\"soft unit\">");
+		put_until(html, facts, job->slots[0]);
+		appendStringInfoString(html, "</span>");
+	}
+	else
+		appendStringInfoString(html, "not foreseen");
+	appendStringInfoString(html, "</dd>\n");
+}
+
+static void
+put_job_facts(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
+{
+	appendStringInfoString(html, "<dl>\n");
+	begin_fact(html, "Schedule");
+	cj_html_element(html, "code", NULL, job->schedule);
+	appendStringInfoString(html, " <span class=\"soft\">");
+	cj_html_text(html, job->engine ? psprintf("by %s", job->engine) : "not scheduled");
+	appendStringInfoString(html, "</span></dd>\n");
+
+	begin_fact(html, "Last run");
+	put_moment(html, job->last_run, CJ_READABLE_MINUTE);
+	if (job->last_status)
+		cj_html_element(html, "span", "soft",
+						psprintf(" %s", cj_report_chart_label(job->last_status)));
+	appendStringInfoString(html, "</dd>\n");
+
+	begin_fact(html, "Last success");
+	put_moment(html, job->last_success, CJ_READABLE_MINUTE);
+	appendStringInfoString(html, "</dd>\n");
+	put_next_due(html, facts, job);
+	if (job->has_durations)
+	{
+		begin_fact(html, "Takes");
+		appendStringInfo(
+			html,
+			"<span class=\"unit\">%s</span> <span class=\"soft\">on average, 95 of 100 up to "
+			"<span class=\"unit\">%s</span></span></dd>\n",
+			cj_format_duration(job->mean_duration), cj_format_duration(job->p95_duration));
+	}
+	if (job->consecutive_failures > 0)
+	{
+		begin_fact(html, "Failed");
+		appendStringInfo(html, "%s in a row</dd>\n", cj_format_count(job->consecutive_failures));
+	}
+	appendStringInfoString(html, "</dl>\n");
+}
+
+static void
+put_jobs(StringInfo html, const CjReportFacts *facts)
+{
+	begin_section(html, "jobs", "Jobs");
+	appendStringInfoString(html, "<div class=\"jobs\">\n");
+	for (int i = 0; i < facts->job_count; i++)
+	{
+		const CjReportJob *job = &facts->jobs[i];
+
+		appendStringInfo(
+			html,
+			"<article class=\"card job\" aria-labelledby=\"job-%d\">\n<div class=\"top\">"
+			"<h3 class=\"name\" id=\"job-%d\">",
+			i, i);
+		cj_html_text(html, job->name);
+		appendStringInfoString(html, "</h3>");
+		cj_report_chart_badge(html, job->state);
+		appendStringInfoString(html, "</div>\n");
+		cj_html_element(html, "p", NULL, cj_job_list_find(job->name)->definition.description);
+		put_job_facts(html, facts, job);
+		appendStringInfoString(html, "</article>\n");
+	}
+	appendStringInfoString(html, "</div>\n</section>\n");
+}
+
+/* ---- their runs ---- */
+
+/* put_legend appends what the marks of the timeline mean. */
+static void
+put_legend(StringInfo html, const CjReportFacts *facts)
+{
+	appendStringInfoString(html, "<ul class=\"legend\">\n");
+	for (int status = 0; status < CJ_REPORT_STATUSES; status++)
+	{
+		const char *name = cj_report_data_status_name((CjReportStatus) status);
+
+		appendStringInfoString(html, "<li>");
+		cj_report_chart_sign(html, name);
+		cj_html_text(html, cj_report_chart_label(name));
+		appendStringInfoString(html, "</li>\n");
+	}
+	appendStringInfo(html, "<li>a mark stands for the runs of %s</li>\n</ul>\n",
+					 cj_format_duration((facts->now - facts->since) / CJ_REPORT_SLICES));
+}
+
+/*
+ * begin_table begins a table with a caption and the head of its first column. Roles are given since on small
+ * screens a row is laid out as a card, and would be no row any more for those who cannot see it.
+ */
+static void
+begin_table(StringInfo html, const char *class_name, const char *caption)
+{
+	appendStringInfo(
+		html,
+		"<div class=\"card sheet\">\n<table class=\"%s\" role=\"table\">\n<caption>%s</caption>\n"
+		"<thead role=\"rowgroup\"><tr role=\"row\"><th scope=\"col\" role=\"columnheader\">job</th>",
+		class_name, caption);
+}
+
+static void
+put_column(StringInfo html, const char *name)
+{
+	appendStringInfo(html, "<th scope=\"col\" role=\"columnheader\">%s</th>", name);
+}
+
+static void
+begin_row(StringInfo html, const CjReportJob *job)
+{
+	appendStringInfoString(html,
+						   "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\" class=\"name\">");
+	cj_html_text(html, job->name);
+	appendStringInfoString(html, "</th>");
+}
+
+/* put_number appends a cell with a number, and the sign of what it counts if there are any. */
+static void
+put_number(StringInfo html, int64 number, const char *status)
+{
+	appendStringInfo(html, "<td role=\"cell\" class=\"%s\" data-label=\"%s\">",
+					 status && number == 0 ? "zero" : "some",
+					 status ? cj_report_chart_label(status) : "in all");
+	if (status && number > 0)
+		cj_report_chart_sign(html, status);
+	appendStringInfo(html, "%s</td>", cj_format_count(number));
+}
+
+static void
+put_counts(StringInfo html, const CjReportFacts *facts)
+{
+	begin_table(html, "numbers", "Number of runs of each job by status");
+	for (int status = 0; status < CJ_REPORT_STATUSES; status++)
+		put_column(html,
+				   cj_report_chart_label(cj_report_data_status_name((CjReportStatus) status)));
+	put_column(html, "in all");
+	appendStringInfoString(html, "</tr></thead>\n<tbody role=\"rowgroup\">\n");
+	for (int i = 0; i < facts->job_count; i++)
+	{
+		const CjReportJob *job = &facts->jobs[i];
+
+		begin_row(html, job);
+		for (int status = 0; status < CJ_REPORT_STATUSES; status++)
+			put_number(html, job->totals[status],
+					   cj_report_data_status_name((CjReportStatus) status));
+		put_number(html, cj_report_data_runs(job), NULL);
+		appendStringInfoString(html, "</tr>\n");
+	}
+	appendStringInfoString(html, "</tbody>\n</table>\n</div>\n");
+}
+
+static void
+put_what_is_left_out(StringInfo html, const CjReportFacts *facts)
+{
+	for (int i = 0; i < facts->job_count; i++)
+	{
+		const CjReportJob *job = &facts->jobs[i];
+
+		if (job->looked_at < CJ_REPORT_MAX_RUNS)
+			continue;
+		appendStringInfoString(html, "<p>Of ");
+		cj_html_text(html, job->name);
+		appendStringInfo(html, " the newest %s are looked at and no more: those since ",
+						 cj_format_number_of(CJ_REPORT_MAX_RUNS, "run", "runs"));
+		put_moment(html, job->oldest, CJ_READABLE_MINUTE);
+		appendStringInfoString(html, ".</p>\n");
+	}
+}
+
+static void
+put_runs(StringInfo html, const CjReportFacts *facts)
+{
+	begin_section(html, "runs", "Runs");
+	appendStringInfoString(
+		html, "<p>What went wrong stands above a lane, what did nothing or has not ended "
+			  "below it. Dry runs are left out.</p>\n");
+	put_what_is_left_out(html, facts);
+	appendStringInfoString(html, "<div class=\"card\">\n");
+	cj_report_chart_timeline(html, facts);
+	put_legend(html, facts);
+	appendStringInfoString(html, "</div>\n");
+	put_counts(html, facts);
+	appendStringInfoString(html, "</section>\n");
+}
+
+/* put_durations appends how long runs have taken. */
+static void
+put_durations(StringInfo html, const CjReportFacts *facts)
+{
+	begin_section(html, "durations", "How long they take");
+	appendStringInfo(
+		html,
+		"<p>Runs that succeeded: a dot is the average of those of %s, a line reaches from the shortest "
+		"run to the longest.</p>\n<div class=\"charts\">\n",
+		cj_format_duration((facts->now - facts->since) / CJ_REPORT_SLICES));
+	for (int i = 0; i < facts->job_count; i++)
+	{
+		const CjReportJob *job = &facts->jobs[i];
+
+		appendStringInfoString(html, "<figure class=\"card\">\n<figcaption>");
+		cj_html_element(html, "span", "name", job->name);
+		cj_html_element(html, "span", NULL,
+						cj_format_number_of(job->totals[CJ_REPORT_SUCCEEDED], "run", "runs"));
+		appendStringInfoString(html, "</figcaption>\n");
+		cj_report_chart_durations(html, facts, i);
+		appendStringInfoString(html, "</figure>\n");
+	}
+	appendStringInfoString(html, "</div>\n</section>\n");
+}
+
+/* ---- what went wrong ---- */
+
+/* put_long_text appends a text in an element of a class, cut if it is long; nothing if there is none. */
+static void
+put_long_text(StringInfo html, const char *begin, const char *text, const char *end)
+{
+	if (text == NULL || text[0] == '\0')
+		return;
+	appendStringInfoString(html, begin);
+	cj_html_text_cut(html, text, CJ_REPORT_MAX_TEXT);
+	appendStringInfoString(html, end);
+}
+
+/* put_failure appends a run that went wrong. */
+static void
+put_failure(StringInfo html, const CjReportFailure *failure)
+{
+	appendStringInfoString(html, "<li>\n<div class=\"where\">");
+	cj_report_chart_badge(html, cj_report_data_status_name(failure->status));
+	cj_html_element(html, "span", "name", failure->job);
+	put_moment(html, failure->started_at, CJ_READABLE_SECOND);
+	appendStringInfo(html, "<span class=\"soft\">run " INT64_FORMAT, failure->run_id);
+	if (failure->attempt > 1)
+		appendStringInfo(html, ", attempt " INT64_FORMAT, failure->attempt);
+	if (failure->has_duration)
+		appendStringInfo(html, ", after %s", cj_format_duration(failure->duration));
+	put_long_text(html, ", by <bdi>", failure->triggered_by, "</bdi>");
+	put_long_text(html, " as <bdi>", failure->role_name, "</bdi>");
+	put_long_text(html, ", SQLSTATE <bdi>", failure->sqlstate, "</bdi>");
+	appendStringInfoString(html, "</span></div>\n");
+	put_long_text(html, "<p class=\"message\">", failure->message, "</p>\n");
+	put_long_text(html, "<p class=\"more\">", failure->detail, "</p>\n");
+	put_long_text(html, "<p class=\"more\"><b>Hint:</b> ", failure->hint, "</p>\n");
+	put_long_text(html, "<details><summary>Context</summary><pre>", failure->context,
+				  "</pre></details>\n");
+	appendStringInfoString(html, "</li>\n");
+}
+
+static void
+put_rest(StringInfo html, int64 more, const char *where)
+{
+	if (more > 0)
+		appendStringInfo(html, "<li class=\"rest\">%s more, in %s</li>\n", cj_format_count(more),
+						 where);
+}
+
+/* put_failure_list appends them all; the first few are to be seen at once, the others when asked for. */
+static void
+put_failure_list(StringInfo html, const CjReportFacts *facts)
+{
+	int shown = list_length(facts->failures);
+	int64 all = 0;
+	ListCell *cell;
+
+	for (int i = 0; i < facts->job_count; i++)
+		all += cj_report_data_failures(&facts->jobs[i]);
+	appendStringInfoString(html, "<div class=\"card list\">\n<ul>\n");
+	foreach(cell, facts->failures)
+	{
+		if (foreach_current_index(cell) == OPEN_FAILURES)
+			appendStringInfo(
+				html, "</ul>\n<details class=\"further\"><summary>%d before that</summary>\n<ul>\n",
+				shown - OPEN_FAILURES);
+		put_failure(html, lfirst(cell));
+	}
+	put_rest(html, all - shown, "<code>challenge_jobs.job_run</code>");
+	appendStringInfo(html, "</ul>\n%s</div>\n", shown > OPEN_FAILURES ? "</details>\n" : "");
+}
+
+/* put_failures appends the last runs that went wrong. */
+static void
+put_failures(StringInfo html, const CjReportFacts *facts)
+{
+	begin_section(html, "failures", "What went wrong");
+	if (facts->failures == NIL)
+		appendStringInfoString(html, "<p>Nothing in this period.</p>\n");
+	else
+	{
+		appendStringInfoString(
+			html, "<p>Runs that failed, crashed or were cancelled, the last one first.</p>\n");
+		put_failure_list(html, facts);
+	}
+	appendStringInfoString(html, "</section>\n");
+}
+
+static void
+put_alert(StringInfo html, const CjReportAlert *alert)
+{
+	appendStringInfoString(html, "<li>\n<div class=\"where\">");
+	cj_report_chart_badge(html, alert->kind);
+	cj_html_element(html, "span", "name", alert->job);
+	put_moment(html, alert->raised_at, CJ_READABLE_SECOND);
+	appendStringInfo(html, "<span class=\"soft\">alert " INT64_FORMAT ", %s</span></div>\n",
+					 alert->alert_id,
+					 alert->attempts == 0
+						 ? "not tried yet"
+						 : psprintf("tried %s",
+									cj_format_number_of(alert->attempts, "time", "times")));
+	put_long_text(html, "<p class=\"message\">", alert->message, "</p>\n");
+	put_long_text(html, "<p class=\"more\"><b>Last attempt:</b> ", alert->last_error, "</p>\n");
+	appendStringInfoString(html, "</li>\n");
+}
+
+static void
+put_alerts(StringInfo html, const CjReportFacts *facts)
+{
+	ListCell *cell;
+
+	begin_section(html, "alerts", "Alerts that wait");
+	if (facts->alerts == NIL)
+		appendStringInfoString(html, "<p>None.</p>\n");
+	else
+	{
+		appendStringInfo(
+			html,
+			"<p>Not taken by <code>challenge_jobs.alert_command</code>%s, the last one "
+			"first.</p>\n<div class=\"card list\">\n<ul>\n",
+			cj_alert_command_is_set() ? " yet" : ", which is not set");
+		foreach(cell, facts->alerts)
+			put_alert(html, lfirst(cell));
+		put_rest(html, facts->waiting_alerts - list_length(facts->alerts),
+				 "<code>challenge_jobs.alert</code>");
+		appendStringInfoString(html, "</ul>\n</div>\n");
+	}
+	appendStringInfoString(html, "</section>\n");
+}
+
+/* ---- what is to come ---- */
+
+static const char *
+why_no_slot(const CjReportJob *job)
+{
+	if (strcmp(job->state, "disabled") == 0 || strcmp(job->state, "paused") == 0)
+		return job->state;
+	if (strcmp(job->state, "restored") == 0)
+		return "held back, as this database is a copy";
+	if (job->engine == NULL)
+		return "not scheduled";
+	return "its schedule has none";
+}
+
+static void
+put_slots(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
+{
+	for (int slot = 0; slot < job->slot_count; slot++)
+	{
+		appendStringInfoString(html, "<td role=\"cell\">");
+		put_moment(html, job->slots[slot], CJ_READABLE_MINUTE);
+		appendStringInfoString(html, "<small>");
+		put_until(html, facts, job->slots[slot]);
+		appendStringInfoString(html, "</small></td>");
+	}
+	if (job->slot_count < CJ_REPORT_MAX_SLOTS)
+		appendStringInfo(html, "<td role=\"cell\" colspan=\"%d\" class=\"soft\">%s</td>",
+						 CJ_REPORT_MAX_SLOTS - job->slot_count,
+						 job->slot_count == 0 ? why_no_slot(job) : "none");
+}
+
+static void
+put_next_runs(StringInfo html, const CjReportFacts *facts)
+{
+	begin_section(html, "next", "What comes next");
+	begin_table(html, "slots", "The next slots of the schedule of each job");
+	put_column(html, "next");
+	put_column(html, "after it");
+	put_column(html, "then");
+	appendStringInfoString(html, "</tr></thead>\n<tbody role=\"rowgroup\">\n");
+	for (int i = 0; i < facts->job_count; i++)
+	{
+		begin_row(html, &facts->jobs[i]);
+		put_slots(html, facts, &facts->jobs[i]);
+		appendStringInfoString(html, "</tr>\n");
+	}
+	appendStringInfoString(html, "</tbody>\n</table>\n</div>\n</section>\n");
+}
+
+/* ---- the doctor ---- */
+
+/* caller_may_call_doctor tells whether the caller has the right to call challenge_jobs.doctor(). */
+static bool
+caller_may_call_doctor(void)
+{
+	CjParams params = {0};
+	CjRows rows;
+	bool may;
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(GetUserId()), false);
+	rows = cj_sql_run_own(&may_call_doctor, &params);
+	may = cj_sql_bool(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return may;
+}
+
+/* get_column returns a text of a finding, or NULL. */
+static const char *
+get_column(TupleTableSlot *slot, int column)
+{
+	bool isnull;
+	Datum value = slot_getattr(slot, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static void
+put_finding(StringInfo html, TupleTableSlot *slot)
+{
+	appendStringInfoString(html, "<li>\n<div class=\"where\">");
+	cj_report_chart_badge(html, get_column(slot, 2));
+	cj_html_element(html, "span", "name", get_column(slot, 1));
+	appendStringInfoString(html, "</div>\n");
+	put_long_text(html, "<p class=\"message\">", get_column(slot, 3), "</p>\n");
+	put_long_text(html, "<pre>", get_column(slot, 4), "</pre>\n");
+	appendStringInfoString(html, "</li>\n");
+}
+
+/* put_findings appends what is not as it should be, of all that the doctor has found; returns how many. */
+static int
+put_findings(StringInfo html, Tuplestorestate *store, TupleDesc desc)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	int found = 0;
+
+	while (tuplestore_gettupleslot(store, true, false, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (strcmp(get_column(slot, 2), "ok") != 0 && found++ < MAX_FINDINGS)
+			put_finding(html, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return found;
+}
+
+/* examine appends the doctor's findings. */
+static void
+examine(StringInfo html)
+{
+	static const char *const columns[] = {"check", "status", "found", "remedy"};
+	TupleDesc desc = CreateTemplateTupleDesc(lengthof(columns));
+	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
+	StringInfoData items;
+	int found;
+
+	for (int i = 0; i < lengthof(columns); i++)
+		TupleDescInitEntry(desc, i + 1, columns[i], TEXTOID, -1, 0);
+	cj_doctor_examine(store, desc);
+	initStringInfo(&items);
+	found = put_findings(&items, store, desc);
+	tuplestore_end(store);
+	if (found == 0)
+		appendStringInfoString(html, "<p>Nothing: all checks are content.</p>\n");
+	else
+	{
+		appendStringInfo(html,
+						 "<p>What is not as it should be, and what to type to mend it.</p>\n"
+						 "<div class=\"card list\">\n<ul>\n%s",
+						 items.data);
+		put_rest(html, found - MAX_FINDINGS, "<code>challenge_jobs.doctor()</code>");
+		appendStringInfoString(html, "</ul>\n</div>\n");
+	}
+	pfree(items.data);
+}
+
+/* put_doctor appends what the doctor says, if the caller may ask. */
+static void
+put_doctor(StringInfo html)
+{
+	begin_section(html, "doctor", "What the doctor says");
+	if (caller_may_call_doctor())
+		examine(html);
+	else
+		appendStringInfoString(html, "<p>Whoever made this report may not ask: that takes "
+									 "EXECUTE on <code>challenge_jobs.doctor()</code>.</p>\n");
+	appendStringInfoString(html, "</section>\n");
+}
+
+static void
+put_footer(StringInfo html, const CjReportFacts *facts)
+{
+	appendStringInfo(html, "<footer>\n<p>Made by challenge_jobs %s with PostgreSQL ", CJ_VERSION);
+	cj_html_text(html, GetConfigOption("server_version", false, false));
+	appendStringInfoString(html, " at ");
+	put_moment(html, facts->now, CJ_READABLE_SECOND);
+	appendStringInfoString(
+		html, " UTC, by <code>SELECT challenge_jobs.report_html();</code></p>\n</footer>\n");
+}
+
+/* ---- the page ---- */
+
+/* is_within tells whether a part of an interval is at most so large, in either direction. */
+static bool
+is_within(int64 part, int64 limit)
+{
+	return part >= -limit && part <= limit;
+}
+
+static TimestampTz
+find_since(const Interval *since, TimestampTz now)
+{
+	TimestampTz begin = now;
+
+	/* a timestamp without a zone is the same number, and knows no zone whose days could be longer */
+	if (is_within(since->month, MAX_YEARS * MONTHS_PER_YEAR) &&
+		is_within(since->day, MAX_YEARS * 366) &&
+		is_within(since->time, MAX_YEARS * 366 * USECS_PER_DAY))
+		begin = DatumGetTimestamp(
+			DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(now),
+								IntervalPGetDatum(unconstify(Interval *, since))));
+	if (now - begin < USECS_PER_MINUTE || now - begin > MAX_YEARS * 366 * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("since must be from 1 minute to %d years", MAX_YEARS),
+				 errhint(EXAMPLE)));
+	return begin;
+}
+
+static const char *const *
+job_names(void)
+{
+	const CjJob *const *jobs = cj_job_list_jobs();
+	const char **names;
+	int count = 0;
+
+	while (jobs[count])
+		count++;
+	names = palloc0(sizeof(char *) * (count + 1));
+	for (int i = 0; i < count; i++)
+		names[i] = jobs[i]->definition.name;
+	return names;
+}
+
+char *
+cj_report_html(const Interval *since)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	CjReportFacts *facts = cj_report_data_read(job_names(), find_since(since, now), now);
+	StringInfoData html;
+
+	initStringInfo(&html);
+	put_head(&html, facts);
+	appendStringInfoString(&html, "<body>\n");
+	cj_report_chart_shapes(&html);
+	put_header(&html, facts);
+	appendStringInfoString(&html, "<main>\n");
+	put_jobs(&html, facts);
+	put_runs(&html, facts);
+	put_durations(&html, facts);
+	put_failures(&html, facts);
+	put_alerts(&html, facts);
+	put_next_runs(&html, facts);
+	put_doctor(&html);
+	appendStringInfoString(&html, "</main>\n");
+	put_footer(&html, facts);
+	appendStringInfoString(&html, "</body>\n</html>\n");
+	return html.data;
+}

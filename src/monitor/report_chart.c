@@ -1,0 +1,513 @@
+/*
+ * monitor/report_chart.c
+ *		The drawings of the report, as SVG.
+ *
+ * Horizontal places are percentages and everything else is in pixels, but for the lines of the durations, which
+ * can be stretched. A mark stands for the runs of a slice of the period, so that their number is bounded; what
+ * exactly they are is the mark's title.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "monitor/format.h"
+#include "monitor/html.h"
+#include "monitor/report_chart.h"
+
+/* A lane of the timeline, from its top. */
+#define LANE_HEIGHT     92
+#define LANE_TEXT       14
+#define LANE_ABOVE      31 /* what went wrong */
+#define LANE_BAR        41 /* what succeeded */
+#define LANE_BAR_HEIGHT 16
+#define LANE_BELOW      67 /* what did nothing, or has not ended */
+
+/* The drawing of durations. */
+#define PLOT_TOP    18
+#define PLOT_HEIGHT 96
+
+#define AXIS_HEIGHT 22
+#define MAX_TICKS   7
+
+/* How a status or state is drawn: around the point 0, 0, within 5 pixels. */
+typedef struct Shape
+{
+	const char *name;
+	const char *label; /* NULL: the name */
+	const char *path;
+	bool filled; /* else a line */
+} Shape;
+
+static const Shape shapes[] = {
+	{"succeeded", NULL, "M-2-5H2Q3-5 3-4V4Q3 5 2 5H-2Q-3 5-3 4V-4Q-3-5-2-5Z", true},
+	{"failed", NULL, "M-3.6-3.6 3.6 3.6M3.6-3.6-3.6 3.6", false},
+	{"crashed", NULL, "M0-5 5 4H-5Z", true},
+	{"cancelled", NULL, "M-3.8-3.8H3.8V3.8H-3.8Z", true},
+	{"running", NULL, "M-3.4-4.8 5 0-3.4 4.8Z", true},
+	{"rolled_back", "rolled back", "M3.2-4.2-4 0 3.2 4.2Z", false},
+	{"skipped", NULL, "M0-3.6A3.6 3.6 0 1 1 0 3.6 3.6 3.6 0 1 1 0-3.6Z", false},
+	{"ok", NULL, "M-4.4.2-1.4 3.4 4.4-3.2", false},
+	{"failing", NULL, "M-3.6-3.6 3.6 3.6M3.6-3.6-3.6 3.6", false},
+	{"overdue", NULL, "M0-4.6A4.6 4.6 0 1 1 0 4.6 4.6 4.6 0 1 1 0-4.6ZM0-2.4V0L1.8 1.4", false},
+	{"never_run", "never run", "M0-3.6A3.6 3.6 0 1 1 0 3.6 3.6 3.6 0 1 1 0-3.6Z", false},
+	{"disabled", NULL, "M-2-3.8V3.8M2-3.8V3.8", false},
+	{"paused", NULL, "M-2-3.8V3.8M2-3.8V3.8", false},
+	{"restored", "copy, held back", "M-2-3.8V3.8M2-3.8V3.8", false},
+	{"recovered", NULL, "M-4.4.2-1.4 3.4 4.4-3.2", false},
+	{"warning", NULL, "M0-5 5 0 0 5-5 0Z", true},
+	{"error", NULL, "M-3.6-3.6 3.6 3.6M3.6-3.6-3.6 3.6", false},
+};
+
+/* Statuses that share a row of a lane. */
+typedef struct Row
+{
+	CjReportStatus first;
+	CjReportStatus last;
+	int y;
+} Row;
+
+static const Row above = {CJ_REPORT_CRASHED, CJ_REPORT_CANCELLED, LANE_ABOVE};
+static const Row bar = {CJ_REPORT_SUCCEEDED, CJ_REPORT_SUCCEEDED, LANE_BAR};
+static const Row below = {CJ_REPORT_RUNNING, CJ_REPORT_SKIPPED, LANE_BELOW};
+
+/* Times between the ticks of an axis, in seconds. */
+static const int64 tick_steps[] = {
+	60,
+	5 * 60,
+	15 * 60,
+	30 * 60,
+	3600,
+	3 * 3600,
+	6 * 3600,
+	12 * 3600,
+	SECS_PER_DAY,
+	2 * SECS_PER_DAY,
+	7 * SECS_PER_DAY,
+	14 * SECS_PER_DAY,
+	30 * SECS_PER_DAY,
+	91 * SECS_PER_DAY,
+	INT64CONST(365) * SECS_PER_DAY,
+	INT64CONST(1461) * SECS_PER_DAY,
+	INT64CONST(5844) * SECS_PER_DAY,
+};
+
+/* Durations at the top of an axis, in microseconds. */
+static const int64 duration_steps[] = {
+	1000,
+	2000,
+	4000,
+	6000,
+	10 * 1000,
+	20 * 1000,
+	40 * 1000,
+	60 * 1000,
+	100 * 1000,
+	200 * 1000,
+	400 * 1000,
+	600 * 1000,
+	USECS_PER_SEC,
+	2 * USECS_PER_SEC,
+	4 * USECS_PER_SEC,
+	6 * USECS_PER_SEC,
+	10 * USECS_PER_SEC,
+	20 * USECS_PER_SEC,
+	40 * USECS_PER_SEC,
+	USECS_PER_MINUTE,
+	2 * USECS_PER_MINUTE,
+	4 * USECS_PER_MINUTE,
+	6 * USECS_PER_MINUTE,
+	10 * USECS_PER_MINUTE,
+	20 * USECS_PER_MINUTE,
+	40 * USECS_PER_MINUTE,
+	USECS_PER_HOUR,
+	2 * USECS_PER_HOUR,
+	4 * USECS_PER_HOUR,
+	6 * USECS_PER_HOUR,
+	12 * USECS_PER_HOUR,
+};
+
+/* ---- signs ---- */
+
+/* find_shape returns the shape of that name; what is not known looks like a warning. */
+static const Shape *
+find_shape(const char *name)
+{
+	const Shape *unknown = NULL;
+
+	for (int i = 0; i < lengthof(shapes); i++)
+	{
+		if (strcmp(shapes[i].name, name) == 0)
+			return &shapes[i];
+		if (strcmp(shapes[i].name, "warning") == 0)
+			unknown = &shapes[i];
+	}
+	return unknown;
+}
+
+const char *
+cj_report_chart_label(const char *name)
+{
+	const Shape *shape = find_shape(name);
+
+	return shape->label ? shape->label : name;
+}
+
+void
+cj_report_chart_shapes(StringInfo html)
+{
+	appendStringInfoString(html,
+						   "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"shapes\" width=\"0\" "
+						   "height=\"0\" aria-hidden=\"true\"><defs>");
+	for (int i = 0; i < lengthof(shapes); i++)
+		appendStringInfo(html, "<path id=\"s-%s\" class=\"%s\" d=\"%s\"/>", shapes[i].name,
+						 shapes[i].filled ? "full" : "line", shapes[i].path);
+	appendStringInfoString(html, "</defs></svg>\n");
+}
+
+void
+cj_report_chart_sign(StringInfo html, const char *name)
+{
+	const char *known = find_shape(name)->name;
+
+	appendStringInfo(
+		html,
+		"<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"sign c-%s\" width=\"14\" "
+		"height=\"14\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\"><use href=\"#s-%s\"/></svg>",
+		known, known);
+}
+
+void
+cj_report_chart_badge(StringInfo html, const char *name)
+{
+	appendStringInfo(html, "<span class=\"badge c-%s\">", find_shape(name)->name);
+	cj_report_chart_sign(html, name);
+	cj_html_text(html, cj_report_chart_label(name));
+	appendStringInfoString(html, "</span>");
+}
+
+/* ---- the axis of time ---- */
+
+/* place returns where a moment of the period is, in percent. */
+static double
+place(const CjReportFacts *facts, TimestampTz moment)
+{
+	return 100.0 * (moment - facts->since) / (facts->now - facts->since);
+}
+
+static double
+slice_place(int slice)
+{
+	return 100.0 * (slice + 0.5) / CJ_REPORT_SLICES;
+}
+
+/* choose_tick_step returns the time between ticks, in seconds. */
+static int64
+choose_tick_step(const CjReportFacts *facts)
+{
+	for (int i = 0; i < lengthof(tick_steps); i++)
+	{
+		if ((facts->now - facts->since) / USECS_PER_SEC / tick_steps[i] <= MAX_TICKS)
+			return tick_steps[i];
+	}
+	return tick_steps[lengthof(tick_steps) - 1];
+}
+
+static char *
+tick_text(TimestampTz moment, int64 step)
+{
+	if (step >= 91 * (int64) SECS_PER_DAY)
+		return cj_format_moment(moment, CJ_READABLE_YEAR);
+	return cj_format_moment(moment,
+							moment % USECS_PER_DAY == 0 ? CJ_READABLE_DATE : CJ_READABLE_TIME);
+}
+
+/* put_time_axis appends ticks, from `top` to `bottom`, and their texts below. Every other text is left out on small screens. */
+static void
+put_time_axis(StringInfo html, const CjReportFacts *facts, int top, int bottom)
+{
+	int64 step = choose_tick_step(facts);
+	TimestampTz moment = facts->since / (step * USECS_PER_SEC) * (step * USECS_PER_SEC);
+
+	appendStringInfoString(html, "<g class=\"axis\">");
+	for (int tick = 0; moment < facts->now; moment += step * USECS_PER_SEC)
+	{
+		double x = place(facts, moment);
+
+		if (moment <= facts->since)
+			continue;
+		appendStringInfo(html, "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"%d\" y2=\"%d\"/>", x, x, top,
+						 bottom + 5);
+		if (x < 92)
+			appendStringInfo(html, "<text x=\"%.2f%%\" dx=\"4\" y=\"%d\"%s>%s</text>", x,
+							 bottom + 15, tick % 2 ? " class=\"alternate\"" : "",
+							 tick_text(moment, step));
+		tick++;
+	}
+	appendStringInfoString(html, "</g>\n");
+}
+
+/* ---- the timeline ---- */
+
+/* put_runs_title appends what a mark stands for: of each status how many, when, how long. */
+static void
+put_runs_title(StringInfo html, const CjReportRuns *slice, const Row *row)
+{
+	bool is_first = true;
+
+	appendStringInfoString(html, "<title>");
+	for (CjReportStatus status = row->first; status <= row->last; status++)
+	{
+		const CjReportRuns *runs = &slice[status];
+
+		if (runs->count == 0)
+			continue;
+		if (!is_first)
+			appendStringInfoString(html, "\n");
+		is_first = false;
+		appendStringInfo(html, "%s %s, %s", cj_format_count(runs->count),
+						 cj_report_chart_label(cj_report_data_status_name(status)),
+						 cj_format_moment(runs->first, CJ_READABLE_SECOND));
+		if (runs->count > 1)
+			appendStringInfo(html, " to %s", cj_format_moment(runs->last, CJ_READABLE_SECOND));
+		appendStringInfoString(html, " UTC");
+		if (status == CJ_REPORT_RUNNING)
+			continue;
+		appendStringInfo(html, ", %s%s", runs->count > 1 ? "on average " : "",
+						 cj_format_duration(runs->mean));
+		if (status == CJ_REPORT_SUCCEEDED)
+			appendStringInfo(html, ", %s", cj_format_number_of(runs->rows, "row", "rows"));
+	}
+	appendStringInfoString(html, "</title>");
+}
+
+/* put_mark appends the mark of a slice and a row of a lane, if there is anything to mark. */
+static void
+put_mark(StringInfo html, const CjReportRuns *slice, int number, const Row *row, int lane)
+{
+	CjReportStatus status = row->first;
+	const char *name;
+
+	while (status <= row->last && slice[status].count == 0)
+		status++;
+	if (status > row->last)
+		return;
+	name = cj_report_data_status_name(status);
+	appendStringInfo(html, "<g class=\"c-%s\">", name);
+	put_runs_title(html, slice, row);
+	if (status == CJ_REPORT_SUCCEEDED)
+		appendStringInfo(html,
+						 "<rect x=\"%.2f%%\" y=\"%d\" width=\"%.2f%%\" height=\"%d\" rx=\"2\"/>",
+						 slice_place(number) - 40.0 / CJ_REPORT_SLICES, lane + row->y,
+						 80.0 / CJ_REPORT_SLICES, LANE_BAR_HEIGHT);
+	else
+		appendStringInfo(html, "<use href=\"#s-%s\" x=\"%.2f%%\" y=\"%d\"/>", name,
+						 slice_place(number), lane + row->y);
+	appendStringInfoString(html, "</g>");
+}
+
+static void
+put_lane(StringInfo html, const CjReportJob *job, int lane)
+{
+	appendStringInfo(html, "<text class=\"lane\" x=\"0\" y=\"%d\">", lane + LANE_TEXT);
+	cj_html_text(html, job->name);
+	appendStringInfo(html, "</text><text class=\"number\" x=\"100%%\" y=\"%d\">%s</text>",
+					 lane + LANE_TEXT,
+					 cj_format_number_of(cj_report_data_runs(job), "run", "runs"));
+	appendStringInfo(
+		html, "<rect class=\"track\" x=\"0\" y=\"%d\" width=\"100%%\" height=\"%d\" rx=\"3\"/>\n",
+		lane + LANE_BAR, LANE_BAR_HEIGHT);
+	for (int slice = 0; slice < CJ_REPORT_SLICES; slice++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		put_mark(html, job->slices[slice], slice, &bar, lane);
+		put_mark(html, job->slices[slice], slice, &above, lane);
+		put_mark(html, job->slices[slice], slice, &below, lane);
+	}
+	appendStringInfoString(html, "\n");
+}
+
+static void
+put_timeline_description(StringInfo html, const CjReportFacts *facts)
+{
+	appendStringInfo(html, "<desc id=\"timeline-desc\">From %s to %s UTC.",
+					 cj_format_moment(facts->since, CJ_READABLE_MINUTE),
+					 cj_format_moment(facts->now, CJ_READABLE_MINUTE));
+	for (int i = 0; i < facts->job_count; i++)
+	{
+		const CjReportJob *job = &facts->jobs[i];
+
+		appendStringInfoString(html, " ");
+		cj_html_text(html, job->name);
+		appendStringInfo(html, ": %s",
+						 cj_format_number_of(cj_report_data_runs(job), "run", "runs"));
+		for (int status = 0; status < CJ_REPORT_STATUSES; status++)
+		{
+			if (job->totals[status] > 0)
+				appendStringInfo(html, ", %s %s", cj_format_count(job->totals[status]),
+								 cj_report_chart_label(cj_report_data_status_name(status)));
+		}
+		appendStringInfoString(html, ".");
+	}
+	appendStringInfoString(html, " The table below has the same numbers.</desc>\n");
+}
+
+void
+cj_report_chart_timeline(StringInfo html, const CjReportFacts *facts)
+{
+	int bottom = facts->job_count * LANE_HEIGHT;
+
+	appendStringInfo(
+		html,
+		"<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart timeline\" role=\"img\" "
+		"aria-labelledby=\"timeline-title timeline-desc\" width=\"100%%\" height=\"%d\">\n"
+		"<title id=\"timeline-title\">Runs of each job over time</title>\n",
+		bottom + AXIS_HEIGHT);
+	put_timeline_description(html, facts);
+	put_time_axis(html, facts, 0, bottom);
+	for (int i = 0; i < facts->job_count; i++)
+		put_lane(html, &facts->jobs[i], i * LANE_HEIGHT);
+	appendStringInfoString(html, "</svg>\n");
+}
+
+/* ---- durations ---- */
+
+/* longest_duration returns the longest duration of a run that succeeded, or -1 if there is none. */
+static int64
+longest_duration(const CjReportJob *job)
+{
+	int64 longest = -1;
+
+	for (int slice = 0; slice < CJ_REPORT_SLICES; slice++)
+	{
+		const CjReportRuns *runs = &job->slices[slice][CJ_REPORT_SUCCEEDED];
+
+		/* one that is negative, by a clock that was set back, counts as 0 */
+		if (runs->count > 0)
+			longest = Max(longest, Max(runs->longest, 0));
+	}
+	return longest;
+}
+
+static int64
+choose_top(int64 longest)
+{
+	int64 days = longest / USECS_PER_DAY + 1;
+
+	for (int i = 0; i < lengthof(duration_steps); i++)
+	{
+		if (longest <= duration_steps[i])
+			return duration_steps[i];
+	}
+	return (days + days % 2) * USECS_PER_DAY;
+}
+
+static double
+plot_y(int64 duration, int64 top)
+{
+	return PLOT_HEIGHT - PLOT_HEIGHT * ((double) Max(duration, 0) / top);
+}
+
+/* put_duration_lines appends the lines for nothing, half of the top and the top. */
+static void
+put_duration_lines(StringInfo html)
+{
+	appendStringInfoString(html, "<g class=\"axis\">");
+	for (int half = 0; half <= 2; half++)
+		appendStringInfo(html, "<line x1=\"0\" x2=\"100%%\" y1=\"%d\" y2=\"%d\"/>",
+						 PLOT_TOP + PLOT_HEIGHT / 2 * half, PLOT_TOP + PLOT_HEIGHT / 2 * half);
+	appendStringInfoString(html, "</g>\n");
+}
+
+/* put_duration_texts appends what the upper two lines stand for, over everything else. */
+static void
+put_duration_texts(StringInfo html, int64 top)
+{
+	appendStringInfo(html,
+					 "<text class=\"value\" x=\"0\" y=\"%d\">%s</text>"
+					 "<text class=\"value\" x=\"0\" y=\"%d\">%s</text>\n",
+					 PLOT_TOP - 5, cj_format_duration(top), PLOT_TOP + PLOT_HEIGHT / 2 - 5,
+					 cj_format_duration(top / 2));
+}
+
+static void
+put_mean_line(StringInfo html, const CjReportJob *job, int64 top)
+{
+	appendStringInfo(
+		html,
+		"<svg class=\"mean\" y=\"%d\" width=\"100%%\" height=\"%d\" viewBox=\"0 0 %d %d\" "
+		"preserveAspectRatio=\"none\"><polyline vector-effect=\"non-scaling-stroke\" points=\"",
+		PLOT_TOP, PLOT_HEIGHT, CJ_REPORT_SLICES, PLOT_HEIGHT);
+	for (int slice = 0; slice < CJ_REPORT_SLICES; slice++)
+	{
+		const CjReportRuns *runs = &job->slices[slice][CJ_REPORT_SUCCEEDED];
+
+		if (runs->count > 0)
+			appendStringInfo(html, "%.1f,%.1f ", slice + 0.5, plot_y(runs->mean, top));
+	}
+	appendStringInfoString(html, "\"/></svg>\n");
+}
+
+/* put_duration appends the mean of a slice, and with several runs the range. */
+static void
+put_duration(StringInfo html, const CjReportRuns *slice, int number, int64 top)
+{
+	static const Row row = {CJ_REPORT_SUCCEEDED, CJ_REPORT_SUCCEEDED, 0};
+	const CjReportRuns *runs = &slice[CJ_REPORT_SUCCEEDED];
+	double x = slice_place(number);
+
+	if (runs->count == 0)
+		return;
+	appendStringInfoString(html, "<g>");
+	put_runs_title(html, slice, &row);
+	if (runs->count > 1)
+		appendStringInfo(html, "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x,
+						 PLOT_TOP + plot_y(runs->shortest, top),
+						 PLOT_TOP + plot_y(runs->longest, top));
+	appendStringInfo(html, "<circle cx=\"%.2f%%\" cy=\"%.1f\" r=\"2.5\"/></g>", x,
+					 PLOT_TOP + plot_y(runs->mean, top));
+}
+
+static void
+put_durations_drawing(StringInfo html, const CjReportFacts *facts, int number, int64 longest)
+{
+	const CjReportJob *job = &facts->jobs[number];
+	int64 top = choose_top(longest);
+
+	appendStringInfo(
+		html,
+		"<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart durations\" role=\"img\" "
+		"aria-labelledby=\"durations-%d-title durations-%d-desc\" width=\"100%%\" height=\"%d\">\n"
+		"<title id=\"durations-%d-title\">Durations of ",
+		number, number, PLOT_TOP + PLOT_HEIGHT + AXIS_HEIGHT, number);
+	cj_html_text(html, job->name);
+	appendStringInfo(
+		html,
+		"</title>\n<desc id=\"durations-%d-desc\">%s from %s to %s UTC, the longest took %s.</desc>\n",
+		number,
+		cj_format_number_of(job->totals[CJ_REPORT_SUCCEEDED], "run that succeeded",
+							"runs that succeeded"),
+		cj_format_moment(facts->since, CJ_READABLE_MINUTE),
+		cj_format_moment(facts->now, CJ_READABLE_MINUTE), cj_format_duration(longest));
+	put_time_axis(html, facts, PLOT_TOP, PLOT_TOP + PLOT_HEIGHT);
+	put_duration_lines(html);
+	put_mean_line(html, job, top);
+	for (int slice = 0; slice < CJ_REPORT_SLICES; slice++)
+		put_duration(html, job->slices[slice], slice, top);
+	put_duration_texts(html, top);
+	appendStringInfoString(html, "</svg>\n");
+}
+
+void
+cj_report_chart_durations(StringInfo html, const CjReportFacts *facts, int number)
+{
+	int64 longest = longest_duration(&facts->jobs[number]);
+
+	CHECK_FOR_INTERRUPTS();
+	if (longest < 0)
+		cj_html_element(html, "p", "nothing", "No run has succeeded in this period.");
+	else
+		put_durations_drawing(html, facts, number, longest);
+}

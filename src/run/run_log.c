@@ -1,0 +1,321 @@
+/*
+ * run/run_log.c
+ *		The execution log: table challenge_jobs.job_run.
+ *
+ * A run changes its state in one place only, cj_run_log_finish, and only from "running". Whoever writes how a run
+ * has ended raises the alert for it, in the same transaction.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "alerts/alert.h"
+#include "base/sql.h"
+#include "run/run_log.h"
+
+static const char *const status_names[] = {"running",   "succeeded", "failed",     "skipped",
+										   "cancelled", "crashed",   "rolled_back"};
+
+static const CjStatement start_run = {
+	"start a run",
+	"INSERT INTO challenge_jobs.job_run"
+	"       (job, triggered_by, scheduled_for, attempt, dry_run, as_of, started_at, role_name, pid,"
+	"        status)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'running')"
+	"RETURNING run_id",
+	SPI_OK_INSERT_RETURNING};
+
+static const CjStatement finish_run = {
+	"finish a run",
+	"UPDATE challenge_jobs.job_run"
+	"   SET status = $1, rows_affected = $2, result = $3,"
+	"       sqlstate = $4, message = $5, detail = $6, hint = $7, context = $8,"
+	"       finished_at = pg_catalog.clock_timestamp()"
+	" WHERE run_id = $9"
+	"   AND status = 'running'"
+	"RETURNING job",
+	SPI_OK_UPDATE_RETURNING};
+
+static const CjStatement record_run = {
+	"record a run",
+	"INSERT INTO challenge_jobs.job_run"
+	"       (job, triggered_by, scheduled_for, attempt, dry_run, as_of, started_at, role_name, pid,"
+	"        status, rows_affected, result, sqlstate, message, detail, hint, context, finished_at)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
+	"        pg_catalog.clock_timestamp())"
+	"RETURNING run_id",
+	SPI_OK_INSERT_RETURNING};
+
+static const CjStatement record_lost_run = {
+	"record a run that was lost",
+	"INSERT INTO challenge_jobs.job_run"
+	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid, status, rows_affected, result,"
+	"        sqlstate, message, detail, hint, context, finished_at)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::pg_catalog.jsonb, $11, $12, $13, $14, $15, $16)"
+	"RETURNING run_id",
+	SPI_OK_INSERT_RETURNING};
+
+static const CjStatement last_running = {"find runs that are running",
+										 "SELECT COALESCE(pg_catalog.max(r.run_id), 0)"
+										 "  FROM challenge_jobs.job_run r"
+										 " WHERE r.job = $1"
+										 "   AND r.status = 'running'",
+										 SPI_OK_SELECT};
+
+/* $1 the run, $2 the message, $3 the hint; the row is closed when its backend is gone */
+static const CjStatement mark_terminated = {"mark a run that is being terminated",
+											"UPDATE challenge_jobs.job_run"
+											"   SET sqlstate = '57P01', message = $2, hint = $3"
+											" WHERE run_id = $1"
+											"   AND status = 'running'",
+											SPI_OK_UPDATE};
+
+static const CjStatement close_crashed = {
+	"close crashed runs",
+	"UPDATE challenge_jobs.job_run"
+	"   SET status = CASE WHEN sqlstate = '57P01' THEN 'cancelled' ELSE 'crashed' END,"
+	"       finished_at = pg_catalog.clock_timestamp(),"
+	"       message = COALESCE(message, 'the backend ended without finishing the run')"
+	" WHERE job = $1"
+	"   AND run_id <= $2"
+	"   AND status = 'running'"
+	"RETURNING run_id, status = 'cancelled'",
+	SPI_OK_UPDATE_RETURNING};
+
+/* $1 to $7: the columns. Only the worker writes here: nobody waits for an open transaction of a caller. */
+static const CjStatement record_refusal = {
+	"record calls that were refused",
+	"INSERT INTO challenge_jobs.refusal AS f"
+	"       (job, role_name, sqlstate, message, calls, first_at, last_at)"
+	"VALUES ($1, $2, $3, $4, $5, $6, $7)"
+	"    ON CONFLICT (job, role_name, sqlstate) DO UPDATE"
+	"   SET message = EXCLUDED.message, calls = f.calls + EXCLUDED.calls,"
+	"       first_at = LEAST(f.first_at, EXCLUDED.first_at),"
+	"       last_at = GREATEST(f.last_at, EXCLUDED.last_at)",
+	SPI_OK_INSERT};
+
+static const CjStatement remove_refusals = {
+	"remove old records of calls that were refused",
+	"DELETE FROM challenge_jobs.refusal f"
+	" WHERE f.last_at < pg_catalog.clock_timestamp() - '30 days'::pg_catalog.interval",
+	SPI_OK_DELETE};
+
+static void
+add_start(CjParams *params, const CjRunStart *start)
+{
+	cj_sql_param_text(params, start->job);
+	cj_sql_param_text(params, start->trigger.triggered_by);
+	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->trigger.scheduled_for),
+				 start->trigger.scheduled_for == 0);
+	cj_sql_param(params, INT4OID, Int32GetDatum(start->trigger.attempt), false);
+	cj_sql_param(params, BOOLOID, BoolGetDatum(start->dry_run), false);
+	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->as_of), false);
+	cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(start->started_at), false);
+	cj_sql_param_text(params, start->role_name);
+	cj_sql_param(params, INT4OID, Int32GetDatum(MyProcPid), false);
+}
+
+static void
+add_end(CjParams *params, const CjRunEnd *end)
+{
+	const ErrorData *error = end->error;
+
+	Assert(end->status != CJ_RUN_RUNNING);
+
+	cj_sql_param_text(params, status_names[end->status]);
+	cj_sql_param(params, INT8OID, Int64GetDatum(end->rows_affected), false);
+	cj_sql_param(params, JSONBOID, PointerGetDatum(end->result), end->result == NULL);
+	cj_sql_param_text(params, error ? unpack_sql_state(error->sqlerrcode) : NULL);
+	cj_sql_param_text(params, error ? error->message : end->message);
+	cj_sql_param_text(params, error ? error->detail : end->detail);
+	cj_sql_param_text(params, error ? error->hint : NULL);
+	cj_sql_param_text(params, error ? error->context : NULL);
+}
+
+/* raise_alert raises the alert that the end of a run deserves, if it does. */
+static void
+raise_alert(const char *job, int64 run_id, CjRunStatus status)
+{
+	switch (status)
+	{
+		case CJ_RUN_SUCCEEDED:
+			cj_alert_note_success(job, run_id);
+			break;
+		case CJ_RUN_FAILED:
+		case CJ_RUN_CANCELLED:
+			cj_alert_note_failure(job, run_id, false);
+			break;
+		case CJ_RUN_CRASHED:
+			cj_alert_note_failure(job, run_id, true);
+			break;
+		default:
+			break;
+	}
+}
+
+int64
+cj_run_log_start(const CjRunStart *start)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int64 run_id;
+
+	add_start(&params, start);
+	rows = cj_sql_run_own(&start_run, &params);
+	run_id = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return run_id;
+}
+
+void
+cj_run_log_finish(int64 run_id, const CjRunEnd *end)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	add_end(&params, end);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	rows = cj_sql_run_own(&finish_run, &params);
+	if (rows.processed != 1)
+		ereport(WARNING,
+				(errmsg("run " INT64_FORMAT " is not \"running\" in challenge_jobs.job_run any more",
+						run_id),
+				 errdetail("It ended as \"%s\".", status_names[end->status])));
+	else
+		raise_alert(cj_sql_text(&rows, 0, 1), run_id, end->status);
+	cj_sql_free(&rows);
+}
+
+/* record writes the row of a run that has ended; returns its run_id. */
+static int64
+record(const CjRunStart *start, const CjRunEnd *end)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int64 run_id;
+
+	add_start(&params, start);
+	add_end(&params, end);
+	rows = cj_sql_run_own(&record_run, &params);
+	run_id = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return run_id;
+}
+
+void
+cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
+{
+	int64 run_id = record(start, end);
+
+	if (!start->dry_run && !end->has_not_begun)
+		raise_alert(start->job, run_id, end->status);
+}
+
+void
+cj_run_log_record_for_caller(const CjRunStart *start, const CjRunEnd *end)
+{
+	int64 run_id = record(start, end);
+
+	if (!start->dry_run)
+		cj_alert_leave_run(run_id);
+}
+
+/* add_filled adds a text; one that is empty is not there. */
+static void
+add_filled(CjParams *params, const char *text)
+{
+	cj_sql_param_text(params, text[0] != '\0' ? text : NULL);
+}
+
+void
+cj_run_log_record_lost(const CjRunRecord *record)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, record->job);
+	cj_sql_param_text(&params, record->triggered_by);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(record->dry_run), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->as_of), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->started_at), false);
+	cj_sql_param_text(&params, record->role_name);
+	cj_sql_param(&params, INT4OID, Int32GetDatum(record->pid), false);
+	cj_sql_param_text(&params, status_names[record->status]);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(record->rows_affected), false);
+	add_filled(&params, record->result);
+	add_filled(&params, record->sqlstate);
+	add_filled(&params, record->message);
+	add_filled(&params, record->detail);
+	add_filled(&params, record->hint);
+	add_filled(&params, record->context);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->finished_at), false);
+	rows = cj_sql_run_own(&record_lost_run, &params);
+	if (!record->dry_run)
+		raise_alert(record->job, cj_sql_int64(&rows, 0, 1), record->status);
+	cj_sql_free(&rows);
+}
+
+int64
+cj_run_log_last_running(const char *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int64 run_id;
+
+	cj_sql_param_text(&params, job);
+	rows = cj_sql_run_own(&last_running, &params);
+	run_id = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	return run_id;
+}
+
+void
+cj_run_log_mark_terminated(int64 run_id, const char *message, const char *hint)
+{
+	CjParams params = {0};
+
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	cj_sql_param_text(&params, message);
+	cj_sql_param_text(&params, hint);
+	cj_sql_execute_own(&mark_terminated, &params);
+}
+
+uint64
+cj_run_log_close_crashed(const char *job, int64 last)
+{
+	CjParams params = {0};
+	CjRows rows;
+
+	cj_sql_param_text(&params, job);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(last), false);
+	rows = cj_sql_run_own(&close_crashed, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+		raise_alert(job, cj_sql_int64(&rows, row, 1),
+					cj_sql_bool(&rows, row, 2) ? CJ_RUN_CANCELLED : CJ_RUN_CRASHED);
+	cj_sql_free(&rows);
+	return rows.processed;
+}
+
+void
+cj_run_log_record_refusal(const CjRefusal *refusal)
+{
+	CjParams params = {0};
+
+	cj_sql_param_text(&params, refusal->job);
+	cj_sql_param_text(&params, refusal->role_name);
+	cj_sql_param_text(&params, refusal->sqlstate);
+	cj_sql_param_text(&params, refusal->message);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(refusal->calls), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->first_at), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->last_at), false);
+	cj_sql_execute_own(&record_refusal, &params);
+}
+
+void
+cj_run_log_remove_refusals(void)
+{
+	cj_sql_execute_own(&remove_refusals, NULL);
+}

@@ -1,0 +1,205 @@
+/*
+ * worker/due.c
+ *		What is to be done about a job.
+ *
+ * Everything that the worker decides by itself is decided here, from what it is given and nothing else: asked
+ * again with the same facts, the answer is the same, so that restarts change nothing.
+ *
+ * Comparisons are with "at or after" rather than "equal": a clock that was set back must not have
+ * anything done a second time.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "datatype/timestamp.h"
+#include "utils/timestamp.h"
+
+#include "worker/due.h"
+
+/* The delay of retries doubles up to this, or to retry_delay where that is longer. */
+#define MAX_RETRY_DELAY USECS_PER_HOUR
+
+/* What repeating cannot mend, by class or SQLSTATE. */
+static const struct
+{
+	const char *prefix;
+	const char *reason;
+} permanent_errors[] = {
+	{"42", "a table, column, privilege or statement is wrong"}, /* bindings; code of the app */
+	{"0A", "what is asked for is not supported"},
+	{"22023", "a setting or argument is wrong"},
+	{"25006", "the session is read-only"},
+	{"28", "the role may not do that"},
+	{"2F", "a routine of the app is declared wrongly"},
+	{"3D", "a database does not exist"},
+	{"3F", "a schema does not exist"},
+	{"54", "a limit of the server is exceeded"},
+	{"57014",
+	 "a limit of time was exceeded"}, /* of a part: a run that is cancelled is no failure */
+	{"55000", "an object is not in the state that is needed"}, /* not populated, disabled */
+	{"XX001", "data is corrupted"},
+	{"XX002", "an index is corrupted"},
+};
+
+static bool
+is_slot(TimestampTz slot)
+{
+	return !TIMESTAMP_IS_NOBEGIN(slot);
+}
+
+/* last_slot returns the last slot at or before a moment that counts. */
+static TimestampTz
+last_slot(const CjDueJob *job, TimestampTz at)
+{
+	TimestampTz slot;
+
+	if (!cj_cron_previous(&job->schedule, at, &slot) || slot < job->scheduled_at)
+		return DT_NOBEGIN;
+	return slot;
+}
+
+void
+cj_due_slots(const CjDueJob *job, TimestampTz at, CjDueSlots *slots)
+{
+	slots->next = slots->last = slots->expired = DT_NOBEGIN;
+	if (!job->enabled || job->held || !job->scheduled || !job->valid)
+		return;
+	if (!cj_cron_next(&job->schedule, Max(at, job->scheduled_at - 1), &slots->next))
+		slots->next = DT_NOBEGIN;
+	slots->last = last_slot(job, at);
+	slots->expired = last_slot(job, at - job->grace);
+}
+
+const char *
+cj_due_permanent_error(const char *sqlstate)
+{
+	for (int i = 0; sqlstate && i < lengthof(permanent_errors); i++)
+	{
+		if (strncmp(sqlstate, permanent_errors[i].prefix, strlen(permanent_errors[i].prefix)) == 0)
+			return permanent_errors[i].reason;
+	}
+	return NULL;
+}
+
+/* retry_delay returns how long to wait after a run: doubling, and up to a quarter more by chance. */
+static int64
+retry_delay(const CjDueJob *job, const CjDueHistory *history)
+{
+	int64 longest = Max(job->retry_delay, MAX_RETRY_DELAY);
+	int64 delay = job->retry_delay;
+	uint32 chance = murmurhash32((uint32) history->last.run_id ^ history->salt) % 1024;
+
+	for (int attempt = 1; attempt < history->last.attempt && delay < longest; attempt++)
+		delay = Min(delay * 2, longest);
+	return delay + delay / 4096 * chance;
+}
+
+/* is_unfinished tells whether a run has left something to be done by repeating it; or why not. */
+static bool
+is_unfinished(const CjDueSlots *slots, const CjDueHistory *history, const char **reason)
+{
+	const CjDueRun *run = &history->last;
+	bool failed = strcmp(run->status, "failed") == 0;
+
+	if (strcmp(run->status, "succeeded") == 0)
+		return run->left_over;
+	/* whoever was in its way may have done the work as of a moment before the slot */
+	if (strcmp(run->status, "skipped") == 0)
+		return is_slot(slots->last) && history->served_until < slots->last;
+	if (!failed && strcmp(run->status, "crashed") != 0)
+		return false;
+	if (history->served_until >= run->as_of)
+		return false;
+	if (failed && cj_due_permanent_error(run->sqlstate))
+	{
+		*reason = psprintf("the last run failed with SQLSTATE %s: %s, which repeating cannot mend",
+						   run->sqlstate, cj_due_permanent_error(run->sqlstate));
+		return false;
+	}
+	return true;
+}
+
+/* decide_retry decides whether the last run is to be repeated, and when. */
+static bool
+decide_retry(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
+			 TimestampTz at, CjDueVerdict *verdict)
+{
+	const CjDueRun *run = &history->last;
+	int64 delay;
+
+	/* what was done under another schedule, or before the job was enabled, is over */
+	if (run->run_id == 0 || run->started_at < job->scheduled_at ||
+		!is_unfinished(slots, history, &verdict->reason))
+		return false;
+	if (run->attempt > job->max_retries)
+	{
+		verdict->reason = psprintf("the last run was attempt %d, and max_retries is %d",
+								   run->attempt, job->max_retries);
+		return false;
+	}
+	delay = retry_delay(job, history);
+	verdict->action = CJ_DUE_RETRY;
+	verdict->scheduled_for = run->scheduled_for;
+	verdict->attempt = run->attempt + 1;
+	/* a run that ends in the future: the clock was set back, and what it said then means nothing */
+	verdict->at = run->finished_at > at + delay ? at : Max(at, run->finished_at + delay);
+	verdict->reason =
+		psprintf("the last run %s%s", strcmp(run->status, "skipped") == 0 ? "was " : "",
+				 run->left_over ? "left rows over" : run->status);
+	return true;
+}
+
+/* start says that a run is to be started now, for the last slot. */
+static void
+start(CjDueVerdict *verdict, CjDueAction action, const CjDueSlots *slots, const char *reason)
+{
+	verdict->action = action;
+	verdict->scheduled_for = slots->last;
+	verdict->reason = reason;
+}
+
+void
+cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
+			  TimestampTz at, CjDueVerdict *verdict)
+{
+	bool missed_in_pause = is_slot(slots->last) && slots->last < job->resumed_at &&
+						   history->served_until < slots->last;
+
+	*verdict = (CjDueVerdict){.at = at, .attempt = 1};
+	if (job->held && job->scheduled)
+	{
+		verdict->reason =
+			strcmp(job->held, "paused") == 0 ? "all jobs are paused" : "this database is a copy";
+		return;
+	}
+	if (!job->enabled || !job->scheduled)
+	{
+		verdict->reason = job->enabled ? "the job is not scheduled" : "the job is disabled";
+		return;
+	}
+	if (!job->valid)
+	{
+		/* nobody can say when it is due: as good as missed */
+		verdict->overdue = true;
+		verdict->reason = "the stored schedule is not valid";
+		return;
+	}
+	verdict->overdue = is_slot(slots->expired) && slots->expired >= job->resumed_at &&
+					   history->served_until < slots->expired;
+
+	if (history->running)
+		verdict->reason = "a run is at work";
+	else if (job->fired_by_worker && slots->last > slots->expired &&
+			 history->served_until < slots->last && !history->tried)
+		start(verdict, CJ_DUE_RUN, slots, "its time has come");
+	else if (missed_in_pause && job->catch_up && !history->tried)
+		start(verdict, CJ_DUE_CATCH_UP, slots, "a scheduled time was missed during a pause");
+	else if (decide_retry(job, slots, history, at, verdict))
+		return;
+	else if (verdict->overdue && !job->catch_up)
+		verdict->reason = "a slot was missed, and catch_up is \"skip\"";
+	else if (verdict->overdue && history->caught_up)
+		verdict->reason = "a slot was missed, and the run to catch up did not succeed";
+	else if (verdict->overdue)
+		start(verdict, CJ_DUE_CATCH_UP, slots, "a slot was missed");
+}

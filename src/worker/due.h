@@ -1,0 +1,93 @@
+/*
+ * worker/due.h
+ *		What is to be done about a job: the rules of slots, overdue runs, catch-up and retries.
+ *
+ * Pure: no SPI, no catalog access, no clock. A slot is a moment of the schedule. It is served by a run
+ * that succeeded, was not dry, and whose as_of is not before it. Slots before scheduled_at never count.
+ * DT_NOBEGIN stands for "there is none".
+ */
+#ifndef CJ_WORKER_DUE_H
+#define CJ_WORKER_DUE_H
+
+#include "config/cron.h"
+
+typedef enum CjDueAction
+{
+	CJ_DUE_NOTHING,
+	CJ_DUE_RUN,     /* a slot has come that the worker is to fire on */
+	CJ_DUE_RETRY,   /* the last run has to be repeated */
+	CJ_DUE_CATCH_UP /* slots were missed */
+} CjDueAction;
+
+/* What is in force for a job. Times are in microseconds. */
+typedef struct CjDueJob
+{
+	bool enabled;
+	const char *held; /* why no run may begin: "paused" or "restored"; NULL: one may */
+	bool scheduled;
+	bool fired_by_worker;
+	bool valid; /* `schedule` could be read */
+	CjCronExpression schedule;
+	TimestampTz scheduled_at;
+	TimestampTz resumed_at; /* when a pause last ended; DT_NOBEGIN: never */
+	bool catch_up;
+	int64 grace;
+	int max_retries;
+	int64 retry_delay;
+} CjDueJob;
+
+/* The slots that matter at a moment. */
+typedef struct CjDueSlots
+{
+	TimestampTz next;    /* the first one after it */
+	TimestampTz last;    /* the last one that has come */
+	TimestampTz expired; /* the last one whose grace is over, at most `last` */
+} CjDueSlots;
+
+/* A run that run() has made. */
+typedef struct CjDueRun
+{
+	int64 run_id; /* 0: there is none */
+	const char *status;
+	const char *sqlstate; /* or NULL */
+	int attempt;
+	bool left_over; /* rows that others had locked */
+	TimestampTz as_of;
+	TimestampTz scheduled_for; /* 0: not known */
+	TimestampTz started_at;
+	TimestampTz finished_at;
+} CjDueRun;
+
+/* What the log says of a job. */
+typedef struct CjDueHistory
+{
+	TimestampTz served_until; /* the latest as_of of a run that serves */
+	bool running;
+	bool tried;     /* a run was started for slots.last, or a later one */
+	bool caught_up; /* a run was started to catch up, for slots.expired or a later one */
+	CjDueRun last;  /* the last run() */
+	uint32 salt;    /* of the jitter: what differs between databases */
+} CjDueHistory;
+
+/* What is to be done. */
+typedef struct CjDueVerdict
+{
+	bool overdue;
+	CjDueAction action;
+	TimestampTz at; /* when; not before the moment asked for */
+	TimestampTz scheduled_for;
+	int attempt;
+	const char *reason; /* of what is done or not done, as a readable text */
+} CjDueVerdict;
+
+/* Finds the slots that matter at a moment; none of them if the schedule is not valid. */
+extern void cj_due_slots(const CjDueJob *job, TimestampTz at, CjDueSlots *slots);
+
+/* Decides what is to be done at a moment. */
+extern void cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
+						  TimestampTz at, CjDueVerdict *verdict);
+
+/* Returns why an error will not go away by repeating, or NULL if it may. */
+extern const char *cj_due_permanent_error(const char *sqlstate);
+
+#endif /* CJ_WORKER_DUE_H */

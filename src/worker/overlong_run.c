@@ -1,0 +1,132 @@
+/*
+ * worker/overlong_run.c
+ *		Runs that are at work for longer than they may.
+ *
+ * A run is cancelled by a timeout of its own when max_runtime is over, again and again. Code of the app can catch that for
+ * ever (EXCEPTION WHEN query_canceled, in a loop), but not the end of its backend. Whoever is to be ended is looked at
+ * once more as the superuser that the worker is: the process must be of this database, older than the run, and hold the job's lock or say
+ * in shared memory that it runs the job. So a process that has got the number of one that is gone is left alone.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "alerts/alert.h"
+#include "base/own_transaction.h"
+#include "base/sql.h"
+#include "run/run_log.h"
+#include "run/shared_state.h"
+#include "worker/overlong_run.h"
+
+static const CjStatement find_overlong = {
+	"find runs that are at work for too long",
+	"SELECT w.run_id, w.job, w.pid, w.started_at, j.max_runtime::pg_catalog.text, j.grace::pg_catalog.text"
+	"  FROM challenge_jobs.run_at_work w"
+	"  JOIN challenge_jobs.job j ON j.job = w.job"
+	" WHERE j.max_runtime > '0'"
+	"   AND w.started_at + j.max_runtime + j.grace < pg_catalog.clock_timestamp()",
+	SPI_OK_SELECT};
+
+/* $1 the process, $2 when its run was started, $3 the database */
+static const CjStatement find_process = {
+	"find the process of a run",
+	"SELECT a.backend_type <> 'client backend'"
+	"  FROM pg_catalog.pg_stat_activity a"
+	" WHERE a.pid = $1 AND a.backend_start <= $2 AND a.datid = $3",
+	SPI_OK_SELECT};
+
+#define HINT \
+	"Look for EXCEPTION WHEN query_canceled or WHEN OTHERS in triggers and functions of the app; see \"max_runtime\" in the README."
+
+static void
+terminate(int64 run_id, int pid, const char *message)
+{
+	cj_run_log_mark_terminated(run_id, message, HINT);
+	(void) DirectFunctionCall2(pg_terminate_backend, Int32GetDatum(pid), Int64GetDatum(0));
+	ereport(LOG, (errmsg("challenge_jobs: process %d is being terminated", pid),
+				  errdetail("Its run has been at work for longer than max_runtime and grace of its job.")));
+}
+
+/* cancel cancels what a client's session does; an alert tells of it. */
+static void
+cancel(const char *job, int64 run_id, int pid, const char *message)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"message\": ");
+	escape_json(&payload, message);
+	appendStringInfoString(&payload, ", \"detail\": ");
+	escape_json(
+		&payload,
+		psprintf("Process %d is a session of a client, and is being cancelled, not terminated.",
+				 pid));
+	appendStringInfoString(&payload, ", \"hint\": ");
+	escape_json(&payload, psprintf("SELECT pg_terminate_backend(%d);", pid));
+	appendStringInfoChar(&payload, '}');
+	cj_alert_raise(job, "failed", run_id,
+				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
+	(void) DirectFunctionCall1(pg_cancel_backend, Int32GetDatum(pid));
+	ereport(LOG, (errmsg("challenge_jobs: the statement of process %d is being cancelled", pid),
+				  errdetail("Its run has been at work for longer than max_runtime and grace of its job.")));
+}
+
+/* is_unattended tells whether no client waits for what a process runs, as far as is known. */
+static bool
+is_unattended(int pid)
+{
+	CjProgress progress;
+	int index = 0;
+
+	while (cj_shared_state_read_progress(&index, &progress))
+	{
+		if (progress.pid == pid)
+			return progress.is_unattended;
+	}
+	return false;
+}
+
+/* end_run ends a run that was found, if it is still there. */
+static void
+end_run(const CjRows *found, uint64 row)
+{
+	int64 run_id = cj_sql_int64(found, row, 1);
+	const char *job = cj_sql_text(found, row, 2);
+	bool isnull;
+	Datum pid = cj_sql_datum(found, row, 3, &isnull);
+	const char *message = psprintf(
+		"job \"%s\" has been running for longer than its max_runtime of %s and a grace of %s", job,
+		cj_sql_text(found, row, 5), cj_sql_text(found, row, 6));
+	CjParams params = {0};
+	CjRows process;
+
+	cj_sql_param(&params, INT4OID, pid, false);
+	cj_sql_param(&params, TIMESTAMPTZOID, cj_sql_datum(found, row, 4, &isnull), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	process = cj_sql_run(&find_process, NULL, &params);
+	if (process.processed == 0)
+		return;
+	if (cj_sql_bool(&process, 0, 1) || is_unattended(DatumGetInt32(pid)))
+		terminate(run_id, DatumGetInt32(pid), message);
+	else
+		cancel(job, run_id, DatumGetInt32(pid), message);
+}
+
+void
+cj_overlong_run_end(void)
+{
+	CjRows rows;
+
+	cj_own_transaction_begin();
+	rows = cj_sql_run_own(&find_overlong, NULL);
+	for (uint64 row = 0; row < rows.processed; row++)
+		end_run(&rows, row);
+	cj_own_transaction_commit();
+}
