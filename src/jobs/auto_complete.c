@@ -815,11 +815,11 @@ run_job(CjRun *run)
 	PG_TRY();
 	{
 		cj_batch_step(run, prepare, state);
-		run->begin_phase(run, "judging", state->due_count);
+		cj_run_begin_phase(run, "judging", state->due_count);
 		process(run, state->due, CHUNK_SIZE, &chunk);
 		if (state->due_count > 0 && !cj_settings_bool(values, "decide_without_statistics"))
 			cj_batch_step(run, examine_statistics, state);
-		run->begin_phase(run, "deciding", state->due_count);
+		cj_run_begin_phase(run, "deciding", state->due_count);
 		process(run, state->judged, state->batch_size, &batch);
 	}
 	PG_FINALLY();

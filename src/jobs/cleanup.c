@@ -464,9 +464,9 @@ run_job(CjRun *run)
 		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);
 
-	run->begin_phase(run, "cleaning own history", 0);
+	cj_run_begin_phase(run, "cleaning own history", 0);
 	clean_history(run, state);
-	run->begin_phase(run, "deleting notifications", 0);
+	cj_run_begin_phase(run, "deleting notifications", 0);
 	if (!run->dry_run)
 	{
 		clean_notifications(run, state);

@@ -365,9 +365,9 @@ clean_cron(CjRun *run, Progress *progress)
 		ErrorData *error = NULL;
 
 		if (problem == NULL)
-			error = run->attempt(run, delete_page_of_cron_runs, progress);
+			error = cj_run_attempt(run, delete_page_of_cron_runs, progress);
 		if (error == NULL)
-			error = run->commit_batch(run);
+			error = cj_run_commit_batch(run);
 		if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
 		if (error)

@@ -347,7 +347,7 @@ put_row(CjRun *run, const Entry *entry, const char *method, double seconds)
 					  Int64GetDatum(entry->rows_changed), IntervalPGetDatum(&duration)};
 	bool nulls[] = {false, false, entry->rows_changed < 0, false};
 
-	run->put_row(run, values, nulls);
+	cj_run_put_row(run, values, nulls);
 }
 
 /* add_result adds what has become of a view to the result of the run: a list "views". */
@@ -451,7 +451,7 @@ process_item(CjRun *run, State *state, Entry *entry)
 	run->time_limit_ms = 0;
 	if (run->own_transactions && !task.is_done && !run->is_over_limit)
 		cj_batch_step(run, end_attempt, &task);
-	run->advance(run, 1);
+	cj_run_advance(run, 1);
 	INSTR_TIME_SET_CURRENT(duration);
 	INSTR_TIME_SUBTRACT(duration, start);
 
@@ -474,7 +474,7 @@ run_job(CjRun *run)
 	ListCell *cell;
 
 	cj_batch_step(run, prepare, state);
-	run->begin_phase(run, "refreshing", list_length(state->entries));
+	cj_run_begin_phase(run, "refreshing", list_length(state->entries));
 	foreach(cell, state->entries)
 		process_item(run, state, lfirst(cell));
 }

@@ -551,11 +551,11 @@ serve_morning(CjRun *run, State *state)
 	CjMorning *morning = state->morning;
 	int64 undone = run->left_over + run->failures;
 
-	run->begin_phase(run, "listing", 0);
+	cj_run_begin_phase(run, "listing", 0);
 	cj_key_list_clear(state->users);
 	state->user_count = 0;
 	cj_batch_step(run, list_morning, state);
-	run->begin_phase(run, "reminding", state->user_count);
+	cj_run_begin_phase(run, "reminding", state->user_count);
 	while (cj_key_list_read(state->users, state->batch_size))
 	{
 		batch.count = state->users->count;

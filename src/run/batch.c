@@ -5,7 +5,7 @@
  * A failed range is divided into tenths rather than halves: to isolate one bad item of 1000, three levels are gone
  * through instead of ten, which matters when each failure is a wait for a lock, and less work is done twice.
  *
- * Each range that works is committed by itself (run->commit_batch), so that locks are short.
+ * Each range that works is committed by itself (cj_run_commit_batch), so that locks are short.
  */
 #include "postgres.h"
 
@@ -115,15 +115,15 @@ try_range(CjRun *run, Range *range)
 	ErrorData *error;
 
 	CHECK_FOR_INTERRUPTS();
-	error = run->attempt(run, work_on_range, range);
+	error = cj_run_attempt(run, work_on_range, range);
 	if (error == NULL)
-		error = run->commit_batch(run);
+		error = cj_run_commit_batch(run);
 	if (error == NULL)
 	{
 		if (batch->done)
 			batch->done(run, range->from, range->to, batch->arg);
 		run->lock_timeouts = 0;
-		run->advance(run, batch->is_step ? 0 : range->to - range->from);
+		cj_run_advance(run, batch->is_step ? 0 : range->to - range->from);
 		return NULL;
 	}
 
@@ -153,7 +153,7 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 		}
 		else
 			note_failure(run, batch, from, error);
-		run->advance(run, batch->is_step ? 0 : 1);
+		cj_run_advance(run, batch->is_step ? 0 : 1);
 		return;
 	}
 
@@ -183,10 +183,10 @@ cj_batch_process(CjRun *run, const CjBatch *batch)
 void
 cj_batch_step(CjRun *run, CjWork work, void *arg)
 {
-	ErrorData *error = run->attempt(run, work, arg);
+	ErrorData *error = cj_run_attempt(run, work, arg);
 
 	if (error == NULL)
-		error = run->commit_batch(run);
+		error = cj_run_commit_batch(run);
 	if (error)
 		ReThrowError(error);
 }

@@ -6,11 +6,11 @@
  * SPI, with what is known of the run in a CjRun, and adds what it has done to it. It may raise any
  * error: what has been committed stays, the run ends as failed.
  *
- * A job never begins, commits or aborts a transaction. It works in batches: run->attempt() calls it
- * back in a subtransaction and returns the error if it failed, run->commit_batch() makes what was
+ * A job never begins, commits or aborts a transaction. It works in batches: cj_run_attempt() calls it
+ * back in a subtransaction and returns the error if it failed, cj_run_commit_batch() makes what was
  * done durable where the run may commit (CALL run), and does nothing where the transaction is the
  * caller's (a verb). A commit can fail (checks that were left to the end, serialization): then its
- * error is returned, and what was done since the last commit is undone. After commit_batch() nothing
+ * error is returned, and what was done since the last commit is undone. After that nothing
  * is valid any more that belonged to the transaction: SPI results, locks, open relations, resolved
  * bindings, memory of the transaction.
  */
@@ -58,18 +58,21 @@ struct CjRun
 	ErrorData *first_error;  /* of those, in `memory` */
 	StringInfo failed_items; /* the first of them, as readable text, in `memory` */
 	StringInfo more_result; /* NULL, or more members of the result: `"name": json, `, in `memory` */
-
-	/* what the runner does for the job */
-	ErrorData *(*attempt)(CjRun *run, CjWork work, void *arg); /* NULL: it worked */
-	ErrorData *(*commit_batch)(CjRun *run);                    /* NULL: it worked */
-
-	/* shows how far the run is: a phase begins, of so many items (0: not known); so many more are done */
-	void (*begin_phase)(CjRun *run, const char *phase, int64 total);
-	void (*advance)(CjRun *run, int64 done);
-
-	/* adds a row to what the verb returns, where that is a table; nobody sees it under CALL run */
-	void (*put_row)(CjRun *run, Datum *values, bool *nulls);
 };
+
+/*
+ * What the runner does for the job. An attempt calls a piece of work in a subtransaction; commit_batch makes durable what was
+ * done, where the run may commit. Both return the error if that failed, in the memory of the run, or NULL.
+ */
+extern ErrorData *cj_run_attempt(CjRun *run, CjWork work, void *arg);
+extern ErrorData *cj_run_commit_batch(CjRun *run);
+
+/* Show how far the run is: a phase begins, of so many items (0: not known); so many more are done. */
+extern void cj_run_begin_phase(CjRun *run, const char *phase, int64 total);
+extern void cj_run_advance(CjRun *run, int64 done);
+
+/* Adds a row to what the job function returns, where that is a table; nobody sees it under CALL run. */
+extern void cj_run_put_row(CjRun *run, Datum *values, bool *nulls);
 
 /*
  * An index that serves a job: one that begins with the column `second`, or with `first` (-1: none)

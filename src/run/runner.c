@@ -177,9 +177,8 @@ do_attempt(CjRun *run, CjWork work, void *arg)
 	disarm(&time_limit);
 }
 
-/* attempt calls a piece of work in a subtransaction; returns its error, in the run's memory. */
-static ErrorData *
-attempt(CjRun *run, CjWork work, void *arg)
+ErrorData *
+cj_run_attempt(CjRun *run, CjWork work, void *arg)
 {
 	Execution *execution = (Execution *) run;
 	MemoryContext caller = CurrentMemoryContext;
@@ -237,9 +236,8 @@ regain_lock(Execution *execution)
 						execution->start.job)));
 }
 
-/* commit_batch makes durable what has been done so far, where the run may commit. */
-static ErrorData *
-commit_batch(CjRun *run)
+ErrorData *
+cj_run_commit_batch(CjRun *run)
 {
 	Execution *execution = (Execution *) run;
 	MemoryContext caller = CurrentMemoryContext;
@@ -270,8 +268,8 @@ commit_batch(CjRun *run)
 	return error;
 }
 
-static void
-put_row(CjRun *run, Datum *values, bool *nulls)
+void
+cj_run_put_row(CjRun *run, Datum *values, bool *nulls)
 {
 	Execution *execution = (Execution *) run;
 
@@ -279,15 +277,14 @@ put_row(CjRun *run, Datum *values, bool *nulls)
 		tuplestore_putvalues(execution->rows, execution->rows_desc, values, nulls);
 }
 
-static void
-begin_phase(CjRun *run, const char *phase, int64 total)
+void
+cj_run_begin_phase(CjRun *run, const char *phase, int64 total)
 {
 	cj_shared_state_set_phase(phase, total);
 }
 
-/* advance shows that items of the phase are done. */
-static void
-advance(CjRun *run, int64 done)
+void
+cj_run_advance(CjRun *run, int64 done)
 {
 	cj_shared_state_advance(done);
 }
@@ -319,11 +316,6 @@ create_execution(const CjJob *job, const CjRunTrigger *trigger, TimestampTz as_o
 	execution->run.dry_run = dry_run;
 	execution->run.own_transactions = own_transactions;
 	execution->run.memory = memory;
-	execution->run.attempt = attempt;
-	execution->run.commit_batch = commit_batch;
-	execution->run.begin_phase = begin_phase;
-	execution->run.advance = advance;
-	execution->run.put_row = put_row;
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
 	execution->lock = cj_job_lock_of(job->definition.number);
@@ -755,10 +747,10 @@ finish_row(CjRun *run, void *arg)
 static ErrorData *
 record_end(Execution *execution, CjRunEnd *end)
 {
-	ErrorData *error = attempt(&execution->run, finish_row, end);
+	ErrorData *error = cj_run_attempt(&execution->run, finish_row, end);
 
 	if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		error = attempt(&execution->run, finish_row, end);
+		error = cj_run_attempt(&execution->run, finish_row, end);
 	next_transaction();
 	return error;
 }
@@ -851,7 +843,7 @@ announce_alerts(Execution *execution)
 
 	if (!cj_alert_has_news())
 		return;
-	error = attempt(run, announce, &announced);
+	error = cj_run_attempt(run, announce, &announced);
 	PG_TRY();
 	{
 		/* SPI_commit keeps its error where we are: not in memory of the transaction */
@@ -897,7 +889,7 @@ cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 
-	error = attempt(run, load_config, NULL);
+	error = cj_run_attempt(run, load_config, NULL);
 	if (error)
 		fail_at_once(execution, error);
 	else if (!run->config->enabled)
