@@ -126,11 +126,14 @@ def next_minute() -> None:
 
 
 def logged(since: int) -> dict[str, set[str]]:
-    """Returns how the runs since then ended, by who triggered them."""
+    """Returns how the runs since then ended, by who triggered them. A function that is refused leaves no run; it is counted."""
     found: dict[str, set[str]] = collections.defaultdict(set)
     rows = psql(
         f"""SELECT triggered_by || ', ' || role_name, status FROM challenge_jobs.job_run
-             WHERE job = '{JOB}' AND run_id > {since}"""
+             WHERE job = '{JOB}' AND run_id > {since}
+             UNION
+            SELECT 'verb, ' || role_name, 'refused' FROM challenge_jobs.refusal
+             WHERE job = '{JOB}' AND sqlstate = '55P03'"""
     )
     for who, status in (line.split("|") for line in rows.splitlines()):
         found[who].add(status)
@@ -181,8 +184,10 @@ with Stall() as stall:
     wait_for(lambda: {*triggers, "pg_cron, postgres"} <= logged(since).keys(), "everybody to be in the log")
     for who, told in zip(triggers, outcomes):
         like(told, "skipped|running in another session", f"{who}: is told that the job is running")
-    everybody = {who: {"skipped"} for who in (*triggers, "pg_cron, postgres")}
-    equal(logged(since), everybody | {"worker, postgres": {"running"}}, "each of them is in the log as skipped")
+    everybody = {
+        who: {"refused" if who.startswith("verb") else "skipped"} for who in (*triggers, "pg_cron, postgres")
+    }
+    equal(logged(since), everybody | {"worker, postgres": {"running"}}, "each of them is in the log as skipped, or counted as refused")
 wait_for_rows(since, {"worker, postgres"})
 equal(working_runs(since), "1|20", "the worker's run has done it all")
 equal(undone(), "", "each challenge was decided once, each member was told once")
@@ -191,6 +196,7 @@ equal(undone(), "", "each challenge was decided once, each member was told once"
 
 for attempt in range(1, 6):
     wait_for_rows(0, set())
+    psql("DELETE FROM challenge_jobs.refusal")
     since = last_run()
     make_due(20)
     outcomes = fire(repeat=2)
