@@ -205,6 +205,7 @@ static const CjStatement leave_unsettled = {
 	"leave it to others to raise the alert for a run",
 	"INSERT INTO challenge_jobs.unsettled_run (run_id) VALUES ($1)", SPI_OK_INSERT};
 
+/* Of many successes in a row the last tells all, so that whoever calls a function again and again keeps nobody waiting. */
 static const CjStatement take_unsettled = {
 	"take the runs for which no alert was raised yet",
 	"WITH taken AS ("
@@ -212,10 +213,16 @@ static const CjStatement take_unsettled = {
 	"     WHERE u.run_id IN (SELECT o.run_id FROM challenge_jobs.unsettled_run o FOR UPDATE SKIP LOCKED)"
 	" RETURNING u.run_id"
 	")"
-	"SELECT r.job, r.run_id, r.status"
-	"  FROM taken t"
-	"  JOIN challenge_jobs.job_run r ON r.run_id = t.run_id"
-	" ORDER BY r.run_id",
+	"SELECT l.job, l.run_id, l.status"
+	"  FROM (SELECT r.job, r.run_id, r.status, r.as_of,"
+	"               pg_catalog.lead(r.as_of) OVER w AS next_as_of,"
+	"               pg_catalog.lead(" CJ_RUN_COVERS(
+		"r") ") OVER w AS next_covers"
+			 "          FROM taken t"
+			 "          JOIN challenge_jobs.job_run r ON r.run_id = t.run_id"
+			 "        WINDOW w AS (PARTITION BY r.job ORDER BY r.run_id)) l"
+			 " WHERE l.status <> 'succeeded' OR (l.next_covers AND l.next_as_of >= l.as_of) IS NOT TRUE"
+			 " ORDER BY l.run_id",
 	SPI_OK_SELECT};
 
 /* What is known of a job by its alerts. */

@@ -207,5 +207,21 @@ SELECT is(t.kinds(), 'recovered recovered', 'and those that may still be deliver
 /* ---- the application's own code ---- */
 SELECT ok(NOT has_table_privilege('cj_app', 'challenge_jobs.alert', 'SELECT'), 'the owner of the tables cannot read alerts');
 
+/* ---- many at once, as they come from functions that are called again and again ---- */
+DELETE FROM challenge_jobs.alert;
+CREATE FUNCTION t.ended(status text, age interval) RETURNS bigint LANGUAGE sql AS $$
+    WITH run AS (
+        INSERT INTO challenge_jobs.job_run (job, triggered_by, as_of, started_at, finished_at, status, role_name, pid)
+        VALUES ('auto_complete_challenges', 'test', clock_timestamp() - age, clock_timestamp(), clock_timestamp(), status, 'x', pg_backend_pid())
+        RETURNING run_id)
+    INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM run RETURNING run_id
+$$;
+SELECT t.ended('succeeded', '1 s'), t.ended('succeeded', '0'), t.ended('failed', '0'), t.ended('succeeded', '1 day'), t.ended('succeeded', '0') AS last,
+       t.ended('succeeded', '1 day'), t.ended('succeeded', '2 days') \gset
+SELECT challenge_jobs.settle_alerts() \g /dev/null
+SELECT is(t.kinds(), 'failed recovered', 'a failure between successes is told');
+SELECT is((t.last_alert()).run_id, :last::bigint, 'and ended by the success that is as of a later moment');
+SELECT is((SELECT count(*) FROM challenge_jobs.unsettled_run), 0::bigint, 'nothing is left to be settled');
+
 SELECT * FROM finish();
 ROLLBACK;
