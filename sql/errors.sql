@@ -157,7 +157,7 @@ SELECT * FROM public.auto_complete_challenges();
 /* ---- a run that takes too long ---- */
 CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NEW; END $$;
 CREATE TRIGGER slow BEFORE INSERT ON public.notifications FOR EACH ROW EXECUTE FUNCTION public.slow();
-SELECT challenge_jobs.alter_job('auto_complete_challenges', max_runtime => '100 ms');
+SELECT challenge_jobs.alter_job('auto_complete_challenges', max_runtime => '1 s');
 UPDATE public.challenges SET status = 'active';
 SELECT * FROM public.auto_complete_challenges();
 CALL challenge_jobs.run('auto_complete_challenges');
