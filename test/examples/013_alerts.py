@@ -260,11 +260,11 @@ ok(result.returncode != 0 and not pager.requests, "without a key it is an error,
 # ---- a command without a script ----
 
 hook = HttpSink(302)
-(command,) = re.findall("alert_command = '(curl .*)'", (ROOT / "README.md").read_text())
+(command,) = re.findall("alert_command = '(curl .*)'", (ROOT / "doc/when-it-fails.md").read_text())
 command = re.sub(r"https://\S+", hook.url(), command)
 configure(alert_command=command)
 fail("no")
-refused("exit status 47: ", "README's command: a redirection is no delivery")
+refused("exit status 47: ", "the documented command: a redirection is no delivery")
 equal([request["path"] for request in hook.requests], ["/"], "and is not followed")
 hook.status = 200
 deliver()
