@@ -59,6 +59,9 @@ override with_llvm = no
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# DOCS would go among the pages of other extensions; theirs may have the same names.
+docmoduledir = challenge_jobs
+
 # PGXS knows nothing of headers.
 $(OBJS): $(wildcard src/*.h src/*/*.h src/*/*/*.h) Makefile challenge_jobs.control
 
