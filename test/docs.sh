@@ -63,8 +63,10 @@ check_links() {
 
 # ---- reference.md --------------------------------------------------------------------------
 
-# Prints a line for each thing that the catalog has.
+# Prints a line for each thing that the catalog has, and for each key of an alert.
 catalog() {
+	cj_psql -q -d "$1" -c "INSERT INTO challenge_jobs.stats_view VALUES ('no.view')" \
+		-c "CALL challenge_jobs.run('refresh_challenge_stats')" >"$CJ_TMP/failure" 2>&1 || true
 	cj_psql -Atq -F ' ' -d "$1" <<-'SQL'
 		SET intervalstyle = postgres_verbose;
 		CREATE TEMPORARY VIEW member AS
@@ -102,6 +104,7 @@ catalog() {
 		 WHERE k.conname IN ('job_run_status_check', 'alert_kind_check');
 
 		CALL challenge_jobs.run('auto_complete_challenges');
+		SELECT 'alert key', jsonb_object_keys(payload) FROM challenge_jobs.alert;
 		SELECT DISTINCT 'metric', name, (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(labels) k)
 		  FROM challenge_jobs.metrics;
 	SQL
@@ -131,6 +134,11 @@ reference() {
 			for (i = 1; i <= count; i++) print "value", cell(2), values[i]
 		}
 		section == "Metrics" { print "metric", cell(2), cell(3) }
+		section == "Alert JSON" && cell(3) ~ /^(always|of a run)$/ {
+			count = split(cell(2), keys, ", ")
+			for (i = 1; i <= count; i++)
+				if (keys[i] !~ /^(alert_id|delivery)$/) print "alert key", keys[i]
+		}
 	' doc/reference.md
 }
 
@@ -140,6 +148,17 @@ check_reference() {
 	reference | sort >"$CJ_TMP/reference.md"
 	[ "$(wc -l <"$CJ_TMP/catalog")" -gt 200 ] || echo "the catalog has too little to be compared"
 	(cd "$CJ_TMP" && diff -U0 catalog reference.md | grep -vE '^@@') || true
+}
+
+# Prints figures of the jobs that their pages do not name.
+check_figures() {
+	local job key
+	cj_psql -q -d "$1" -c 'DELETE FROM challenge_jobs.stats_view' -c "CALL challenge_jobs.run('refresh_challenge_stats')" \
+		-c "CALL challenge_jobs.run('send_streak_reminders')" -c "CALL challenge_jobs.run('cleanup_expired_notifications')"
+	cj_psql -Atq -F ' ' -d "$1" -c 'SELECT DISTINCT job, jsonb_object_keys(result) FROM challenge_jobs.job_run' |
+		while read -r job key; do
+			grep -E "[\`\"]${key}[\`\"]" "doc/job-$job.md" >/dev/null || echo "doc/job-$job.md does not name $key"
+		done
 }
 
 # ---- SQL -----------------------------------------------------------------------------------
@@ -164,7 +183,7 @@ run_blocks() {
 	awk -v folder="$folder" '
 		/^```/ { file = $0 == "```sql" ? sprintf("%s/%05d", folder, NR) : ""; next }
 		file { print > file }' "$page"
-	if grep -q '^CREATE EXTENSION challenge_jobs' "$page"; then extensions=; fi
+	if grep -q '^CREATE EXTENSION challenge_jobs;' "$page"; then extensions=; fi
 	make_database "$name" "$extensions"
 	for block in "$folder"/*; do
 		[ -e "$block" ] || continue
@@ -194,6 +213,7 @@ cj_psql -q -d demo -v challenges_due=30 -v challenges_late=10 -v challenges_runn
 if [ -e "$("$PG_CONFIG" --pkglibdir)/pg_cron.so" ]; then
 	make_database docs_catalog extensions
 	check reference check_reference docs_catalog
+	check figures check_figures docs_catalog
 	for page in README.md doc/*.md; do check "SQL of $page" run_blocks "$page"; done
 else
 	echo "skipped - SQL and reference: pg_cron is not installed"
