@@ -1,30 +1,30 @@
 /*
  * challenge_jobs 1.0: the install script.
  *
- * Order: guard, schema, tables, functions, views, rights, comments. The verbs stand in the schema
- * of CREATE EXTENSION (@extschema@), everything else in the schema challenge_jobs.
+ * Order: guard, schema, tables, functions, views, rights, comments. The job functions go into the schema
+ * of CREATE EXTENSION (@extschema@), everything else into the schema challenge_jobs.
  */
 
 \echo Use "CREATE EXTENSION challenge_jobs" to load this file. \quit
 
 /*
- * The script is run by a superuser. With the schema of the verbs in the path, whoever may create
- * functions or operators there could have their own called instead of built-in ones.
+ * A superuser runs the script. If the schema of the job functions were in the path, functions and operators
+ * that others created there could be called instead of built-in ones.
  */
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 /*
- * Guard. A function of a verb's name beside ours would make every existing call ambiguous, so the
- * function that the verb replaces has to be dropped first.
+ * Guard. A second function with the name of a job function would make every existing call ambiguous, so the
+ * function that it replaces must be dropped first.
  */
 DO $guard$
 DECLARE
-    verbs   constant text[] := ARRAY['auto_complete_challenges', 'refresh_challenge_stats',
+    functions   constant text[] := ARRAY['auto_complete_challenges', 'refresh_challenge_stats',
                                      'send_streak_reminders', 'cleanup_expired_notifications'];
     home    constant regnamespace := '@extschema@';
     drops   text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = home AND p.proname = ANY (verbs)) THEN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = home AND p.proname = ANY (functions)) THEN
         RETURN;
     END IF;
 
@@ -42,24 +42,24 @@ BEGIN
       FROM pg_catalog.pg_proc p
       JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
      WHERE p.pronamespace = home
-       AND p.proname = ANY (verbs);
+       AND p.proname = ANY (functions);
 
     RAISE EXCEPTION USING
         errcode = 'duplicate_function',
-        message = pg_catalog.format('schema "%s" already has a function with the name of a verb of challenge_jobs',
+        message = pg_catalog.format('schema "%s" already has a function with the name of a job function of challenge_jobs',
                                     (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = home)),
-        detail  = 'Side by side with the verb every existing call would be ambiguous.',
+        detail  = 'Next to the job function every existing call would be ambiguous.',
         hint    = pg_catalog.format('Drop what the extension replaces, then create the extension again: %s', drops);
 END
 $guard$;
 
 CREATE SCHEMA challenge_jobs;
 
-/* The library works with what a script of its own revision has made, and with nothing else: CJ_SCRIPT_REVISION. */
+/* The library refuses to work with a script of another revision (CJ_SCRIPT_REVISION). */
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 3';
+AS 'SELECT 4';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -74,8 +74,8 @@ CREATE TABLE challenge_jobs.binding (
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.binding', '');
 
 /*
- * Which installation this is: one row, which is not dumped. Schedules carry its id, and hold only where the id and the
- * OID are those of the database that they are in.
+ * The identity of this installation: one row, not dumped. Schedules store the id, and are in force only in the
+ * database that has this id and OID.
  */
 CREATE TABLE challenge_jobs.installation (
     installation_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
@@ -140,16 +140,16 @@ CREATE TABLE challenge_jobs.job_run (
 CREATE INDEX job_run_job_started_at_idx ON challenge_jobs.job_run (job, started_at);
 CREATE INDEX job_run_running_idx ON challenge_jobs.job_run (job) WHERE status = 'running';
 /*
- * What the watchdog, job_status and the alerts look for: the last runs, those of run(), what was served, what failed, what
- * was started for a slot. What tells of a job's state is found among the rows that count, whatever else anybody adds
- * to the log. The last runs come by their negative number, as the planner would find the last ones of a job by the
- * primary key, reading past all runs of other jobs; not by their time, as clocks are set back.
+ * For the watchdog, job_status and the alerts: the last runs, those of run(), those that cover scheduled times, failures,
+ * and those started for a scheduled time. A job's state is read from the rows that count, however many others the log
+ * has. The last runs are ordered by - run_id: for run_id DESC the planner would use the primary key and read past all
+ * runs of other jobs. They are not ordered by time, since clocks are set back.
  */
 CREATE INDEX job_run_last_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE NOT dry_run;
 CREATE INDEX job_run_status_idx ON challenge_jobs.job_run (job, status) WHERE NOT dry_run; -- for metrics, to count
-CREATE INDEX job_run_procedure_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE triggered_by <> 'verb' AND NOT dry_run;
-CREATE INDEX job_run_served_idx ON challenge_jobs.job_run (job, as_of, run_id)
-    WHERE status = 'succeeded' AND NOT dry_run AND COALESCE(result ->> 'left_over', '0') = '0' AND result -> 'undecidable' IS NULL;
+CREATE INDEX job_run_procedure_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE triggered_by <> 'function' AND NOT dry_run;
+CREATE INDEX job_run_covering_idx ON challenge_jobs.job_run (job, as_of, run_id)
+    WHERE status = 'succeeded' AND NOT dry_run AND COALESCE(result ->> 'locked', '0') = '0' AND COALESCE(result ->> 'undecidable', '0') = '0';
 CREATE INDEX job_run_failure_idx ON challenge_jobs.job_run (job, (- run_id))
     WHERE status IN ('failed', 'cancelled', 'crashed') AND NOT dry_run;
 CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
@@ -159,16 +159,16 @@ CREATE INDEX job_run_catch_up_idx ON challenge_jobs.job_run (job, scheduled_for)
     WHERE triggered_by = 'catch_up' AND scheduled_for IS NOT NULL;
 
 /*
- * Runs of callers that have committed, for which nobody has looked yet whether an alert is to be raised: whoever raises one in
- * a transaction that stays open would have others wait.
+ * Committed runs of job functions whose alerts are still to be raised. A job function does not raise them itself: its
+ * caller may keep the transaction open, and others would wait for it.
  */
 CREATE TABLE challenge_jobs.unsettled_run (
     run_id      bigint PRIMARY KEY
 );
 
 /*
- * Calls of the verbs that were refused. Only the background worker writes here, what it was told through shared memory.
- * "other" stands for the kinds that were too many.
+ * Refused calls of the job functions. Only the background worker writes here, from shared memory. "other" stands for
+ * kinds beyond the limit.
  */
 CREATE TABLE challenge_jobs.refusal (
     job         text NOT NULL,
@@ -181,11 +181,11 @@ CREATE TABLE challenge_jobs.refusal (
     PRIMARY KEY (job, role_name, sqlstate)
 );
 
-/* Which tables had rows when challenges were last decided. */
+/* Finds which tables had rows when challenges were last decided. */
 CREATE INDEX job_run_sources_idx ON challenge_jobs.job_run (job, as_of)
     WHERE status = 'succeeded' AND NOT dry_run AND result ? 'sources';
 
-/* Names are stored in full, app.my_view, so that they mean the same for everybody. */
+/* Names are qualified, so that they do not depend on a search_path. */
 CREATE TABLE challenge_jobs.stats_view (
     view_name   text PRIMARY KEY
                 CHECK (pg_catalog.cardinality(pg_catalog.parse_ident(view_name)) = 2)
@@ -193,15 +193,15 @@ CREATE TABLE challenge_jobs.stats_view (
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.stats_view', '');
 
 /*
- * Views whose refresh has begun, committed before it does, and has not come to an end: a row that is still there when the next
- * run begins is that of a view which took too long, and goes last.
+ * A row is committed before a view is refreshed and deleted afterwards. A row that is still there when the next run
+ * begins belongs to a view whose refresh did not end; that view goes last.
  */
 CREATE TABLE challenge_jobs.view_attempt (
     view_name   text PRIMARY KEY,
-    begun_at    timestamptz NOT NULL
+    started_at  timestamptz NOT NULL
 );
 
-/* What track() was asked for, by name, to be dumped. What follows from it is about the relations of this database. */
+/* Arguments of track(), by name, dumped. The tables below are about relations of this database and are not dumped. */
 CREATE TABLE challenge_jobs.tracking (
     view_name   text PRIMARY KEY
                 CHECK (pg_catalog.cardinality(pg_catalog.parse_ident(view_name)) = 2),
@@ -209,7 +209,7 @@ CREATE TABLE challenge_jobs.tracking (
 );
 SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.tracking', '');
 
-/* Which views of this database the names stand for: not dumped. */
+/* The views behind the names, by OID: not dumped. */
 CREATE TABLE challenge_jobs.known_view (
     view_name   text PRIMARY KEY REFERENCES challenge_jobs.stats_view ON DELETE CASCADE,
     view_id     oid NOT NULL,
@@ -219,45 +219,45 @@ CREATE TABLE challenge_jobs.known_view (
 CREATE TABLE challenge_jobs.tracking_state (
     view_id     oid PRIMARY KEY,
     view_name   text NOT NULL,
-    signature   bigint,
+    definition_hash bigint,
     view_version bigint,
     keys        bigint
 );
 
-/* The library reads and writes this one and the next by the numbers of their columns. */
+/* The library reads and writes this table and change_log by column numbers. */
 CREATE TABLE challenge_jobs.tracked_source (
     view_id         oid NOT NULL,
     source_id       oid NOT NULL,
-    route           smallint NOT NULL,
+    key_path        smallint NOT NULL,
     column_number   smallint NOT NULL,
     read_columns    smallint[] NOT NULL,
-    through_id      oid NOT NULL,
-    through_column  smallint NOT NULL,
-    through_key     smallint NOT NULL,
+    via_id          oid NOT NULL,
+    via_column      smallint NOT NULL,
+    via_key         smallint NOT NULL,
     reason          text
 ) USING heap;
 CREATE INDEX tracked_source_view_id_idx ON challenge_jobs.tracked_source (view_id);
 CREATE INDEX tracked_source_source_id_idx ON challenge_jobs.tracked_source (source_id);
 
 /*
- * Without an index: rows are appended by every transaction that changes a tracked view's tables, and read in one go. The
- * replica identity lets rows be deleted also where all tables are published.
+ * No index: every transaction that changes tables of a tracked view appends rows, and a refresh reads them all. The
+ * replica identity allows deletions also where all tables are published.
  */
 CREATE TABLE challenge_jobs.change_log (
     view_id     oid NOT NULL,
-    route       smallint NOT NULL,
-    key_image   bytea
+    key_path    smallint NOT NULL,
+    key_bytes   bytea
 ) USING heap WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 ALTER TABLE challenge_jobs.change_log REPLICA IDENTITY FULL;
 
-/* Not dumped: what was wrong with one server does not concern another. */
+/* Not dumped: the alerts of one server do not concern another. */
 CREATE TABLE challenge_jobs.alert (
     alert_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job             text NOT NULL,
     kind            text NOT NULL CHECK (kind IN ('failed', 'overdue', 'crashed', 'recovered', 'restored')),
     episode         bigint NOT NULL,
     run_id          bigint,
-    slot            timestamptz,
+    scheduled_for   timestamptz,
     raised_at       timestamptz NOT NULL,
     payload         jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(payload) = 'object'),
     announced_at    timestamptz,
@@ -266,12 +266,12 @@ CREATE TABLE challenge_jobs.alert (
     next_attempt_at timestamptz,
     last_error      text,
     CHECK (delivered_at IS NULL OR next_attempt_at IS NULL),
-    UNIQUE NULLS NOT DISTINCT (job, kind, episode, slot)
+    UNIQUE NULLS NOT DISTINCT (job, kind, episode, scheduled_for)
 );
 CREATE INDEX alert_waiting_idx ON challenge_jobs.alert (alert_id) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX alert_new_idx ON challenge_jobs.alert (alert_id) WHERE announced_at IS NULL;
 
-/* To be dumped: after a restore nobody must be reminded a second time. */
+/* Dumped: after a restore nobody must be reminded a second time. */
 CREATE TABLE challenge_jobs.reminder (
     user_key        text COLLATE "C" NOT NULL,
     local_date      date NOT NULL,
@@ -283,19 +283,22 @@ SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.reminder', '');
 CREATE TABLE challenge_jobs.reminder_zone (
     time_zone       text COLLATE "C",
     local_date      date NOT NULL,
-    state           bigint NOT NULL,
+    state_hash      bigint NOT NULL,
     examined_at     timestamptz NOT NULL,
     UNIQUE NULLS NOT DISTINCT (local_date, time_zone)
 );
 
-/* ---- verbs -------------------------------------------------------------------------------- */
+/* ---- job functions ------------------------------------------------------------------------ */
 
 CREATE FUNCTION @extschema@.auto_complete_challenges(
     as_of timestamptz DEFAULT pg_catalog.now(),
     dry_run boolean DEFAULT false,
     OUT completed bigint,
     OUT failed bigint,
-    OUT notified bigint)
+    OUT notified bigint,
+    OUT undecidable bigint,
+    OUT locked bigint,
+    OUT errors bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_auto_complete_challenges';
 
@@ -308,7 +311,9 @@ CREATE FUNCTION @extschema@.send_streak_reminders(
     as_of timestamptz DEFAULT pg_catalog.now(),
     dry_run boolean DEFAULT false,
     OUT time_zones bigint,
-    OUT reminded bigint)
+    OUT reminded bigint,
+    OUT locked bigint,
+    OUT errors bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_send_streak_reminders';
 
@@ -316,7 +321,9 @@ CREATE FUNCTION @extschema@.cleanup_expired_notifications(
     as_of timestamptz DEFAULT pg_catalog.now(),
     dry_run boolean DEFAULT false,
     OUT notifications bigint,
-    OUT job_runs bigint)
+    OUT job_runs bigint,
+    OUT locked bigint,
+    OUT errors bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_cleanup_expired_notifications';
 
@@ -358,7 +365,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_capture_change';
 
 CREATE FUNCTION challenge_jobs.track(view regclass, key name DEFAULT 'challenge_id', dry_run boolean DEFAULT false)
-RETURNS TABLE (source text, column_name text, route text, through text, reason text)
+RETURNS TABLE (source text, column_name text, key_path text, via_table text, reason text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 5
 AS 'MODULE_PATHNAME', 'cj_api_track';
 
@@ -367,7 +374,7 @@ RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_untrack';
 
-/* A name that leads to something is right, whatever it has led to before. */
+/* A name that resolves is right, whatever it resolved to before. */
 CREATE VIEW challenge_jobs.renamed_view AS
 SELECT k.view_name,
        k.view_id,
@@ -385,15 +392,15 @@ CREATE VIEW challenge_jobs.tracked_view AS
 SELECT t.view_name,
        t.key_column,
        CASE WHEN i.view_id IS NULL THEN 'inactive'
-            WHEN i.signature IS NULL THEN 'new'
+            WHEN i.definition_hash IS NULL THEN 'new'
             ELSE 'tracked'
        END AS state,
        CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END AS source,
        a.attname::text AS column_name,
-       CASE WHEN s.route = 0 THEN 'direct' WHEN s.route > 0 THEN 'through' WHEN s.route < 0 THEN 'coarse' END AS route,
-       CASE WHEN s.route > 0 AND tc.oid IS NOT NULL AND ta.attname IS NOT NULL AND tk.attname IS NOT NULL
+       CASE WHEN s.key_path = 0 THEN 'direct' WHEN s.key_path > 0 THEN 'via' WHEN s.key_path < 0 THEN 'whole_view' END AS key_path,
+       CASE WHEN s.key_path > 0 AND tc.oid IS NOT NULL AND ta.attname IS NOT NULL AND tk.attname IS NOT NULL
             THEN pg_catalog.format('%I.%I: %I -> %I', tn.nspname, tc.relname, ta.attname, tk.attname)
-       END AS through,
+       END AS via_table,
        s.reason
   FROM challenge_jobs.tracking t
   LEFT JOIN challenge_jobs.tracking_state i
@@ -408,11 +415,11 @@ SELECT t.view_name,
         AND a.attnum OPERATOR(pg_catalog.=) s.column_number
         AND s.column_number OPERATOR(pg_catalog.>) 0
   LEFT JOIN (pg_catalog.pg_class tc JOIN pg_catalog.pg_namespace tn ON tn.oid OPERATOR(pg_catalog.=) tc.relnamespace)
-         ON tc.oid OPERATOR(pg_catalog.=) s.through_id
+         ON tc.oid OPERATOR(pg_catalog.=) s.via_id
   LEFT JOIN pg_catalog.pg_attribute ta
-         ON ta.attrelid OPERATOR(pg_catalog.=) s.through_id AND ta.attnum OPERATOR(pg_catalog.=) s.through_column
+         ON ta.attrelid OPERATOR(pg_catalog.=) s.via_id AND ta.attnum OPERATOR(pg_catalog.=) s.via_column
   LEFT JOIN pg_catalog.pg_attribute tk
-         ON tk.attrelid OPERATOR(pg_catalog.=) s.through_id AND tk.attnum OPERATOR(pg_catalog.=) s.through_key;
+         ON tk.attrelid OPERATOR(pg_catalog.=) s.via_id AND tk.attnum OPERATOR(pg_catalog.=) s.via_key;
 
 /* ---- jobs: what is in force, and changing it ---------------------------------------------- */
 
@@ -502,7 +509,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
 AS 'MODULE_PATHNAME', 'cj_api_resume';
 
 CREATE FUNCTION challenge_jobs.next_runs(job text, n integer DEFAULT 5)
-RETURNS TABLE (slot timestamptz)
+RETURNS TABLE (scheduled_for timestamptz)
 LANGUAGE c STABLE PARALLEL UNSAFE ROWS 5
 AS 'MODULE_PATHNAME', 'cj_api_next_runs';
 
@@ -513,7 +520,7 @@ RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_settle_alerts';
 
-/* It runs a shell command: the library asks whether the caller is a superuser. */
+/* It runs a shell command: the library checks that the caller is a superuser. */
 CREATE PROCEDURE challenge_jobs.deliver_alerts()
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'cj_api_deliver_alerts';
@@ -521,17 +528,17 @@ AS 'MODULE_PATHNAME', 'cj_api_deliver_alerts';
 /* ---- is it running as it should? ----------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.watchdog(at timestamptz DEFAULT pg_catalog.clock_timestamp())
-RETURNS TABLE (job text, next_slot timestamptz, last_slot timestamptz, served_until timestamptz,
-               overdue boolean, missed_slot timestamptz, action text, action_at timestamptz, scheduled_for timestamptz,
+RETURNS TABLE (job text, next_scheduled timestamptz, last_scheduled timestamptz, covered_until timestamptz,
+               overdue boolean, missed timestamptz, action text, action_at timestamptz, scheduled_for timestamptz,
                attempt integer, reason text, running boolean)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
 AS 'MODULE_PATHNAME', 'cj_api_watchdog';
 
 /*
- * Each part looks at a bounded number of rows that count, found by an index of its own. A job is failing while there is a
- * failure that came after its last success, or is as of a later moment: who has the job succeed as of a moment in the past
- * ends nothing, nor does a success that has left something over, as locked. The last success is the one as of the latest moment. What is as of a moment that has not come yet, since the clock was set back, is
- * left out.
+ * Each part reads a bounded number of rows through an index of its own. A job is failing while a failure came after its
+ * last success or has a later as_of. A success with an as_of in the past, or with locked or undecidable rows, does not
+ * end a failure. The last success is the one with the latest as_of. Rows with an as_of in the future, since the clock was
+ * set back, do not count.
  */
 CREATE VIEW challenge_jobs.job_status AS
 SELECT j.job,
@@ -540,7 +547,7 @@ SELECT j.job,
             WHEN f.consecutive_failures > 0 THEN 'failing'
             WHEN w.overdue THEN 'overdue'
             WHEN w.running THEN 'running'
-            WHEN s.run_id IS NULL AND w.served_until IS NULL THEN 'never_run'
+            WHEN s.run_id IS NULL AND w.covered_until IS NULL THEN 'never_run'
             ELSE 'ok'
        END AS state,
        j.engine,
@@ -548,7 +555,7 @@ SELECT j.job,
        l.started_at AS last_run,
        CASE WHEN l.status = 'running' AND NOT w.running THEN 'crashed' ELSE l.status END AS last_status,
        s.finished_at AS last_success,
-       w.next_slot AS next_due,
+       w.next_scheduled AS next_due,
        f.consecutive_failures,
        d.avg_duration,
        d.p95_duration,
@@ -566,7 +573,7 @@ SELECT j.job,
         SELECT r.run_id, r.as_of, r.finished_at
           FROM challenge_jobs.job_run r
          WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
-           AND COALESCE(r.result ->> 'left_over', '0') = '0' AND r.result -> 'undecidable' IS NULL
+           AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0'
            AND r.as_of <= pg_catalog.statement_timestamp()
          ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
@@ -594,14 +601,14 @@ SELECT j.job,
           FROM (SELECT r.duration
                   FROM challenge_jobs.job_run r
                  WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
-           AND COALESCE(r.result ->> 'left_over', '0') = '0' AND r.result -> 'undecidable' IS NULL
+           AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0'
                  ORDER BY r.as_of DESC, r.run_id DESC
                  LIMIT 100) e
        ) d;
 
 /*
- * A row for each sample: all of it is gauges, since the log does not grow for ever. The runs are counted in an index; all
- * else looks at a bounded number of rows.
+ * A row for each sample. All are gauges, since the log is cleaned up. Runs are counted in an index; everything else reads
+ * a bounded number of rows.
  */
 CREATE VIEW challenge_jobs.metrics AS
 SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::double precision AS value
@@ -611,7 +618,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
         SELECT r.duration, r.rows_affected
           FROM challenge_jobs.job_run r
          WHERE r.job = s.job AND r.status = 'succeeded' AND NOT r.dry_run
-           AND COALESCE(r.result ->> 'left_over', '0') = '0' AND r.result -> 'undecidable' IS NULL AND r.as_of IS NOT NULL
+           AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0' AND r.as_of IS NOT NULL
          ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
        ) r ON true
@@ -645,7 +652,7 @@ SELECT 'challenge_jobs_alerts_undelivered', pg_catalog.jsonb_build_object('job',
 /* ---- what is wrong? ----------------------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.doctor()
-RETURNS TABLE ("check" text, status text, found text, remedy text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, advice text, run_as text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
 AS 'MODULE_PATHNAME', 'cj_api_doctor';
 
@@ -674,7 +681,7 @@ SELECT p.run_id,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) p.started_at AS elapsed
   FROM challenge_jobs.progress() p;
 
-/* Of a job function there is no row before it has ended, and of what is not preloaded no progress. */
+/* A job function has no row before it ends, and without preloading there is no progress. */
 CREATE VIEW challenge_jobs.run_at_work AS
 SELECT p.run_id, p.job, p.pid, p.started_at
   FROM challenge_jobs.progress() p
@@ -697,7 +704,7 @@ AS 'MODULE_PATHNAME', 'cj_api_report_html';
 
 /* ---- rights: nobody but the owner --------------------------------------------------------- */
 
-/* Not only PUBLIC: ALTER DEFAULT PRIVILEGES may have granted to anybody while the script ran. */
+/* Not only PUBLIC: default privileges may have granted rights to any role while the script ran. */
 DO $rights$
 DECLARE
     g   record;
@@ -745,97 +752,97 @@ END
 $rights$;
 
 /*
- * The one exception. The owners of the app's tables can restore a dump, in which there are triggers with this function.
- * On a table that no tracked view is made of it does nothing.
+ * The one exception: owners of the app's tables must be able to restore a dump with triggers that call this function.
+ * On a table without a tracked view it does nothing.
  */
 GRANT EXECUTE ON FUNCTION challenge_jobs.capture_change() TO PUBLIC;
 
 /* ---- comments ----------------------------------------------------------------------------- */
 
 COMMENT ON SCHEMA challenge_jobs IS
-    'challenge_jobs: everything of the extension but the verbs';
+    'challenge_jobs: everything of the extension but the job functions';
 
 COMMENT ON FUNCTION @extschema@.auto_complete_challenges(timestamptz, boolean) IS
-    'decides every active challenge whose end date has passed as of as_of and tells its members, in the caller''s transaction; dry_run computes the same figures and changes nothing';
+    'decides every active challenge whose end date has passed as of as_of and notifies its members, in the caller''s transaction; dry_run computes the same figures and changes nothing';
 COMMENT ON FUNCTION @extschema@.refresh_challenge_stats(boolean) IS
-    'refreshes the statistics views in the order of their dependencies, in the caller''s transaction, and says of each by which method; force_full: none of them concurrently';
+    'refreshes the statistics views in the order of their dependencies, in the caller''s transaction, and returns the method used for each; force_full: no view is refreshed concurrently or incrementally';
 COMMENT ON FUNCTION @extschema@.send_streak_reminders(timestamptz, boolean) IS
-    'reminds every user whose streak is at stake and whose morning it is, in the user''s own time zone, as of as_of, in the caller''s transaction, once per user and local date; dry_run computes the same figures and changes nothing';
+    'reminds every user whose streak is at stake once reminder_time is reached in the user''s own time zone, as of as_of, in the caller''s transaction, once per user and local date; dry_run computes the same figures and changes nothing';
 COMMENT ON FUNCTION @extschema@.cleanup_expired_notifications(timestamptz, boolean) IS
-    'removes notifications that are old or past their own expiry as of as_of, and the extension''s own old history, in the caller''s transaction; dry_run computes the same figures and changes nothing';
+    'deletes notifications that are old or past their own expiry as of as_of, and the extension''s own old history, in the caller''s transaction; dry_run computes the same figures and changes nothing';
 COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
-    'runs a job now, committing batch by batch, and records the run in job_run; a run that finds the job running elsewhere is recorded as skipped';
+    'runs a job now, commits batch by batch, and records the run in job_run; if the job is already running, the run is recorded as skipped';
 COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS
-    'says which table of the app stands for an entity, which of its columns for the entity''s columns and which values for its labels; replaces the entity''s binding';
+    'binds an entity to a table of the app, and optionally its columns and labels to columns and values of that table; replaces the previous binding of the entity';
 COMMENT ON FUNCTION challenge_jobs.unbind(text) IS
-    'removes the binding of an entity, which then resolves to its default name in the schema of the verbs';
+    'removes the binding of an entity, which then resolves to its default name in the schema of the job functions';
 COMMENT ON FUNCTION challenge_jobs.add_stats_view(text) IS
-    'registers a materialized view that refresh_challenge_stats is to refresh besides what challenge_member_stats stands for';
+    'registers a materialized view for refresh_challenge_stats, in addition to the one bound to challenge_member_stats';
 COMMENT ON FUNCTION challenge_jobs.remove_stats_view(text) IS
-    'takes back add_stats_view(), also for a view that does not exist any more';
+    'removes the registration of a view, which need not exist any more';
 COMMENT ON FUNCTION challenge_jobs.capture_change() IS
-    'trigger function on the tables of tracked views: notes which keys of the views have to be recomputed';
+    'trigger function on the tables of tracked views: records which keys of the views must be recomputed';
 COMMENT ON FUNCTION challenge_jobs.track(regclass, name, boolean) IS
-    'has the changes of the tables of a materialized view noted by its column key, so that it is refreshed in place, and registers it; returns for each table how its changes lead to keys. dry_run: only that';
+    'captures changes of the tables of a materialized view by the view''s column key, so that the view is refreshed incrementally, and registers the view; returns the key path of each table; dry_run: changes nothing';
 COMMENT ON FUNCTION challenge_jobs.untrack(regclass) IS
-    'takes back track(); the view stays registered';
+    'stops tracking a view, which stays registered';
 COMMENT ON FUNCTION challenge_jobs.job_default() IS
     'the jobs of this version of the library with their default configuration';
 COMMENT ON FUNCTION challenge_jobs.alter_job(text, text, boolean, interval, integer, interval, text, interval, jsonb) IS
-    'changes the configuration of a job: arguments that are NULL stay as they are, settings are merged key by key, a key with the value null goes back to its default';
+    'changes the configuration of a job: NULL arguments change nothing, settings are merged key by key, and a key with the value null returns to its default';
 COMMENT ON FUNCTION challenge_jobs.reset_job(text) IS
-    'takes the configuration of a job back to its defaults; whether and by which engine it is scheduled stays';
+    'resets the configuration of a job to its defaults; whether and by which engine it is scheduled does not change';
 COMMENT ON FUNCTION challenge_jobs.schedule(text, text) IS
-    'starts a job (all jobs without argument) with an engine: pg_cron (default where it is installed in this database), worker or external; idempotent';
+    'schedules a job (without argument: all jobs) with an engine: pg_cron (default if it is installed in this database), worker or external; idempotent';
 COMMENT ON FUNCTION challenge_jobs.unschedule(text) IS
-    'stops what schedule() started';
+    'ends what schedule() started';
 COMMENT ON FUNCTION challenge_jobs.pause(text) IS
-    'pauses all jobs: runs are skipped, job functions raise an error, nothing is overdue; dry runs work. Returns the runs that are still at work';
+    'pauses all jobs: runs are skipped, job functions raise an error, nothing is overdue; dry runs work. returns the runs that are still at work';
 COMMENT ON FUNCTION challenge_jobs.resume() IS
-    'ends a pause, and in a restored or copied database adopts what was scheduled, from now on; returns what is scheduled';
+    'ends a pause; in a restored or copied database it also adopts the stored schedules, from now on; returns what is scheduled';
 COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
-    'the next n (1 to 1000) slots of a job''s schedule after now, whether or not the job is scheduled and enabled; none where the schedule names a day that does not exist';
+    'the next n (1 to 1000) scheduled times of a job, whether or not it is scheduled and enabled; none if the schedule names a day that does not exist';
 COMMENT ON FUNCTION challenge_jobs.settle_alerts() IS
-    'raises the alerts that runs of job functions deserve, now and in this transaction; the background worker, run() and deliver_alerts() do so by themselves';
+    'raises the alerts for committed runs of job functions, in this transaction; the background worker, run() and deliver_alerts() also do that';
 COMMENT ON PROCEDURE challenge_jobs.deliver_alerts() IS
-    'announces new alerts, and gives every alert that waits to challenge_jobs.alert_command now; for superusers';
+    'announces new alerts and passes all waiting alerts to challenge_jobs.alert_command now; for superusers';
 COMMENT ON FUNCTION challenge_jobs.watchdog(timestamptz) IS
-    'what the background worker would do about each job at a moment, as far as the log goes, and why: last and next slot that count, whether a slot was missed, and the run that it would start';
+    'what the background worker would do for each job at a given time, and why: the last and next scheduled time that count, whether one was missed, and the run that the worker would start';
 COMMENT ON FUNCTION challenge_jobs.doctor() IS
-    'checks bindings, indexes, privileges, preloading, schedules and the state of the jobs; says what was found and what to type to mend it';
+    'checks bindings, indexes, privileges, preloading, schedules and the state of the jobs; returns for each check what was found, SQL that mends it (remedy) or advice, and the role that must run the SQL';
 
 COMMENT ON FUNCTION challenge_jobs.progress() IS
-    'the runs that are at work in this database, as they stand in shared memory; empty if the library is not preloaded';
+    'the runs that are at work in this database, read from shared memory; empty if the library is not preloaded';
 COMMENT ON FUNCTION challenge_jobs.report_html(interval) IS
-    'an HTML page of its own that shows how the jobs are doing: state, runs and durations since so long ago, what went wrong, alerts that wait, what comes next; and what the doctor says, to whom may call it';
+    'a self-contained HTML page about the jobs: state, runs and durations over the given period, failures, waiting alerts, next runs, and, for callers who may execute doctor(), its findings';
 
-COMMENT ON FUNCTION challenge_jobs.script_revision() IS 'the revision of the install script: the library refuses to work with another one';
+COMMENT ON FUNCTION challenge_jobs.script_revision() IS 'the revision of the install script; the library refuses to work with a different one';
 COMMENT ON TABLE challenge_jobs.binding IS
-    'the app''s tables as set by bind(); an entity without a row resolves to its default name in the schema of the verbs';
-COMMENT ON COLUMN challenge_jobs.binding.entity IS 'what the table stands for: challenges, challenge_members, challenge_member_stats, notifications or users';
+    'the app''s tables as set by bind(); an entity without a row resolves to its default name in the schema of the job functions';
+COMMENT ON COLUMN challenge_jobs.binding.entity IS 'the entity: challenges, challenge_members, challenge_member_stats, notifications or users';
 COMMENT ON COLUMN challenge_jobs.binding.relation IS 'the table, schema-qualified and quoted where needed';
-COMMENT ON COLUMN challenge_jobs.binding.columns IS 'name of the entity''s column -> name of the table''s column; null: an optional column not to be used';
-COMMENT ON COLUMN challenge_jobs.binding.labels IS 'label -> the value that stands for it in the app''s status or type column';
+COMMENT ON COLUMN challenge_jobs.binding.columns IS 'name of the entity''s column -> name of the table''s column; null: the optional column is not used';
+COMMENT ON COLUMN challenge_jobs.binding.labels IS 'label -> its value in the app''s status or type column';
 
 COMMENT ON TABLE challenge_jobs.job_override IS
-    'what differs from a job''s default configuration (alter_job), and how it is scheduled (schedule)';
+    'configuration of jobs where it differs from the default (alter_job), and how they are scheduled (schedule)';
 COMMENT ON COLUMN challenge_jobs.job_override.job IS 'name of the job';
 COMMENT ON COLUMN challenge_jobs.job_override.enabled IS 'false: runs of the job are refused or skipped; NULL: default (true)';
 COMMENT ON COLUMN challenge_jobs.job_override.schedule IS 'cron expression, five fields, UTC; NULL: default';
 COMMENT ON COLUMN challenge_jobs.job_override.max_runtime IS 'a run is cancelled after this time, 0: never; NULL: default';
-COMMENT ON COLUMN challenge_jobs.job_override.max_retries IS 'how often a failed run is repeated; NULL: default';
-COMMENT ON COLUMN challenge_jobs.job_override.retry_delay IS 'wait before the first repetition; NULL: default';
-COMMENT ON COLUMN challenge_jobs.job_override.catch_up IS 'once: one run for missed slots, skip: none; NULL: default';
-COMMENT ON COLUMN challenge_jobs.job_override.grace IS 'a slot not served this long after it is overdue; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.max_retries IS 'how often a failed run is retried; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.retry_delay IS 'wait before the first retry; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.catch_up IS 'once: one run however many scheduled times were missed; skip: none; NULL: default';
+COMMENT ON COLUMN challenge_jobs.job_override.grace IS 'a scheduled time not covered this long after it is overdue; NULL: default';
 COMMENT ON COLUMN challenge_jobs.job_override.settings IS 'settings of the job that differ from the default';
-COMMENT ON COLUMN challenge_jobs.job_override.engine IS 'what fires the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
-COMMENT ON COLUMN challenge_jobs.job_override.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled: slots before it are never overdue';
+COMMENT ON COLUMN challenge_jobs.job_override.engine IS 'what starts the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job_override.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled; earlier scheduled times are never overdue';
 
-COMMENT ON COLUMN challenge_jobs.job_override.installation_id IS 'the installation in which schedule() was called; where it is another one than this, the job is held back until resume() or schedule()';
+COMMENT ON COLUMN challenge_jobs.job_override.installation_id IS 'the installation in which schedule() was called; if it is not this one, the job is held back until resume() or schedule()';
 
-COMMENT ON TABLE challenge_jobs.installation IS 'which installation this is: one row, not dumped';
-COMMENT ON COLUMN challenge_jobs.installation.installation_id IS 'random; what is scheduled here carries it';
-COMMENT ON COLUMN challenge_jobs.installation.database_id IS 'OID of the database that the row was written in: another one in a database made from a template';
+COMMENT ON TABLE challenge_jobs.installation IS 'the identity of this installation: one row, not dumped';
+COMMENT ON COLUMN challenge_jobs.installation.installation_id IS 'random; stored with each schedule made here';
+COMMENT ON COLUMN challenge_jobs.installation.database_id IS 'OID of the database in which the row was written; it differs in a database made from a template';
 COMMENT ON COLUMN challenge_jobs.installation.resumed_at IS 'when a pause last ended: scheduled times before it are not overdue';
 
 COMMENT ON TABLE challenge_jobs.pause IS 'a row while all jobs are paused';
@@ -847,157 +854,157 @@ COMMENT ON TABLE challenge_jobs.stats_view IS
     'the materialized views registered by add_stats_view()';
 COMMENT ON COLUMN challenge_jobs.stats_view.view_name IS 'the view, schema-qualified and quoted where needed';
 
-COMMENT ON TABLE challenge_jobs.unsettled_run IS 'runs of job functions whose callers have committed, and for which no alert has been raised yet: the worker, run() and deliver_alerts() do';
+COMMENT ON TABLE challenge_jobs.unsettled_run IS 'committed runs of job functions for which alerts are still to be raised, by the worker, run() or deliver_alerts()';
 COMMENT ON COLUMN challenge_jobs.unsettled_run.run_id IS 'number of the run';
-COMMENT ON TABLE challenge_jobs.refusal IS 'calls of the verbs that were refused and say nothing about the job (disabled, running elsewhere, a senseless as_of), a row for each kind; written by the background worker, which forgets a kind after 30 days';
+COMMENT ON TABLE challenge_jobs.refusal IS 'refused calls of the job functions (job disabled or already running, as_of out of range), a row for each kind; written by the background worker, which deletes a kind after 30 days';
 COMMENT ON COLUMN challenge_jobs.refusal.job IS 'name of the job';
 COMMENT ON COLUMN challenge_jobs.refusal.role_name IS 'the role that called';
 COMMENT ON COLUMN challenge_jobs.refusal.sqlstate IS 'SQLSTATE of the error that the caller got';
 COMMENT ON COLUMN challenge_jobs.refusal.message IS 'message of the last one';
 COMMENT ON COLUMN challenge_jobs.refusal.calls IS 'how many calls';
-COMMENT ON COLUMN challenge_jobs.refusal.first_at IS 'when the first one was refused';
-COMMENT ON COLUMN challenge_jobs.refusal.last_at IS 'when the last one was refused';
+COMMENT ON COLUMN challenge_jobs.refusal.first_at IS 'time of the first call';
+COMMENT ON COLUMN challenge_jobs.refusal.last_at IS 'time of the last call';
 COMMENT ON TABLE challenge_jobs.job_run IS 'the execution log: a row for every run';
 COMMENT ON COLUMN challenge_jobs.job_run.run_id IS 'number of the run';
 COMMENT ON COLUMN challenge_jobs.job_run.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.job_run.triggered_by IS 'who called, as given to run(); verb: the SQL function was called; worker, retry, catch_up: the background worker started it';
+COMMENT ON COLUMN challenge_jobs.job_run.triggered_by IS 'who started the run, as given to run(); function: the job function was called; worker, retry, catch_up: the background worker started it';
 COMMENT ON COLUMN challenge_jobs.job_run.dry_run IS 'the run computed its figures and changed nothing';
-COMMENT ON COLUMN challenge_jobs.job_run.attempt IS '1; 2 and more: a repetition of a run that failed, crashed, was skipped or left rows over';
-COMMENT ON COLUMN challenge_jobs.job_run.scheduled_for IS 'the slot of the schedule that the run is for, where the background worker started it';
-COMMENT ON COLUMN challenge_jobs.job_run.as_of IS 'the moment as of which the run worked';
+COMMENT ON COLUMN challenge_jobs.job_run.attempt IS '1; 2 and more: a retry of a run that failed, crashed, was skipped or found rows locked';
+COMMENT ON COLUMN challenge_jobs.job_run.scheduled_for IS 'the scheduled time that the run is for, if the background worker started it';
+COMMENT ON COLUMN challenge_jobs.job_run.as_of IS 'the time as of which the run worked';
 COMMENT ON COLUMN challenge_jobs.job_run.started_at IS 'when the run began (clock time)';
 COMMENT ON COLUMN challenge_jobs.job_run.finished_at IS 'when the run ended (clock time); NULL while it is running';
 COMMENT ON COLUMN challenge_jobs.job_run.duration IS 'finished_at - started_at';
 COMMENT ON COLUMN challenge_jobs.job_run.status IS 'running, succeeded, failed, skipped (another run held the job''s lock, or the job is disabled), cancelled, crashed or rolled_back';
 COMMENT ON COLUMN challenge_jobs.job_run.rows_affected IS 'rows of the app''s tables that the run changed or inserted (dry run: would have)';
-COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the verb, what was left over, and what became of each view that was to be refreshed';
+COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the run (the columns that the job function returns), and for refresh_challenge_stats the outcome for each view';
 COMMENT ON COLUMN challenge_jobs.job_run.sqlstate IS 'SQLSTATE of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.message IS 'message of the first error, or why the run was skipped';
-COMMENT ON COLUMN challenge_jobs.job_run.detail IS 'detail of the first error, and what it kept from being done';
+COMMENT ON COLUMN challenge_jobs.job_run.detail IS 'detail of the first error, and the items that could not be done';
 COMMENT ON COLUMN challenge_jobs.job_run.hint IS 'hint of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.context IS 'context of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.role_name IS 'the role that called';
 COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that ran';
 
-COMMENT ON TABLE challenge_jobs.view_attempt IS 'views whose refresh by CALL run() has begun and has not come to an end: the next run refreshes them after all others';
+COMMENT ON TABLE challenge_jobs.view_attempt IS 'views whose refresh by run() started and did not end; the next run refreshes them last';
 COMMENT ON COLUMN challenge_jobs.view_attempt.view_name IS 'schema and name, quoted where necessary';
-COMMENT ON COLUMN challenge_jobs.view_attempt.begun_at IS 'when it began';
+COMMENT ON COLUMN challenge_jobs.view_attempt.started_at IS 'when the refresh started (clock time)';
 COMMENT ON TABLE challenge_jobs.tracking IS 'the views that track() was called for';
 COMMENT ON COLUMN challenge_jobs.tracking.view_name IS 'the view, schema-qualified and quoted where needed';
-COMMENT ON COLUMN challenge_jobs.tracking.key_column IS 'the column of the view by whose values it is refreshed';
+COMMENT ON COLUMN challenge_jobs.tracking.key_column IS 'the column of the view whose values are its keys';
 
-COMMENT ON TABLE challenge_jobs.known_view IS 'which views of this database the names in stats_view stand for';
+COMMENT ON TABLE challenge_jobs.known_view IS 'the views of this database behind the names in stats_view';
 COMMENT ON COLUMN challenge_jobs.known_view.view_name IS 'the name, as in stats_view';
 COMMENT ON COLUMN challenge_jobs.known_view.view_id IS 'the view';
 COMMENT ON COLUMN challenge_jobs.known_view.key_number IS 'if it is tracked, the number of its column that is the key';
-COMMENT ON VIEW challenge_jobs.renamed_view IS 'registered views whose name leads nowhere any more, as they have been renamed or moved; the next refresh stores the new name';
+COMMENT ON VIEW challenge_jobs.renamed_view IS 'registered views that were renamed or moved; the next refresh stores the new name';
 COMMENT ON COLUMN challenge_jobs.renamed_view.view_name IS 'the name, as in stats_view';
 COMMENT ON COLUMN challenge_jobs.renamed_view.view_id IS 'the view';
 COMMENT ON COLUMN challenge_jobs.renamed_view.new_name IS 'its name now';
-COMMENT ON TABLE challenge_jobs.tracking_state IS 'the tracked views whose changes are being noted';
+COMMENT ON TABLE challenge_jobs.tracking_state IS 'the tracked views whose capture is installed';
 COMMENT ON COLUMN challenge_jobs.tracking_state.view_id IS 'the view';
 COMMENT ON COLUMN challenge_jobs.tracking_state.view_name IS 'its name, as in tracking';
-COMMENT ON COLUMN challenge_jobs.tracking_state.signature IS 'stands for what the view depends on and no row trigger sees, as of when it was last recomputed as a whole; NULL: it has to be';
-COMMENT ON COLUMN challenge_jobs.tracking_state.view_version IS 'stands for the row of the view in pg_class as it was then, which each REFRESH replaces';
-COMMENT ON COLUMN challenge_jobs.tracking_state.keys IS 'how many keys the view had then';
+COMMENT ON COLUMN challenge_jobs.tracking_state.definition_hash IS 'hash of everything the view depends on that row triggers do not see, as of its last full refresh; NULL: a full refresh is needed';
+COMMENT ON COLUMN challenge_jobs.tracking_state.view_version IS 'identifies the row of the view in pg_class as of then, which each REFRESH replaces';
+COMMENT ON COLUMN challenge_jobs.tracking_state.keys IS 'the number of keys in the view as of then';
 
-COMMENT ON TABLE challenge_jobs.tracked_source IS 'the tables that tracked views are made of, and how their changes lead to keys: see the view tracked_view';
+COMMENT ON TABLE challenge_jobs.tracked_source IS 'the tables of tracked views and their key paths, see the view tracked_view';
 COMMENT ON COLUMN challenge_jobs.tracked_source.view_id IS 'the view';
 COMMENT ON COLUMN challenge_jobs.tracked_source.source_id IS 'the table';
-COMMENT ON COLUMN challenge_jobs.tracked_source.route IS '0: the column is the key; above 0: its values lead to keys through another table; -1: any change is one of the whole view';
-COMMENT ON COLUMN challenge_jobs.tracked_source.column_number IS 'the column whose value is noted; 0: none';
-COMMENT ON COLUMN challenge_jobs.tracked_source.read_columns IS 'the columns that the view reads: an update of others is none';
-COMMENT ON COLUMN challenge_jobs.tracked_source.through_id IS 'the table through which values lead to keys; 0: none';
-COMMENT ON COLUMN challenge_jobs.tracked_source.through_column IS 'its column with the value';
-COMMENT ON COLUMN challenge_jobs.tracked_source.through_key IS 'its column with the key';
-COMMENT ON COLUMN challenge_jobs.tracked_source.reason IS 'why any change is one of the whole view';
+COMMENT ON COLUMN challenge_jobs.tracked_source.key_path IS '0: direct; above 0: via another table; -1: whole_view';
+COMMENT ON COLUMN challenge_jobs.tracked_source.column_number IS 'the column whose value is captured; 0: none';
+COMMENT ON COLUMN challenge_jobs.tracked_source.read_columns IS 'the columns that the view reads; updates of others are ignored';
+COMMENT ON COLUMN challenge_jobs.tracked_source.via_id IS 'via: the other table; 0: none';
+COMMENT ON COLUMN challenge_jobs.tracked_source.via_column IS 'its column with the value';
+COMMENT ON COLUMN challenge_jobs.tracked_source.via_key IS 'its column with the key';
+COMMENT ON COLUMN challenge_jobs.tracked_source.reason IS 'whole_view: why';
 
-COMMENT ON TABLE challenge_jobs.change_log IS 'what has changed in the tables of tracked views since these were last refreshed';
+COMMENT ON TABLE challenge_jobs.change_log IS 'changes of the tables of tracked views since the last refresh';
 COMMENT ON COLUMN challenge_jobs.change_log.view_id IS 'the view';
-COMMENT ON COLUMN challenge_jobs.change_log.route IS 'as in tracked_source: what the value is; -1: everything has to be recomputed';
-COMMENT ON COLUMN challenge_jobs.change_log.key_image IS 'the value, as PostgreSQL keeps it in memory; NULL: null';
+COMMENT ON COLUMN challenge_jobs.change_log.key_path IS 'the key path of the value, as in tracked_source; -1: everything must be recomputed';
+COMMENT ON COLUMN challenge_jobs.change_log.key_bytes IS 'the bytes of the value in memory; NULL: null';
 
-COMMENT ON VIEW challenge_jobs.tracked_view IS 'the tracked views, and for each table that they are made of how its changes lead to keys';
+COMMENT ON VIEW challenge_jobs.tracked_view IS 'the tracked views, with the key path of each of their tables';
 COMMENT ON COLUMN challenge_jobs.tracked_view.view_name IS 'the view';
 COMMENT ON COLUMN challenge_jobs.tracked_view.key_column IS 'the column by whose values it is refreshed';
-COMMENT ON COLUMN challenge_jobs.tracked_view.state IS 'tracked; new: the next refresh recomputes it as a whole; inactive: after a restore, until the next refresh';
+COMMENT ON COLUMN challenge_jobs.tracked_view.state IS 'tracked; new: the next refresh is a full one; inactive: after a restore, until the next refresh';
 COMMENT ON COLUMN challenge_jobs.tracked_view.source IS 'a table';
-COMMENT ON COLUMN challenge_jobs.tracked_view.column_name IS 'its column whose value is noted when a row changes';
-COMMENT ON COLUMN challenge_jobs.tracked_view.route IS 'direct: the value is the key; through: it leads to keys through another table; coarse: any change has the whole view recomputed';
-COMMENT ON COLUMN challenge_jobs.tracked_view.through IS 'that table, its column with the value, and its column with the key';
-COMMENT ON COLUMN challenge_jobs.tracked_view.reason IS 'why the table is coarse';
+COMMENT ON COLUMN challenge_jobs.tracked_view.column_name IS 'its column whose value is captured when a row changes';
+COMMENT ON COLUMN challenge_jobs.tracked_view.key_path IS 'direct: the value is the key; via: another table leads from the value to keys; whole_view: any change causes a full refresh';
+COMMENT ON COLUMN challenge_jobs.tracked_view.via_table IS 'via: the other table, its column with the value, and its column with the key';
+COMMENT ON COLUMN challenge_jobs.tracked_view.reason IS 'whole_view: why';
 
-COMMENT ON TABLE challenge_jobs.alert IS 'what somebody should know: a row for each change of a job''s state';
+COMMENT ON TABLE challenge_jobs.alert IS 'alerts: a row for each change of a job''s state';
 COMMENT ON COLUMN challenge_jobs.alert.alert_id IS 'number of the alert';
 COMMENT ON COLUMN challenge_jobs.alert.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.alert.kind IS 'failed (the first failure after a success), crashed, overdue (a slot was not served in time), recovered or restored (this database is a copy, and the job was scheduled in another one)';
-COMMENT ON COLUMN challenge_jobs.alert.episode IS 'number of the alert "recovered" of the job before this one, 0: none';
+COMMENT ON COLUMN challenge_jobs.alert.kind IS 'failed (the first failure after a success), crashed, overdue (a scheduled time was not covered in time), recovered or restored (this database is a copy of one in which the job was scheduled)';
+COMMENT ON COLUMN challenge_jobs.alert.episode IS 'number of the job''s previous alert "recovered"; 0: none';
 COMMENT ON COLUMN challenge_jobs.alert.run_id IS 'the run that it is about, if there is one';
-COMMENT ON COLUMN challenge_jobs.alert.slot IS 'overdue: the slot of the schedule';
+COMMENT ON COLUMN challenge_jobs.alert.scheduled_for IS 'overdue: the scheduled time';
 COMMENT ON COLUMN challenge_jobs.alert.raised_at IS 'when it was raised (clock time)';
-COMMENT ON COLUMN challenge_jobs.alert.payload IS 'all that is known, as challenge_jobs.alert_command gets it';
+COMMENT ON COLUMN challenge_jobs.alert.payload IS 'the alert as JSON, as challenge_jobs.alert_command receives it';
 COMMENT ON COLUMN challenge_jobs.alert.announced_at IS 'when it went to the server log and by NOTIFY; NULL: not yet';
-COMMENT ON COLUMN challenge_jobs.alert.delivered_at IS 'when challenge_jobs.alert_command had taken it; NULL: not yet, or never';
-COMMENT ON COLUMN challenge_jobs.alert.attempts IS 'how often the command was started for it';
-COMMENT ON COLUMN challenge_jobs.alert.next_attempt_at IS 'not tried again before; NULL: delivered, or given up (after 7 days, or since a later "recovered" was delivered)';
+COMMENT ON COLUMN challenge_jobs.alert.delivered_at IS 'when challenge_jobs.alert_command succeeded; NULL: not yet, or never';
+COMMENT ON COLUMN challenge_jobs.alert.attempts IS 'how often the command was started';
+COMMENT ON COLUMN challenge_jobs.alert.next_attempt_at IS 'time of the next attempt; NULL: delivered, or given up (after 7 days, or because a later "recovered" was delivered)';
 COMMENT ON COLUMN challenge_jobs.alert.last_error IS 'how the last attempt failed: exit status and first line of standard error';
 
-COMMENT ON VIEW challenge_jobs.run_at_work IS 'the runs that are at work, in whatever session';
-COMMENT ON COLUMN challenge_jobs.run_at_work.run_id IS 'null: a job function, whose row is written when it ends';
+COMMENT ON VIEW challenge_jobs.run_at_work IS 'the runs that are at work in all sessions';
+COMMENT ON COLUMN challenge_jobs.run_at_work.run_id IS 'NULL: a job function, whose row is written when it ends';
 COMMENT ON COLUMN challenge_jobs.run_at_work.job IS 'name of the job';
 COMMENT ON COLUMN challenge_jobs.run_at_work.pid IS 'process of the session';
 COMMENT ON COLUMN challenge_jobs.run_at_work.started_at IS 'when the run began';
-COMMENT ON VIEW challenge_jobs.job_progress IS 'how far the runs are that are at work in this database; empty if the library is not preloaded';
-COMMENT ON COLUMN challenge_jobs.job_progress.run_id IS 'number of the run; NULL: a verb, which has none before it is done';
+COMMENT ON VIEW challenge_jobs.job_progress IS 'progress of the runs that are at work in this database; empty if the library is not preloaded';
+COMMENT ON COLUMN challenge_jobs.job_progress.run_id IS 'number of the run; NULL: a job function, whose row is written when it ends';
 COMMENT ON COLUMN challenge_jobs.job_progress.job IS 'name of the job';
 COMMENT ON COLUMN challenge_jobs.job_progress.pid IS 'process id of the backend that runs';
-COMMENT ON COLUMN challenge_jobs.job_progress.phase IS 'what the job is doing; NULL: getting ready';
-COMMENT ON COLUMN challenge_jobs.job_progress.done IS 'items of the phase that are done';
-COMMENT ON COLUMN challenge_jobs.job_progress.total IS 'items that the phase has; NULL: not known';
-COMMENT ON COLUMN challenge_jobs.job_progress.percent IS 'share of the items that are done';
+COMMENT ON COLUMN challenge_jobs.job_progress.phase IS 'what the job is doing; NULL: it is starting';
+COMMENT ON COLUMN challenge_jobs.job_progress.done IS 'finished items of the phase';
+COMMENT ON COLUMN challenge_jobs.job_progress.total IS 'items of the phase; NULL: unknown';
+COMMENT ON COLUMN challenge_jobs.job_progress.percent IS 'finished items in per cent';
 COMMENT ON COLUMN challenge_jobs.job_progress.elapsed IS 'how long the run has been at work';
 
-COMMENT ON TABLE challenge_jobs.reminder IS 'the ledger of send_streak_reminders: who stands here for a local date is not reminded again on that date';
+COMMENT ON TABLE challenge_jobs.reminder IS 'the ledger of send_streak_reminders: a user is not reminded twice for one local date';
 COMMENT ON COLUMN challenge_jobs.reminder.user_key IS 'the key of the user, as text';
-COMMENT ON COLUMN challenge_jobs.reminder.local_date IS 'the date in the time zone that the user had then';
-COMMENT ON COLUMN challenge_jobs.reminder.reminded_at IS 'when the transaction began that reminded the user';
+COMMENT ON COLUMN challenge_jobs.reminder.local_date IS 'the date in the user''s time zone';
+COMMENT ON COLUMN challenge_jobs.reminder.reminded_at IS 'start of the transaction that reminded the user';
 
-COMMENT ON TABLE challenge_jobs.reminder_zone IS 'time zones all of whose users are done for a local date; only saves looking again';
-COMMENT ON COLUMN challenge_jobs.reminder_zone.time_zone IS 'the zone as the users have it; NULL: users without a zone';
+COMMENT ON TABLE challenge_jobs.reminder_zone IS 'time zones all of whose users were examined for a local date, so that they need not be examined again';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.time_zone IS 'the zone as stored for the users; NULL: users without a zone';
 COMMENT ON COLUMN challenge_jobs.reminder_zone.local_date IS 'the date in that zone';
-COMMENT ON COLUMN challenge_jobs.reminder_zone.state IS 'fingerprint of settings, bindings and the numbers of rows written; if it differs, the zone is looked at again';
-COMMENT ON COLUMN challenge_jobs.reminder_zone.examined_at IS 'when the zone was found done (clock time)';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.state_hash IS 'hash of settings, bindings and the numbers of rows written; if it differs, the zone is examined again';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.examined_at IS 'when the zone was examined (clock time)';
 
 COMMENT ON VIEW challenge_jobs.job IS 'the jobs and the configuration in force';
-COMMENT ON COLUMN challenge_jobs.job.job IS 'name of the job, and of its verb';
+COMMENT ON COLUMN challenge_jobs.job.job IS 'name of the job, and of its job function';
 COMMENT ON COLUMN challenge_jobs.job.description IS 'what the job does';
 COMMENT ON COLUMN challenge_jobs.job.enabled IS 'false: runs of the job are refused or skipped';
 COMMENT ON COLUMN challenge_jobs.job.schedule IS 'cron expression, five fields, UTC';
-COMMENT ON COLUMN challenge_jobs.job.engine IS 'what fires the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
-COMMENT ON COLUMN challenge_jobs.job.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled: slots before it are never overdue';
-COMMENT ON COLUMN challenge_jobs.job.held IS 'restored: this database is a copy, and the job was not scheduled in it; paused: all jobs are paused; NULL: runs are not held back';
+COMMENT ON COLUMN challenge_jobs.job.engine IS 'what starts the job: pg_cron, worker (the background worker of this extension) or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job.scheduled_at IS 'when schedule() was called, the schedule last changed or the job was last enabled; earlier scheduled times are never overdue';
+COMMENT ON COLUMN challenge_jobs.job.held IS 'restored: this database is a copy, and the job was scheduled in the original; paused: all jobs are paused; NULL: not held back';
 COMMENT ON COLUMN challenge_jobs.job.max_runtime IS 'a run is cancelled after this time, 0: never';
-COMMENT ON COLUMN challenge_jobs.job.max_retries IS 'how often a failed run is repeated';
-COMMENT ON COLUMN challenge_jobs.job.retry_delay IS 'wait before the first repetition';
-COMMENT ON COLUMN challenge_jobs.job.catch_up IS 'once: one run for missed slots, skip: none';
-COMMENT ON COLUMN challenge_jobs.job.grace IS 'a slot not served this long after it is overdue';
+COMMENT ON COLUMN challenge_jobs.job.max_retries IS 'how often a failed run is retried';
+COMMENT ON COLUMN challenge_jobs.job.retry_delay IS 'wait before the first retry';
+COMMENT ON COLUMN challenge_jobs.job.catch_up IS 'once: one run however many scheduled times were missed; skip: none';
+COMMENT ON COLUMN challenge_jobs.job.grace IS 'a scheduled time not covered this long after it is overdue';
 COMMENT ON COLUMN challenge_jobs.job.settings IS 'settings of the job in force';
 
-COMMENT ON VIEW challenge_jobs.job_status IS 'how the jobs are doing: a row for each; dry runs do not count, nor does what was skipped or rolled back';
+COMMENT ON VIEW challenge_jobs.job_status IS 'the state of the jobs, a row for each; dry, skipped and rolled-back runs do not count';
 COMMENT ON COLUMN challenge_jobs.job_status.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.job_status.state IS 'the first that applies of restored (this database is a copy), paused, disabled, failing (a run failed, crashed or was cancelled after the last one that succeeded, or as of a later moment), overdue (a slot was not served by grace after it), running, never_run, ok';
-COMMENT ON COLUMN challenge_jobs.job_status.engine IS 'what fires the job: pg_cron, worker or external; NULL: not scheduled';
+COMMENT ON COLUMN challenge_jobs.job_status.state IS 'the first that applies of restored (this database is a copy), paused, disabled, failing (a run failed, crashed or was cancelled after the last successful one, or with a later as_of), overdue (a scheduled time was not covered within grace), running, never_run, ok';
+COMMENT ON COLUMN challenge_jobs.job_status.engine IS 'what starts the job: pg_cron, worker or external; NULL: not scheduled';
 COMMENT ON COLUMN challenge_jobs.job_status.schedule IS 'cron expression, five fields, UTC';
-COMMENT ON COLUMN challenge_jobs.job_status.last_run IS 'when the last run began, whatever came of it';
-COMMENT ON COLUMN challenge_jobs.job_status.last_status IS 'what came of it; crashed: it is noted as running, and nobody holds the job''s lock';
-COMMENT ON COLUMN challenge_jobs.job_status.last_success IS 'when the run ended that brought the job furthest: of those that succeeded, the one with the latest as_of';
-COMMENT ON COLUMN challenge_jobs.job_status.next_due IS 'the next slot of the schedule; NULL if the job is disabled or not scheduled';
-COMMENT ON COLUMN challenge_jobs.job_status.consecutive_failures IS 'runs that failed, crashed or were cancelled since the last one that succeeded, at most 1000';
-COMMENT ON COLUMN challenge_jobs.job_status.avg_duration IS 'average duration of the last 100 runs that succeeded';
-COMMENT ON COLUMN challenge_jobs.job_status.p95_duration IS 'the duration that 95 of 100 of them did not exceed';
-COMMENT ON COLUMN challenge_jobs.job_status.last_message IS 'message of the last run: of its first error, or why it was skipped';
+COMMENT ON COLUMN challenge_jobs.job_status.last_run IS 'when the last run started, whatever its status';
+COMMENT ON COLUMN challenge_jobs.job_status.last_status IS 'its status; crashed: the row says running, but no session holds the job''s lock';
+COMMENT ON COLUMN challenge_jobs.job_status.last_success IS 'when the successful run with the latest as_of ended';
+COMMENT ON COLUMN challenge_jobs.job_status.next_due IS 'the next scheduled time; NULL if the job is disabled or not scheduled';
+COMMENT ON COLUMN challenge_jobs.job_status.consecutive_failures IS 'runs that failed, crashed or were cancelled since the last successful one, at most 1000';
+COMMENT ON COLUMN challenge_jobs.job_status.avg_duration IS 'average duration of the last 100 successful runs';
+COMMENT ON COLUMN challenge_jobs.job_status.p95_duration IS '95th percentile of their durations';
+COMMENT ON COLUMN challenge_jobs.job_status.last_message IS 'message of the last run: its first error, or why it was skipped';
 
-COMMENT ON VIEW challenge_jobs.metrics IS 'figures for a monitoring system, in the manner of Prometheus: a row for each sample, all of them gauges';
+COMMENT ON VIEW challenge_jobs.metrics IS 'metrics in the style of Prometheus: a row for each sample; all are gauges';
 COMMENT ON COLUMN challenge_jobs.metrics.name IS 'name of the metric, with its unit where it has one';
 COMMENT ON COLUMN challenge_jobs.metrics.labels IS 'labels of the sample: job, and for challenge_jobs_runs status';
 COMMENT ON COLUMN challenge_jobs.metrics.value IS 'the value';

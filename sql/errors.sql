@@ -1,5 +1,5 @@
 /*
- * Bad input to the verb and to run(): what the errors say, what is left in job_run, what else is done.
+ * Bad input to the job function and to run(): what the errors say, what is left in job_run, what else is done.
  */
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
@@ -84,7 +84,7 @@ SET client_min_messages = warning;
 TABLE last_run;
 SELECT challenge_jobs.reset_job('auto_complete_challenges');
 
-/* ---- tables that cannot be used: the error of the verb, and of run() ---- */
+/* ---- tables that cannot be used: the error of the job function, and of run() ---- */
 UPDATE public.challenges SET status = 'active';
 ALTER TABLE public.challenges RENAME TO goals;
 SELECT * FROM try('SELECT public.auto_complete_challenges()');
@@ -146,7 +146,7 @@ SELECT id, status FROM public.challenges ORDER BY id;
 SELECT user_id, data FROM public.notifications ORDER BY user_id;
 \a \x
 TABLE last_run;
-/* nothing but the bad one is left: the verb raises its error */
+/* nothing but the bad one is left: the job function raises its error */
 SELECT * FROM try('SELECT public.auto_complete_challenges()');
 CALL challenge_jobs.run('auto_complete_challenges');
 TABLE last_run;

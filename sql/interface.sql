@@ -62,17 +62,17 @@ SELECT count(*) AS left_behind
          UNION ALL
         SELECT oid FROM pg_class WHERE relname IN ('binding', 'job_run', 'job_override', 'job', 'stats_view')) o;
 
-/* ---- the verbs' schema ---- */
+/* ---- the job functions' schema ---- */
 CREATE SCHEMA "My Jobs";
 CREATE EXTENSION challenge_jobs SCHEMA "My Jobs";
 SELECT oid::regprocedure FROM pg_proc WHERE proname = 'auto_complete_challenges';
-/* unbound entities resolve to their default names in the verbs' schema */
-SELECT "check", status, found, remedy FROM challenge_jobs.doctor() WHERE "check" = 'binding:challenges';
+/* unbound entities resolve to their default names in the job functions' schema */
+SELECT * FROM challenge_jobs.doctor() WHERE check_name = 'binding:challenges';
 /* it is not relocatable */
 ALTER EXTENSION challenge_jobs SET SCHEMA public;
 DROP EXTENSION challenge_jobs;
 
-/* ---- the guard: nothing of a verb's name may stand beside it ---- */
+/* ---- the guard: nothing of a job function's name may stand beside it ---- */
 \set VERBOSITY default
 \set SHOW_CONTEXT never
 CREATE FUNCTION public.auto_complete_challenges() RETURNS void LANGUAGE sql AS '';

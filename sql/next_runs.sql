@@ -11,35 +11,35 @@ CREATE EXTENSION challenge_jobs;
 
 /* the default schedule: the next five midnights, in UTC whatever the session's zone is */
 SET timezone = 'Asia/Kathmandu';
-SELECT slot AT TIME ZONE 'UTC' - date_trunc('day', statement_timestamp() AT TIME ZONE 'UTC') AS slot
+SELECT scheduled_for AT TIME ZONE 'UTC' - date_trunc('day', statement_timestamp() AT TIME ZONE 'UTC') AS scheduled_for
   FROM challenge_jobs.next_runs('auto_complete_challenges');
 SET timezone = 'UTC';
 
 /* as many as asked for, each later than the one before and all later than now */
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '*/5 */3 * * *');
-SELECT count(*), count(DISTINCT slot), bool_and(slot > before) AS in_order, min(slot) > statement_timestamp() AS after_now,
-       bool_and(extract(minute FROM slot) % 5 = 0 AND extract(hour FROM slot) % 3 = 0 AND extract(second FROM slot) = 0) AS match,
-       max(slot) - min(slot) BETWEEN '10 days' AND '11 days' AS none_left_out
-  FROM (SELECT slot, lag(slot, 1, now()) OVER () AS before FROM challenge_jobs.next_runs('auto_complete_challenges', 1000)) s;
+SELECT count(*), count(DISTINCT scheduled_for), bool_and(scheduled_for > before) AS in_order, min(scheduled_for) > statement_timestamp() AS after_now,
+       bool_and(extract(minute FROM scheduled_for) % 5 = 0 AND extract(hour FROM scheduled_for) % 3 = 0 AND extract(second FROM scheduled_for) = 0) AS match,
+       max(scheduled_for) - min(scheduled_for) BETWEEN '10 days' AND '11 days' AS none_left_out
+  FROM (SELECT scheduled_for, lag(scheduled_for, 1, now()) OVER () AS before FROM challenge_jobs.next_runs('auto_complete_challenges', 1000)) s;
 SELECT count(*) FROM challenge_jobs.next_runs(n => 1, job => 'auto_complete_challenges');
 SELECT count(s) FROM (SELECT challenge_jobs.next_runs('auto_complete_challenges', 3) AS s) t;
 
 /* the schedule that is in force, whether or not anything fires it */
 BEGIN;
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '@yearly', enabled => false);
-SELECT slot - date_trunc('year', statement_timestamp()) BETWEEN '365 days' AND '366 days' AS next_new_year
+SELECT scheduled_for - date_trunc('year', statement_timestamp()) BETWEEN '365 days' AND '366 days' AS next_new_year
   FROM challenge_jobs.next_runs('auto_complete_challenges', 1);
 ROLLBACK;
 BEGIN;
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '59 23 $ * *');
-SELECT slot + '1 minute' = date_trunc('month', slot) + '1 month' AS end_of_month
+SELECT scheduled_for + '1 minute' = date_trunc('month', scheduled_for) + '1 month' AS end_of_month
   FROM challenge_jobs.next_runs('auto_complete_challenges', 12);
 ROLLBACK;
 SELECT count(*) FROM challenge_jobs.next_runs('auto_complete_challenges', 7);
 
 /* leap days: a hundred, over more than four centuries */
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '0 12 29 2 *');
-SELECT count(*), bool_and(to_char(slot, 'MM-DD HH24:MI') = '02-29 12:00') AS leap_days
+SELECT count(*), bool_and(to_char(scheduled_for, 'MM-DD HH24:MI') = '02-29 12:00') AS leap_days
   FROM challenge_jobs.next_runs('auto_complete_challenges', 100);
 
 /* a day that does not exist is accepted, as by pg_cron, with a warning */

@@ -10,7 +10,7 @@ CREATE ROLE regress_cj_viewer;
 CREATE ROLE regress_cj_app;
 CREATE ROLE regress_cj_greedy;
 
-/* The script is run by a superuser: what others have planted in the schema of the verbs is not called. */
+/* The script is run by a superuser: what others have planted in the schema of the job functions is not called. */
 CREATE FUNCTION public.planted(oid, regclass) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$;
 CREATE FUNCTION public.planted(oid, regnamespace) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$;
 CREATE FUNCTION public.planted(oid, integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted'; END $$;
@@ -46,7 +46,7 @@ WITH member AS (
 )
 SELECT object, grantee::regrole AS grantee, privilege_type FROM acl, aclexplode(acl) WHERE grantee <> owner;
 SELECT * FROM anyone ORDER BY object COLLATE "C", grantee::text COLLATE "C", privilege_type;
-SELECT status, found FROM challenge_jobs.doctor() WHERE "check" = 'execute';
+SELECT status, finding FROM challenge_jobs.doctor() WHERE check_name = 'execute';
 
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM PUBLIC, regress_cj_greedy, "regress_cj api";
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM PUBLIC, regress_cj_greedy, "regress_cj api";
@@ -117,7 +117,7 @@ RESET ROLE;
 SELECT triggered_by, role_name, status, result FROM challenge_jobs.job_run;
 SELECT * FROM app.notifications ORDER BY user_id;
 
-/* ---- the API: the verb only ---- */
+/* ---- the API: the job function only ---- */
 UPDATE app.challenges SET status = 'active';
 SET ROLE "regress_cj api";
 SELECT * FROM public.auto_complete_challenges();
@@ -160,12 +160,12 @@ RESET ROLE;
 REVOKE EXECUTE ON FUNCTION challenge_jobs.doctor(), challenge_jobs.report_html(interval) FROM regress_cj_viewer;
 
 SELECT * FROM anyone ORDER BY object COLLATE "C", grantee::text COLLATE "C", privilege_type;
-SELECT status, found FROM challenge_jobs.doctor() WHERE "check" = 'execute';
+SELECT status, finding FROM challenge_jobs.doctor() WHERE check_name = 'execute';
 
 /* ---- what others could do with more than that, and what the doctor says of it ---- */
 GRANT ALL ON challenge_jobs.binding TO regress_cj_viewer;
 CREATE FUNCTION app.auto_complete_challenges() RETURNS integer LANGUAGE sql AS 'SELECT 1';
-SELECT "check", status, remedy FROM challenge_jobs.doctor() WHERE "check" IN ('tables', 'verb:auto_complete_challenges') ORDER BY 1;
+SELECT check_name, status, remedy FROM challenge_jobs.doctor() WHERE check_name IN ('tables', 'function:auto_complete_challenges') ORDER BY 1;
 /* unbinding is for the owner of what is bound */
 GRANT EXECUTE ON FUNCTION challenge_jobs.unbind(text) TO regress_cj_operator;
 SET ROLE regress_cj_operator;

@@ -14,10 +14,10 @@ CREATE FUNCTION expected(OUT state text, OUT message text, OUT detail text, OUT 
     SELECT '55000',
            CASE WHEN home IS NULL THEN 'pg_cron is not loaded in this server'
                 WHEN home = here THEN 'extension "pg_cron" is not installed in this database'
-                ELSE format('pg_cron lives in database "%s", not in this one', home) END,
+                ELSE format('pg_cron is installed in database "%s", not in this one', home) END,
            CASE WHEN home IS NULL THEN format('To load it, add pg_cron to shared_preload_libraries, set cron.database_name = %L, restart, and CREATE EXTENSION pg_cron.', here)
                 WHEN home <> here THEN format('Run the statement of the hint in database "%s", and SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''external''); in this one.', home) END,
-           CASE WHEN home IS NULL THEN 'To have the job fired without it: SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''worker'');'
+           CASE WHEN home IS NULL THEN 'To fire the job without it, run: SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''worker'');'
                 WHEN home = here THEN 'CREATE EXTENSION pg_cron;'
                 ELSE format('SELECT cron.schedule_in_database(%L, %L, %L, %L);', 'challenge_jobs:auto_complete_challenges@' || here, '0 0 * * *',
                             'CALL challenge_jobs.run(''auto_complete_challenges'', ''pg_cron'')', here) END
@@ -64,14 +64,14 @@ SELECT * FROM challenge_jobs.schedule();
 SELECT j.scheduled_at = f.scheduled_at AS since_the_same FROM challenge_jobs.job j JOIN first f USING (job);
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '30 1 * * *');
 SELECT * FROM challenge_jobs.schedule();
-SELECT status, found, remedy FROM challenge_jobs.doctor() WHERE "check" LIKE 'schedule:%';
+SELECT status, finding, remedy, advice, run_as FROM challenge_jobs.doctor() WHERE check_name LIKE 'schedule:%';
 /* to pg_cron: refused, and external stays */
 SELECT state FROM error_of('SELECT * FROM challenge_jobs.schedule(''auto_complete_challenges'', ''pg_cron'')');
 TABLE stored;
 SELECT * FROM challenge_jobs.unschedule('auto_complete_challenges');
 SELECT * FROM challenge_jobs.unschedule('auto_complete_challenges');
 TABLE stored;
-SELECT status, found, remedy FROM challenge_jobs.doctor() WHERE "check" LIKE 'schedule:%';
+SELECT status, finding, remedy, advice, run_as FROM challenge_jobs.doctor() WHERE check_name LIKE 'schedule:%';
 
 /* ---- worker: whether there is one is another matter, of which a warning tells ---- */
 SET client_min_messages = error;
@@ -83,7 +83,7 @@ SELECT * FROM challenge_jobs.unschedule('auto_complete_challenges');
 
 /* ---- a dump of a database with pg_cron, restored here ---- */
 UPDATE challenge_jobs.job_override SET engine = 'pg_cron', scheduled_at = now();
-SELECT status, found, remedy FROM challenge_jobs.doctor() WHERE "check" LIKE 'schedule:%';
+SELECT status, finding, remedy, advice, run_as FROM challenge_jobs.doctor() WHERE check_name LIKE 'schedule:%';
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '31 1 * * *');
 SELECT * FROM challenge_jobs.unschedule();
 TABLE stored;

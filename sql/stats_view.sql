@@ -28,7 +28,7 @@ SELECT * FROM try('SELECT * FROM refresh_challenge_stats()');
 SELECT * FROM try('SELECT * FROM refresh_challenge_stats(NULL)');
 CALL challenge_jobs.run('refresh_challenge_stats');
 SELECT job, status, rows_affected, result, sqlstate, message, hint FROM challenge_jobs.job_run;
-SELECT "check", status, found, remedy FROM challenge_jobs.doctor() WHERE "check" ~ '^refresh';
+SELECT * FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh';
 
 /* ---- what is refused ---- */
 SELECT * FROM try('SELECT challenge_jobs.add_stats_view(NULL)');
@@ -100,11 +100,11 @@ CALL challenge_jobs.run('refresh_challenge_stats');
 SELECT triggered_by, status, rows_affected, regexp_replace(result::text, '"seconds": [0-9.]+', '"seconds": x', 'g') AS result,
        sqlstate, message, detail, hint
   FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1;
-SELECT "check", status, found, remedy FROM challenge_jobs.doctor() WHERE "check" ~ '^refresh';
+SELECT * FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh';
 /* the doctor's remedies do it */
-SELECT t.* FROM challenge_jobs.doctor(), try(remedy) t WHERE "check" ~ '^refresh' AND status = 'error';
+SELECT t.* FROM challenge_jobs.doctor(), try(remedy) t WHERE check_name ~ '^refresh' AND status = 'error';
 SELECT * FROM challenge_jobs.stats_view;
-/* all that is registered is gone: the verb raises the error */
+/* all that is registered is gone: the job function raises the error */
 DROP MATERIALIZED VIEW app.kinds CASCADE;
 SELECT * FROM try('SELECT * FROM refresh_challenge_stats()');
 SELECT * FROM challenge_jobs.stats_view;

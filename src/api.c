@@ -39,9 +39,9 @@
 
 #define MAX_NEXT_RUNS 1000
 
-#define BIND_EXAMPLE  "SELECT challenge_jobs.bind('challenges', 'public.challenges');"
-#define TRACK_EXAMPLE "SELECT * FROM challenge_jobs.track('public.my_view');"
-#define VIEW_EXAMPLE  "SELECT challenge_jobs.add_stats_view('public.my_view');"
+#define BIND_EXAMPLE  "Run: SELECT challenge_jobs.bind('challenges', 'public.challenges');"
+#define TRACK_EXAMPLE "Run: SELECT * FROM challenge_jobs.track('public.my_view');"
+#define VIEW_EXAMPLE  "Run: SELECT challenge_jobs.add_stats_view('public.my_view');"
 
 /*
  * Declares an SQL-callable function, cj_api_<name>, that does do_<name>; before 16, PG_FUNCTION_INFO_V1 does not export it.
@@ -120,7 +120,7 @@ get_text_arg(FunctionCallInfo fcinfo, int n)
 static const CjJob *
 find_job(FunctionCallInfo fcinfo, int n)
 {
-	require_arg(fcinfo, n, "job", "SELECT job FROM challenge_jobs.job;");
+	require_arg(fcinfo, n, "job", "Run: SELECT job FROM challenge_jobs.job;");
 	return cj_job_list_find(get_text_arg(fcinfo, n));
 }
 
@@ -153,34 +153,34 @@ put_row(ReturnSetInfo *result, const char *const *texts, int count)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* ---- verbs ---- */
+/* ---- job functions ---- */
 
 /*
- * run_verb runs a job in the caller's transaction, as of its first argument, dry if the second one says
+ * run_job_function runs a job in the caller's transaction, as of its first argument, dry if the second one says
  * so, and returns its figures as a row.
  */
 static Datum
-run_verb(FunctionCallInfo fcinfo, const char *name)
+run_job_function(FunctionCallInfo fcinfo, const char *name)
 {
 	const CjJob *job = cj_job_list_find(name);
-	CjVerbCall call = {0};
+	CjFunctionCall call = {0};
 	int64 figures[CJ_MAX_FIGURES] = {0};
 	Datum values[CJ_MAX_FIGURES];
 	bool nulls[CJ_MAX_FIGURES] = {0};
 	TupleDesc desc;
 
-	require_arg(fcinfo, 0, "as_of", "Leave it out for now().");
-	require_arg(fcinfo, 1, "dry_run", "Leave it out for false.");
+	require_arg(fcinfo, 0, "as_of", "Omit it to use now().");
+	require_arg(fcinfo, 1, "dry_run", "Omit it to use false.");
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
 	call.as_of = PG_GETARG_TIMESTAMPTZ(0);
 	call.dry_run = PG_GETARG_BOOL(1);
 	connect_spi(0);
-	cj_runner_run_verb(job, &call, figures);
+	cj_runner_run_function(job, &call, figures);
 	finish_spi();
 
-	for (int i = 0; job->figures[i]; i++)
+	for (int i = 0; i < desc->natts; i++)
 		values[i] = Int64GetDatum(figures[i]);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
@@ -189,7 +189,7 @@ run_verb(FunctionCallInfo fcinfo, const char *name)
 static Datum
 do_auto_complete_challenges(PG_FUNCTION_ARGS)
 {
-	return run_verb(fcinfo, "auto_complete_challenges");
+	return run_job_function(fcinfo, "auto_complete_challenges");
 }
 
 /* refresh_challenge_stats(force_full boolean) */
@@ -197,16 +197,16 @@ static Datum
 do_refresh_challenge_stats(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	CjVerbCall call = {.as_of = GetCurrentTransactionStartTimestamp()};
+	CjFunctionCall call = {.as_of = GetCurrentTransactionStartTimestamp()};
 	int64 figures[CJ_MAX_FIGURES] = {0};
 
-	require_arg(fcinfo, 0, "force_full", "Leave it out for false.");
+	require_arg(fcinfo, 0, "force_full", "Omit it to use false.");
 	InitMaterializedSRF(fcinfo, 0);
 	call.force_full = PG_GETARG_BOOL(0);
 	call.rows = result->setResult;
 	call.rows_desc = result->setDesc;
 	connect_spi(0);
-	cj_runner_run_verb(cj_job_list_find("refresh_challenge_stats"), &call, figures);
+	cj_runner_run_function(cj_job_list_find("refresh_challenge_stats"), &call, figures);
 	finish_spi();
 	return (Datum) 0;
 }
@@ -215,14 +215,14 @@ do_refresh_challenge_stats(PG_FUNCTION_ARGS)
 static Datum
 do_send_streak_reminders(PG_FUNCTION_ARGS)
 {
-	return run_verb(fcinfo, "send_streak_reminders");
+	return run_job_function(fcinfo, "send_streak_reminders");
 }
 
 /* cleanup_expired_notifications(as_of timestamptz, dry_run boolean) */
 static Datum
 do_cleanup_expired_notifications(PG_FUNCTION_ARGS)
 {
-	return run_verb(fcinfo, "cleanup_expired_notifications");
+	return run_job_function(fcinfo, "cleanup_expired_notifications");
 }
 
 /* ---- the production run ---- */
@@ -234,16 +234,15 @@ do_run(PG_FUNCTION_ARGS)
 	const CjJob *job = find_job(fcinfo, 0);
 	CjRunTrigger trigger = {.attempt = 1};
 
-	require_arg(fcinfo, 1, "triggered_by", "Leave it out for 'manual'.");
+	require_arg(fcinfo, 1, "triggered_by", "Omit it to use 'manual'.");
 	trigger.triggered_by = get_text_arg(fcinfo, 1);
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("challenge_jobs.run() cannot run inside a transaction block"),
-				 errdetail("It commits after every batch, which a function, a procedure with SECURITY DEFINER "
-						   "or SET, and a block with an exception handler do not allow either."),
-				 errhint("To run the job in this transaction: SELECT * FROM %s();",
+				 errdetail("It commits after every batch. Functions, procedures with SECURITY DEFINER or SET, and blocks with an exception handler do not allow that."),
+				 errhint("To run the job in this transaction, use: SELECT * FROM %s();",
 						 quote_qualified_identifier(
 							 get_namespace_name(cj_identity_extension().schema),
 							 job->definition.name))));
@@ -298,7 +297,7 @@ do_add_stats_view(PG_FUNCTION_ARGS)
 static Datum
 do_remove_stats_view(PG_FUNCTION_ARGS)
 {
-	require_arg(fcinfo, 0, "view", "SELECT view_name FROM challenge_jobs.stats_view;");
+	require_arg(fcinfo, 0, "view", "Run: SELECT view_name FROM challenge_jobs.stats_view;");
 	connect_spi(0);
 	cj_view_names_follow();
 	cj_tracking_forget(cj_stats_view_remove(get_text_arg(fcinfo, 0)));
@@ -320,23 +319,23 @@ do_capture_change(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* put_routes returns how the changes of each source lead to keys. */
+/* put_key_paths returns how the changes of each source lead to keys. */
 static void
-put_routes(ReturnSetInfo *result, const CjViewAnalysis *analysis)
+put_key_paths(ReturnSetInfo *result, const CjViewAnalysis *analysis)
 {
 	ListCell *cell;
 
 	foreach(cell, analysis->sources)
 	{
 		const CjViewSource *source = lfirst(cell);
-		ListCell *route;
+		ListCell *key_path;
 
-		foreach(route, source->routes)
+		foreach(key_path, source->key_paths)
 		{
-			const char *texts[CJ_ROUTE_TEXTS];
+			const char *texts[CJ_KEY_PATH_TEXTS];
 
-			cj_key_mapping_describe_route(source, lfirst(route), texts);
-			put_row(result, texts, CJ_ROUTE_TEXTS);
+			cj_key_mapping_describe_key_path(source, lfirst(key_path), texts);
+			put_row(result, texts, CJ_KEY_PATH_TEXTS);
 		}
 	}
 }
@@ -348,12 +347,12 @@ do_track(PG_FUNCTION_ARGS)
 	CjViewAnalysis *analysis;
 
 	require_arg(fcinfo, 0, "view", TRACK_EXAMPLE);
-	require_arg(fcinfo, 1, "key", "Leave it out for \"challenge_id\".");
-	require_arg(fcinfo, 2, "dry_run", "Leave it out for false.");
+	require_arg(fcinfo, 1, "key", "Omit it to use \"challenge_id\".");
+	require_arg(fcinfo, 2, "dry_run", "Omit it to use false.");
 	InitMaterializedSRF(fcinfo, 0);
 	connect_spi(0);
 	analysis = cj_tracking_track(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), PG_GETARG_BOOL(2));
-	put_routes((ReturnSetInfo *) fcinfo->resultinfo, analysis);
+	put_key_paths((ReturnSetInfo *) fcinfo->resultinfo, analysis);
 	finish_spi();
 	return (Datum) 0;
 }
@@ -362,7 +361,8 @@ do_track(PG_FUNCTION_ARGS)
 static Datum
 do_untrack(PG_FUNCTION_ARGS)
 {
-	require_arg(fcinfo, 0, "view", "SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;");
+	require_arg(fcinfo, 0, "view",
+				"Run: SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;");
 	connect_spi(0);
 	cj_tracking_untrack(PG_GETARG_OID(0));
 	finish_spi();
@@ -571,28 +571,28 @@ do_next_runs(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *job = find_job(fcinfo, 0);
-	TimestampTz slot = GetCurrentStatementStartTimestamp();
-	CjCronExpression slots;
+	TimestampTz moment = GetCurrentStatementStartTimestamp();
+	CjCronExpression cron;
 	int n;
 
-	require_arg(fcinfo, 1, "n", "Leave it out for 5.");
+	require_arg(fcinfo, 1, "n", "Omit it to use 5.");
 	n = PG_GETARG_INT32(1);
 	if (n < 1 || n > MAX_NEXT_RUNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("n must be from 1 to %d, not %d", MAX_NEXT_RUNS, n),
-				 errhint("SELECT * FROM challenge_jobs.next_runs('%s', 5);",
+				 errhint("Run: SELECT * FROM challenge_jobs.next_runs('%s', 5);",
 						 job->definition.name)));
 
 	/* a table of one column is no composite type: the caller knows what it expects */
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	connect_spi(0);
-	slots = cj_job_config_load(&job->definition)->slots;
+	cron = cj_job_config_load(&job->definition)->cron;
 	finish_spi();
 
-	for (int i = 0; i < n && cj_cron_next(&slots, slot, &slot); i++)
+	for (int i = 0; i < n && cj_cron_next(&cron, moment, &moment); i++)
 	{
-		Datum value = TimestampTzGetDatum(slot);
+		Datum value = TimestampTzGetDatum(moment);
 		bool isnull = false;
 
 		tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
@@ -622,7 +622,7 @@ do_deliver_alerts(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("challenge_jobs.deliver_alerts() cannot run inside a transaction block"),
 				 errdetail("It commits before and after each call of the command."),
-				 errhint("CALL challenge_jobs.deliver_alerts();")));
+				 errhint("Run: CALL challenge_jobs.deliver_alerts();")));
 
 	connect_spi(SPI_OPT_NONATOMIC);
 	cj_alert_deliver_by_hand();
@@ -638,12 +638,12 @@ do_watchdog(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	require_arg(fcinfo, 0, "at", "Leave it out for now.");
+	require_arg(fcinfo, 0, "at", "Omit it to use the current time.");
 	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(0)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("at must be finite"),
-				 errhint("Leave it out for now.")));
+				 errhint("Omit it to use the current time.")));
 	InitMaterializedSRF(fcinfo, 0);
 	connect_spi(0);
 	cj_watchdog_report(PG_GETARG_TIMESTAMPTZ(0), result->setResult, result->setDesc);
@@ -708,7 +708,7 @@ do_report_html(PG_FUNCTION_ARGS)
 	text *page;
 	char *html;
 
-	require_arg(fcinfo, 0, "since", "SELECT challenge_jobs.report_html('7 days');");
+	require_arg(fcinfo, 0, "since", "Run: SELECT challenge_jobs.report_html('7 days');");
 	connect_spi(0);
 	html = cj_report_html(PG_GETARG_INTERVAL_P(0));
 	/* SPI's memory goes with the connection */
@@ -729,6 +729,6 @@ do_start_run(PG_FUNCTION_ARGS)
 	const CjJob *job = find_job(fcinfo, 0);
 	CjRunTrigger trigger = {get_text_arg(fcinfo, 1), 0, 1};
 
-	require_arg(fcinfo, 1, "triggered_by", "'manual'");
+	require_arg(fcinfo, 1, "triggered_by", "Omit it to use 'manual'.");
 	PG_RETURN_BOOL(cj_worker_start_run(job->definition.name, &trigger));
 }

@@ -425,7 +425,7 @@ show_status() {
 	SQL
 }
 
-# Lets a trigger of the app fail: what a verb has failed with is recorded and told, though it is rolled back.
+# Lets a trigger of the app fail: what a job function has failed with is recorded and told, though it is rolled back.
 fail_and_recover() {
 	cj_heading "A failure: nothing is silent"
 	cj_psql -q <<-'SQL'
@@ -441,7 +441,7 @@ fail_and_recover() {
 		              WHERE status = 'active' AND start_date < (now() AT TIME ZONE 'UTC')::date
 		              LIMIT 1);
 	SQL
-	say 'A trigger of the app goes wrong, and the verb is called:'
+	say 'A trigger of the app goes wrong, and the job function is called:'
 	show <<<'SELECT * FROM auto_complete_challenges();' 2>&1 || true
 	wait_for_alert failed
 	say 'The transaction is gone, the record of it is not:'

@@ -40,7 +40,7 @@ message=$(jq -nr --arg to "$recipient" --arg from "$sender" '
 		(.run_id | line("Run")),
 		(.sqlstate | line("SQLSTATE")),
 		(.triggered_by | line("Triggered by")),
-		(.slot | line("Due")),
+		(.scheduled_for | line("Due")),
 		(.previous_success | line("Last success before")),
 		(.consecutive_failures | line("Failures in a row"))
 	] | map(. + "\n") | add | @base64 | pieces(76)[])

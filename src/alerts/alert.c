@@ -2,19 +2,19 @@
  * alerts/alert.c
  *		Alerts: table challenge_jobs.alert.
  *
- * An alert tells of a change. Between two alerts "recovered" of a job, which is an episode, there can be
+ * An alert reports a change. Between two alerts "recovered" of a job, which is an episode, there can be
  *
  *		failed		one: the first failure after a success, or ever; none after "crashed"
  *		crashed		one: also after "failed", since whatever kills backends is something else than an error
- *		overdue		one for each slot
- *		recovered	one, the last: a success after any of these, if it serves the slots that were overdue
+ *		overdue		one for each scheduled time
+ *		recovered	one, the last: a success after any of these, if it covers the scheduled times that were overdue
  *
  * An episode is known by the number of the alert "recovered" before it (0: none), and a unique index on job,
- * kind, episode and slot sees to it that nothing is raised twice. That is needed: not everyone who raises
+ * kind, episode and scheduled time sees to it that nothing is raised twice. That is needed: not everyone who raises
  * holds the job's lock (the watchdog, a run whose configuration cannot be read).
  *
  * What changes nothing: dry runs, skipped runs, what a caller has rolled back. A failure that is recorded late
- * (a verb's, by another process) changes nothing if the job has succeeded since.
+ * (a job function's, by another process) changes nothing if the job has succeeded since.
  */
 #include "postgres.h"
 
@@ -64,12 +64,12 @@ static const CjStatement read_state = {
 
 /*
  * $1 the job, $2 the kind, $3 the episode, $4 the run or null, $5 more of the payload, $6 the host, $7 how moments
- * are written. The slot stands in $5.
+ * are written. The scheduled time stands in $5.
  */
 static const CjStatement raise_alert = {
 	"raise an alert",
-	"INSERT INTO challenge_jobs.alert (job, kind, episode, run_id, slot, raised_at, next_attempt_at, payload)"
-	"SELECT $1, $2, $3, $4, ($5 ->> 'slot')::pg_catalog.timestamptz, n.moment, n.moment,"
+	"INSERT INTO challenge_jobs.alert (job, kind, episode, run_id, scheduled_for, raised_at, next_attempt_at, payload)"
+	"SELECT $1, $2, $3, $4, ($5 ->> 'scheduled_for')::pg_catalog.timestamptz, n.moment, n.moment,"
 	"       pg_catalog.jsonb_build_object("
 	"           'job', $1, 'kind', $2,"
 	"           'raised_at', pg_catalog.to_char(n.moment AT TIME ZONE 'UTC', $7),"
@@ -114,7 +114,7 @@ static const CjStatement raise_alert = {
 			 "                     FROM challenge_jobs.alert a"
 			 "                    WHERE a.job = $1"
 			 "                      AND a.kind = $2"
-			 "                      AND a.slot = ($5 ->> 'slot')::pg_catalog.timestamptz)"
+			 "                      AND a.scheduled_for = ($5 ->> 'scheduled_for')::pg_catalog.timestamptz)"
 			 "    ON CONFLICT DO NOTHING",
 	SPI_OK_INSERT};
 
@@ -134,7 +134,7 @@ static const CjStatement find_later_success = {
 
 /*
  * $1 the job, $2 the run. A success as of a moment before that of a failure has not done what failed: anybody who may call
- * the verb can have it succeed as of a moment at which nothing was due. A moment that has not come yet was noted before the clock was set back.
+ * the job function can have it succeed as of a moment at which nothing was due. A moment that has not come yet was noted before the clock was set back.
  */
 static const CjStatement find_later_failure = {
 	"find a failure that a success does not end",
@@ -166,11 +166,11 @@ static const CjStatement find_complete = {
 	" AND EXISTS (SELECT 1 FROM challenge_jobs.job_override e WHERE e.job = r.job AND e.engine <> 'worker')"
 
 /* $1 the job, $2 the episode, $3 the run */
-static const CjStatement find_unserved_slot = {
+static const CjStatement find_uncovered_time = {
 	"find a slot that a success does not serve",
 	"SELECT 1"
 	"  FROM challenge_jobs.job_run r"
-	"  JOIN challenge_jobs.alert a ON a.slot > COALESCE(r.as_of, r.started_at) OR " STANDS_IN
+	"  JOIN challenge_jobs.alert a ON a.scheduled_for > COALESCE(r.as_of, r.started_at) OR " STANDS_IN
 	" WHERE r.run_id = $3"
 	"   AND a.job = $1"
 	"   AND a.kind = 'overdue'"
@@ -178,11 +178,11 @@ static const CjStatement find_unserved_slot = {
 	" LIMIT 1",
 	SPI_OK_SELECT};
 
-/* Jobs whose episode has overdue slots, the last of which was served: the run that did. */
-static const CjStatement find_served_slots = {
+/* Jobs whose episode has overdue scheduled times, the last of which was covered: the run that did. */
+static const CjStatement find_covered_times = {
 	"find overdue slots that have been served",
 	"SELECT o.job, s.run_id"
-	"  FROM (SELECT a.job, a.episode, pg_catalog.max(a.slot) AS slot"
+	"  FROM (SELECT a.job, a.episode, pg_catalog.max(a.scheduled_for) AS scheduled_for"
 	"          FROM challenge_jobs.alert a"
 	"         WHERE a.kind = 'overdue'"
 	"           AND NOT EXISTS (SELECT 1"
@@ -195,8 +195,8 @@ static const CjStatement find_served_slots = {
 	"                       FROM challenge_jobs.job_run r"
 	"                      WHERE r.job = o.job"
 	"                        AND " CJ_RUN_COVERS(
-		"r") "                        AND r.as_of >= o.slot"
-			 "                        AND r.started_at >= o.slot"
+		"r") "                        AND r.as_of >= o.scheduled_for"
+			 "                        AND r.started_at >= o.scheduled_for"
 			 "                        AND NOT (" STANDS_IN ")"
 			 "                      ORDER BY r.as_of DESC LIMIT 1) s",
 	SPI_OK_SELECT};
@@ -205,7 +205,7 @@ static const CjStatement leave_unsettled = {
 	"leave it to others to raise the alert for a run",
 	"INSERT INTO challenge_jobs.unsettled_run (run_id) VALUES ($1)", SPI_OK_INSERT};
 
-/* Of many successes in a row the last tells all, so that whoever calls a function again and again keeps nobody waiting. */
+/* Of many successes in a row the last one is enough, so that whoever calls a function again and again keeps nobody waiting. */
 static const CjStatement take_unsettled = {
 	"take the runs for which no alert was raised yet",
 	"WITH taken AS ("
@@ -234,7 +234,7 @@ typedef struct State
 	bool overdue;
 } State;
 
-static bool has_news = false;
+static bool has_unannounced = false;
 
 static State
 get_state(const char *job)
@@ -289,7 +289,7 @@ insert_alert(const State *state, const char *job, const char *kind, int64 run_id
 	cj_sql_param_text(&params, MOMENT_FORMAT);
 	rows = cj_sql_run_own(&raise_alert, &params);
 	if (rows.processed > 0)
-		has_news = true;
+		has_unannounced = true;
 	cj_sql_free(&rows);
 }
 
@@ -299,7 +299,7 @@ is_found(const CjStatement *statement, CjParams *params)
 	return cj_sql_execute_own(statement, params) > 0;
 }
 
-/* ends_failures tells whether a success is as of a moment that is not before that of any failure. */
+/* ends_failures returns whether a success is as of a moment that is not before that of any failure. */
 static bool
 ends_failures(const char *job, int64 run_id)
 {
@@ -325,18 +325,18 @@ cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload)
 }
 
 void
-cj_alert_raise_overdue(const char *job, TimestampTz slot)
+cj_alert_raise_overdue(const char *job, TimestampTz scheduled_for)
 {
 	char moment[MAXDATELEN + 1];
 	int utc = 0;
 	StringInfoData payload;
 
-	JsonEncodeDateTime(moment, TimestampTzGetDatum(slot), TIMESTAMPTZOID, &utc);
+	JsonEncodeDateTime(moment, TimestampTzGetDatum(scheduled_for), TIMESTAMPTZOID, &utc);
 	initStringInfo(&payload);
-	appendStringInfo(&payload, "{\"slot\": \"%s\", \"message\": ", moment);
-	escape_json(&payload, psprintf("job \"%s\" was due at %s and has not been done", job, moment));
+	appendStringInfo(&payload, "{\"scheduled_for\": \"%s\", \"message\": ", moment);
+	escape_json(&payload, psprintf("job \"%s\" was due at %s but no run covers it", job, moment));
 	appendStringInfoString(&payload, ", \"hint\": ");
-	escape_json(&payload, psprintf("CALL challenge_jobs.run('%s');", job));
+	escape_json(&payload, psprintf("Run: CALL challenge_jobs.run('%s');", job));
 	appendStringInfoChar(&payload, '}');
 	cj_alert_raise(job, "overdue", 0,
 				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
@@ -354,7 +354,8 @@ cj_alert_raise_restored(const char *job)
 		psprintf("this database is a copy: job \"%s\" was scheduled in another database, and does "
 				 "not run in this one",
 				 job));
-	appendStringInfoString(&payload, ", \"hint\": \"SELECT * FROM challenge_jobs.resume();\"}");
+	appendStringInfoString(&payload,
+						   ", \"hint\": \"Run: SELECT * FROM challenge_jobs.resume();\"}");
 	cj_alert_raise(job, "restored", 0,
 				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
 }
@@ -377,7 +378,7 @@ cj_alert_note_success(const char *job, int64 run_id)
 		cj_sql_param_text(&params, job);
 		cj_sql_param(&params, INT8OID, Int64GetDatum(state.episode), false);
 		cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-		if (is_found(&find_unserved_slot, &params))
+		if (is_found(&find_uncovered_time, &params))
 			return;
 	}
 	if (ends_failures(job, run_id))
@@ -428,7 +429,7 @@ cj_alert_settle_runs(void)
 void
 cj_alert_settle(void)
 {
-	CjRows rows = cj_sql_run_own(&find_served_slots, NULL);
+	CjRows rows = cj_sql_run_own(&find_covered_times, NULL);
 
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
@@ -457,7 +458,7 @@ static const CjStatement announce = {
 	")"
 	"SELECT pg_catalog.jsonb_build_object('alert_id', n.alert_id, 'job', n.job, 'kind', n.kind)::pg_catalog.text,"
 	"       pg_catalog.concat('alert ', n.alert_id, ', job \"', n.job, '\": ', n.kind,"
-	"                         ', run ' || n.run_id, ', slot ' || (n.payload ->> 'slot')),"
+	"                         ', run ' || n.run_id, ', slot ' || (n.payload ->> 'scheduled_for')),"
 	"       pg_catalog.concat_ws(E'\\n', n.payload ->> 'message', n.payload ->> 'detail'),"
 	"       n.payload ->> 'hint'"
 	"  FROM announced n"
@@ -473,9 +474,9 @@ typedef struct Line
 } Line;
 
 bool
-cj_alert_has_news(void)
+cj_alert_has_unannounced(void)
 {
-	return has_news;
+	return has_unannounced;
 }
 
 List *
@@ -497,7 +498,7 @@ cj_alert_announce(MemoryContext memory)
 	}
 	MemoryContextSwitchTo(caller);
 	cj_sql_free(&rows);
-	has_news = false;
+	has_unannounced = false;
 	return lines;
 }
 

@@ -15,12 +15,12 @@
 /*
  * In SQL: whether a run r covers the scheduled times up to its as_of, and ends failures. One that has left something over, as
  * locked or undecidable, does not: whoever holds a lock could have a job succeed by having it pass over what it fails at. As the
- * index job_run_served_idx has it.
+ * index job_run_covering_idx has it.
  */
-#define CJ_RUN_COVERS(r)                                       \
-	r ".status = 'succeeded' AND NOT " r ".dry_run"            \
-	  " AND COALESCE(" r ".result ->> 'left_over', '0') = '0'" \
-	  " AND " r ".result -> 'undecidable' IS NULL"
+#define CJ_RUN_COVERS(r)                                    \
+	r ".status = 'succeeded' AND NOT " r ".dry_run"         \
+	  " AND COALESCE(" r ".result ->> 'locked', '0') = '0'" \
+	  " AND COALESCE(" r ".result ->> 'undecidable', '0') = '0'"
 
 /* ---- raising ---- */
 
@@ -44,7 +44,7 @@ extern void cj_alert_settle_runs(void);
 /*
  * Raises an alert of a kind (failed, overdue, crashed, recovered) unless the job's state says so already.
  * `run_id` may be 0: none. `payload`, an object or NULL, is added to what is known of the job. That of
- * "overdue" has the slot as "slot", a timestamptz: for each slot there can be one alert, however many raise
+ * "overdue" has the scheduled time as "scheduled_for", a timestamptz: for each scheduled time there can be one alert, however many raise
  * it at the same time.
  */
 extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload);
@@ -52,19 +52,19 @@ extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Json
 /* Raises an alert "restored" for a job that was scheduled where this database was copied from, unless there is one. */
 extern void cj_alert_raise_restored(const char *job);
 
-/* The same for "overdue", with a payload that says so. Cheap if there is an alert for that slot. */
-extern void cj_alert_raise_overdue(const char *job, TimestampTz slot);
+/* The same for "overdue", with a payload that says so. Cheap if there is an alert for that scheduled time. */
+extern void cj_alert_raise_overdue(const char *job, TimestampTz scheduled_for);
 
 /*
- * Raises "recovered" for jobs whose slot was overdue, and has been served by a run that did not know: it was
- * not to be seen yet that the slot was overdue when the run ended.
+ * Raises "recovered" for jobs whose scheduled time was overdue, and has been covered by a run that did not know: it was
+ * not to be seen yet that the scheduled time was overdue when the run ended.
  */
 extern void cj_alert_settle(void);
 
 /* ---- telling ---- */
 
 /* Whether this backend has raised an alert since it last announced. */
-extern bool cj_alert_has_news(void);
+extern bool cj_alert_has_unannounced(void);
 
 /*
  * Takes all alerts that have not been announced yet and notifies the channel challenge_jobs_alert of them.

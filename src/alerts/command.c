@@ -237,7 +237,7 @@ keep(Child *child, const char *bytes, ssize_t length)
 	}
 }
 
-/* drain reads some of what is there of standard error, without waiting; tells whether it found anything. */
+/* drain reads some of what is there of standard error, without waiting; returns whether it found anything. */
 static bool
 drain(Child *child)
 {
@@ -257,7 +257,7 @@ drain(Child *child)
 	return false;
 }
 
-/* has_exited tells whether the shell has ended, and leaves it to be reaped. */
+/* has_exited returns whether the shell has ended, and leaves it to be reaped. */
 static bool
 has_exited(const Child *child)
 {
@@ -295,7 +295,7 @@ nap(const Child *child, long milliseconds)
 }
 
 /*
- * attend drains the command until it has ended, at most for so many milliseconds; tells whether it
+ * attend drains the command until it has ended, at most for so many milliseconds; returns whether it
  * has. With `all`, its children as well, as far as they hold its standard error.
  */
 static bool
@@ -369,11 +369,11 @@ end_at_once(int code, Datum arg)
 }
 
 /*
- * readable_line returns the line that was kept, in the encoding of the database: what is not valid there, and
+ * valid_line returns the line that was kept, in the encoding of the database: what is not valid there, and
  * control characters, are question marks.
  */
 static char *
-readable_line(const Child *child)
+valid_line(const Child *child)
 {
 	const unsigned char *bytes = (const unsigned char *) child->line;
 	StringInfoData line;
@@ -421,7 +421,7 @@ describe(const Child *child, int status, bool timed_out)
 		how = psprintf("exit status %d", WEXITSTATUS(status));
 	else
 		how = psprintf("ended by signal %d", WTERMSIG(status));
-	return child->line_length > 0 ? psprintf("%s: %s", how, readable_line(child)) : how;
+	return child->line_length > 0 ? psprintf("%s: %s", how, valid_line(child)) : how;
 }
 
 static char *

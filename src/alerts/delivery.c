@@ -88,10 +88,10 @@ prepare(Delivery *delivery)
 		ereport(LOG_SERVER_ONLY,
 				(errmsg("challenge_jobs: " INT64_FORMAT " alerts were given up", given_up),
 				 errdetail("They could not be delivered for 7 days."),
-				 errhint("SELECT * FROM challenge_jobs.alert WHERE delivered_at IS NULL AND next_attempt_at IS NULL;")));
+				 errhint("Run: SELECT * FROM challenge_jobs.alert WHERE delivered_at IS NULL AND next_attempt_at IS NULL;")));
 }
 
-/* report_problem tells that an alert could not be delivered: the log once for each alert. */
+/* report_problem reports that an alert could not be delivered: the log once for each alert. */
 static void
 report_problem(const Delivery *delivery, const CjAlert *alert, const char *problem)
 {
@@ -99,7 +99,7 @@ report_problem(const Delivery *delivery, const CjAlert *alert, const char *probl
 		ereport(LOG_SERVER_ONLY,
 				(errmsg("challenge_jobs: alert " INT64_FORMAT " could not be delivered: %s",
 						alert->alert_id, problem),
-				 errdetail("It is tried again until it is 7 days old.")));
+				 errdetail("Delivery is retried until the alert is 7 days old.")));
 	if (delivery->by_hand)
 		ereport(NOTICE,
 				(errmsg("alert " INT64_FORMAT " could not be delivered: %s", alert->alert_id, problem)));
@@ -206,15 +206,14 @@ cj_alert_deliver_by_hand(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to deliver alerts"),
-				 errdetail("challenge_jobs.alert_command is run as the account of the server, which only a "
-						   "superuser may ask for.")));
+				 errdetail("Only superusers may run challenge_jobs.alert_command, which runs as the operating-system user of the server.")));
 	PreventCommandIfReadOnly("CALL challenge_jobs.deliver_alerts()");
 	deliver(&delivery);
 
 	if (!cj_alert_command_is_set())
 		ereport(NOTICE,
-				(errmsg("challenge_jobs.alert_command is not set: alerts are in the server log and go by NOTIFY"),
-				 errhint("Set challenge_jobs.alert_command in postgresql.conf, and type SELECT pg_reload_conf();")));
+				(errmsg("challenge_jobs.alert_command is not set: alerts go to the server log and NOTIFY only"),
+				 errhint("Set challenge_jobs.alert_command in postgresql.conf, then run: SELECT pg_reload_conf();")));
 	else if (!delivery.has_lock)
 		ereport(NOTICE, (errmsg("another process is delivering alerts")));
 	else

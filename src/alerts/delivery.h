@@ -15,7 +15,7 @@ extern void cj_alert_deliver(void);
 
 /*
  * The same by hand (CALL challenge_jobs.deliver_alerts), of all that have not been given up, also those that
- * wait for another attempt. The caller is connected to SPI with SPI_OPT_NONATOMIC. Tells by a notice what was
+ * wait for another attempt. The caller is connected to SPI with SPI_OPT_NONATOMIC. Reports by a notice what was
  * done; raises insufficient_privilege unless the caller is a superuser.
  */
 extern void cj_alert_deliver_by_hand(void);

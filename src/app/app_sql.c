@@ -285,9 +285,8 @@ read_search_path(const CjBoundEntity *entity)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the definition of %s cannot be run safely", entity->relation),
-				 errdetail("It uses operators of schema %s, in which others than the owner of the view "
-						   "may create operators.", open_schema),
-				 errhint("Take CREATE on the schema from them, or read what the view has stored: "
+				 errdetail("It uses operators of schema %s, in which roles other than the owner of the view may create operators.", open_schema),
+				 errhint("Revoke CREATE on the schema from these roles, or use the stored averages: "
 						 "SELECT challenge_jobs.alter_job('auto_complete_challenges', "
 						 "settings => '{\"completion_source\": \"stored\"}');")));
 	return path;
@@ -336,10 +335,9 @@ refuse_pending_checks(void)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("checks on table \"%s\" are pending in this transaction",
 							get_rel_name(relid)),
-					 errdetail("A job makes constraints immediate. The checks could run as \"%s\", who need "
-							   "not be the one who caused them.",
+					 errdetail("A job sets constraints immediate, and the checks would then run as \"%s\".",
 							   GetUserNameFromId(GetUserId(), false)),
-					 errhint("Run before the job: SET CONSTRAINTS ALL IMMEDIATE;")));
+					 errhint("Before the job, run: SET CONSTRAINTS ALL IMMEDIATE;")));
 	}
 	cj_sql_free(&rows);
 }

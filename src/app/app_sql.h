@@ -45,7 +45,7 @@ extern CjRows cj_app_sql_run(const CjStatement *statement, const CjBinding *bind
 extern char *cj_app_sql_definition(const CjBoundEntity *entity, char **search_path);
 
 /*
- * Tells whether rows can be locked one by one and be found by their addresses: not on distributed
+ * Returns whether rows can be locked one by one and be found by their addresses: not on distributed
  * tables, where an address names a row in every shard.
  */
 extern bool cj_app_sql_can_lock_rows(void);

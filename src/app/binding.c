@@ -29,6 +29,7 @@
 #include "app/binding.h"
 #include "app/table_access.h"
 #include "base/compat.h"
+#include "base/hint.h"
 #include "base/identity.h"
 #include "base/relation_locks.h"
 #include "base/sql.h"
@@ -79,7 +80,7 @@ suggest_relation(CjEntity entity)
 	return found;
 }
 
-/* add_lock_context tells a lock timeout which relation it waited for. */
+/* add_lock_context adds to a lock timeout the relation it waited for. */
 static void
 add_lock_context(void *arg)
 {
@@ -133,9 +134,9 @@ open_source(const CjSource *source, LOCKMODE lock_mode)
 				 errmsg("entity \"%s\": relation %s does not exist", entity, source_name(source)) :
 				 errmsg("entity \"%s\" is not bound, and relation %s does not exist", entity,
 						source_name(source)),
-				 errhint("%s", cj_bound_table_bind_call(source, suggest_relation(source->entity),
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, suggest_relation(source->entity),
 				 		NULL,
-														 NULL, NULL, NULL))));
+														 NULL, NULL, NULL)))));
 	return relation_open(relid, NoLock);
 }
 
@@ -234,12 +235,12 @@ check_owner(CjBinding *binding)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the bound tables have different owners"), errdetail("%s.", list.data),
-				 errhint("ALTER TABLE %s OWNER TO %s;", odd->relation,
+				 errhint("Run: ALTER TABLE %s OWNER TO %s;", odd->relation,
 						 quote_identifier(GetUserNameFromId(binding->owner, false)))));
 }
 
 /*
- * is_comparable tells whether statements can compare two types by the equality of the left one.
+ * is_comparable returns whether statements can compare two types by the equality of the left one.
  *
  * Between two types the parser may prefer any operator of that name in the schema of the left type, and
  * others may create things there: it has to be one of pg_catalog or of an operator class, which only
@@ -281,9 +282,9 @@ check_comparable(const CjBinding *binding, const CjSource *sources, CjEntity fro
 					format_type_be(b->type)),
 			 errdetail("The two hold the same keys and cannot be compared."),
 			 errhint("%s",
-					 cj_bound_table_bind_call(&sources[from], binding->entities[from].relation,
+					 cj_hint_run(cj_bound_table_bind_call(&sources[from], binding->entities[from].relation,
 											   cj_entity_definitions[from].columns[from_column].name,
-											   "<column>", NULL, NULL))));
+											   "<column>", NULL, NULL)))));
 }
 
 /*
@@ -300,10 +301,10 @@ check_apart(const CjSource *sources, CjEntity entity, const char *relation)
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("entity \"%s\": %s stands for \"%s\" already", cj_entity_name(entity),
+				 errmsg("entity \"%s\": %s already stands for \"%s\"", cj_entity_name(entity),
 						relation, cj_entity_name(i)),
 				 errdetail("Jobs add notifications to their table, and delete old rows from it."),
-				 errhint("SELECT challenge_jobs.bind('%s', '<schema>.<table>');",
+				 errhint("Fill in and run: SELECT challenge_jobs.bind('%s', '<schema>.<table>');",
 						 cj_entity_name(entity))));
 	}
 }
@@ -431,9 +432,9 @@ check_mapping(const CjSource *source, Jsonb *mapping, const char *what, bool nul
 	if (!JB_ROOT_IS_OBJECT(mapping))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("entity \"%s\": %ss are not a JSON object", entity, what),
-				 errdetail("The %ss of the entity are: %s.", what, possible),
-				 errhint("%s", bare_bind_call(source))));
+				 errmsg("entity \"%s\": argument \"%s\" must be a JSON object", entity, what),
+				 errdetail("Its keys can be: %s.", possible),
+				 errhint("%s", cj_hint_run(bare_bind_call(source)))));
 
 	it = JsonbIteratorInit(&mapping->root);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
@@ -444,17 +445,16 @@ check_mapping(const CjSource *source, Jsonb *mapping, const char *what, bool nul
 		if (find(source->entity, key.val.string.val, key.val.string.len) < 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("entity \"%s\" has no %s \"%.*s\"", entity, what, key.val.string.len,
-							key.val.string.val),
-					 possible[0] ? errdetail("Its %ss are: %s.", what, possible) :
-					 errdetail("It has no %ss.", what),
-					 errhint("%s", bare_bind_call(source))));
+					 errmsg("entity \"%s\": argument \"%s\" has unknown key \"%.*s\"", entity, what, key.val.string.len, key.val.string.val),
+					 possible[0] ? errdetail("Its keys can be: %s.", possible) :
+					 errdetail("The entity has none."),
+					 errhint("%s", cj_hint_run(bare_bind_call(source)))));
 		if (value.type != jbvString && !(nullable && value.type == jbvNull))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("entity \"%s\": the %s \"%.*s\" is not given as a text", entity, what,
-							key.val.string.len, key.val.string.val),
-					 errhint("%s", bare_bind_call(source))));
+					 errmsg("entity \"%s\": key \"%.*s\" of argument \"%s\" must have a string as its value", entity,
+							key.val.string.len, key.val.string.val, what),
+					 errhint("%s", cj_hint_run(bare_bind_call(source)))));
 	}
 }
 
@@ -470,7 +470,7 @@ find_entity(const char *name)
 				 errmsg("there is no entity \"%s\"", name),
 				 errdetail("The entities are: challenges, challenge_members, "
 						   "challenge_member_stats, notifications, users."),
-				 errhint("SELECT entity, relation FROM challenge_jobs.binding;")));
+				 errhint("Run: SELECT entity, relation FROM challenge_jobs.binding;")));
 	return entity;
 }
 
@@ -487,9 +487,9 @@ open_for_bind(const CjSource *source)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("entity \"%s\": relation %s does not exist",
 						cj_entity_definitions[source->entity].name, source->relation),
-				 errhint("%s", cj_bound_table_bind_call(source, suggest_relation(source->entity),
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, suggest_relation(source->entity),
 				 		NULL, NULL, NULL,
-										 NULL))));
+										 NULL)))));
 	rel = relation_open(relid, NoLock);
 	cj_bound_table_check_relation(source, rel);
 
@@ -499,7 +499,7 @@ open_for_bind(const CjSource *source)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of relation %s to bind it",
 				 		cj_bound_table_qualified_name(rel)),
-				 errhint("SET ROLE %s;",
+				 errhint("Run: SET ROLE %s;",
 						 quote_identifier(GetUserNameFromId(rel->rd_rel->relowner, false)))));
 	return rel;
 }
@@ -568,7 +568,7 @@ check_may_unbind(CjEntity entity)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of relation %s to change what entity \"%s\" is bound to",
 						relation, cj_entity_name(entity)),
-				 errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+				 errhint("Run: SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
 }
 
 void
@@ -581,9 +581,9 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 	CjParams params = {0};
 	Relation rel;
 
-	check_mapping(&source, columns, "column", true, cj_entity_find_column,
+	check_mapping(&source, columns, "columns", true, cj_entity_find_column,
 				  list_names((const char *) definition->columns, sizeof(CjColumnDefinition)));
-	check_mapping(&source, labels, "label", false, cj_entity_find_label,
+	check_mapping(&source, labels, "labels", false, cj_entity_find_label,
 				  list_names((const char *) definition->labels, sizeof(CjLabelDefinition)));
 	check_may_unbind(source.entity);
 	rel = open_for_bind(&source);

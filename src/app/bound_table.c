@@ -21,6 +21,7 @@
 #include "utils/syscache.h"
 
 #include "app/bound_table.h"
+#include "base/hint.h"
 
 char *
 cj_bound_table_text(Jsonb *object, const char *key, bool *is_null)
@@ -117,7 +118,7 @@ cj_bound_table_qualified_name(Relation rel)
 									  RelationGetRelationName(rel));
 }
 
-/* is_taken tells whether a column of the table stands for another column of the entity. */
+/* is_taken returns whether a column of the table stands for another column of the entity. */
 static bool
 is_taken(const CjSource *source, const char *name, const char *for_column)
 {
@@ -182,7 +183,7 @@ list_columns(Relation rel)
 	return list.data;
 }
 
-/* is_written tells whether jobs write a column: not only read it. */
+/* is_written returns whether jobs write a column: not only read it. */
 static bool
 is_written(CjEntity entity, int column)
 {
@@ -211,18 +212,18 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
 					 definition->required ? errdetail("Only an optional column can be null.") :
-					 errdetail("This job cannot do without it."),
-					 errhint("%s", cj_bound_table_bind_call(source,
+					 errdetail("The job needs it."),
+					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
 					 		cj_bound_table_qualified_name(rel), definition->name,
-											 suggest_column(source, rel, definition, required), NULL, NULL))));
+											 suggest_column(source, rel, definition, required), NULL, NULL)))));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
 						definition->name, cj_bound_table_qualified_name(rel)),
 				 errdetail("It has the columns: %s.", list_columns(rel)),
-				 errhint("%s", cj_bound_table_bind_call(source,
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
 				 		cj_bound_table_qualified_name(rel), definition->name,
-										 suggest_column(source, rel, definition, required), NULL, NULL))));
+										 suggest_column(source, rel, definition, required), NULL, NULL)))));
 	}
 
 	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
@@ -236,10 +237,10 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written",
 				 		entity,
 						name, cj_bound_table_qualified_name(rel)),
-				 errhint("%s", cj_bound_table_bind_call(source, cj_bound_table_qualified_name(rel),
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, cj_bound_table_qualified_name(rel),
 														 definition->name,
 														 required ? "<column>" : NULL,
-														 NULL, NULL))));
+														 NULL, NULL)))));
 	}
 	column->present = true;
 	column->name = pstrdup(NameStr(attr->attname));
@@ -256,9 +257,9 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 						column->name, definition->name, cj_bound_table_qualified_name(rel),
 						format_type_be(column->type)),
 				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
-				 errhint("%s", cj_bound_table_bind_call(source,
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
 				 		cj_bound_table_qualified_name(rel), definition->name,
-										 suggest_column(source, rel, definition, required), NULL, NULL))));
+										 suggest_column(source, rel, definition, required), NULL, NULL)))));
 }
 
 /* resolve_label fills in one label of an entity and checks that its column can hold it. */
@@ -285,10 +286,10 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 				 errmsg("entity \"%s\": enum %s of column \"%s\" of %s has no label \"%s\"", entity,
 						format_type_be_qualified(column->base_type), column->name, relation,
 						*label),
-				 errdetail("It stands for \"%s\". To use another one, type: %s", definition->name,
+				 errdetail("It stands for \"%s\". To use another label, run: %s", definition->name,
 						   cj_bound_table_bind_call(source, relation, NULL, NULL, definition->name,
 						   		"<label>")),
-				 errhint("ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(column->base_type),
+				 errhint("Run: ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(column->base_type),
 						 quote_literal_cstr(*label))));
 
 	if ((column->base_type == VARCHAROID || column->base_type == BPCHAROID) &&
@@ -299,9 +300,9 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 				 errmsg("entity \"%s\": label \"%s\" does not fit into column \"%s\" of %s", entity,
 						*label, column->name, relation),
 				 errdetail("The column holds %d characters.", column->typmod - (int32) VARHDRSZ),
-				 errhint("%s", cj_bound_table_bind_call(source, relation, NULL, NULL,
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, relation, NULL, NULL,
 				 		definition->name,
-										 "<label>"))));
+										 "<label>")))));
 }
 
 void
@@ -319,15 +320,15 @@ cj_bound_table_check_relation(const CjSource *source, Relation rel)
 				 errmsg("entity \"%s\": %s cannot be bound", definition->name,
 				 		cj_bound_table_qualified_name(rel)),
 				 errdetail("System catalogs and the tables of challenge_jobs cannot be bound."),
-				 errhint("%s", cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
-				 		NULL, NULL))));
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
+				 		NULL, NULL)))));
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("entity \"%s\": %s is a temporary table", definition->name,
 						RelationGetRelationName(rel)),
-				 errhint("%s", cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
-				 		NULL, NULL))));
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
+				 		NULL, NULL)))));
 	if (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE)
 		return;
 	if (definition->may_be_view && (relkind == RELKIND_VIEW || relkind == RELKIND_MATVIEW))
@@ -337,8 +338,8 @@ cj_bound_table_check_relation(const CjSource *source, Relation rel)
 			 errmsg("entity \"%s\": %s is not a table%s", definition->name,
 			 		cj_bound_table_qualified_name(rel),
 					definition->may_be_view ? ", view or materialized view" : ""),
-			 errhint("%s", cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL, NULL,
-			 		NULL))));
+			 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL, NULL,
+			 		NULL)))));
 }
 
 /* check_row_security refuses a table whose policies would hide rows from its own owner. */
@@ -352,8 +353,8 @@ check_row_security(const CjSource *source, Relation rel)
 						cj_entity_definitions[source->entity].name,
 								cj_bound_table_qualified_name(rel),
 						GetUserNameFromId(rel->rd_rel->relowner, false)),
-				 errdetail("A job must see every row, or it would silently pass over some."),
-				 errhint("ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;",
+				 errdetail("A job must see every row."),
+				 errhint("Run: ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;",
 				 		cj_bound_table_qualified_name(rel))));
 }
 
@@ -370,10 +371,10 @@ check_active_label(const CjSource *source, const CjBoundEntity *entity)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("entity \"challenges\": \"%s\" stands for \"active\" and for \"%s\"",
 							active, cj_entity_definitions[CJ_CHALLENGES].labels[i].name),
-					 errdetail("What has been decided would be due again."),
-					 errhint("%s", cj_bound_table_bind_call(source, entity->relation, NULL, NULL,
+					 errdetail("Decided challenges would be due again."),
+					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, entity->relation, NULL, NULL,
 											 cj_entity_definitions[CJ_CHALLENGES].labels[i].name,
-											 		"<label>"))));
+											 		"<label>")))));
 	}
 }
 
@@ -395,9 +396,9 @@ check_distinct(const CjSource *source, const CjBoundEntity *entity)
 					 errmsg("entity \"%s\": column \"%s\" of %s stands for \"%s\" and for \"%s\"",
 							cj_entity_name(source->entity), entity->columns[i].name,
 							entity->relation, columns[j].name, columns[i].name),
-					 errhint("%s", cj_bound_table_bind_call(source, entity->relation,
+					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, entity->relation,
 															 columns[i].name, "<column>", NULL,
-															 NULL))));
+															 NULL)))));
 		}
 	}
 }

@@ -122,7 +122,7 @@ cj_entity_find_label(CjEntity entity, const char *name, int len)
 	return -1;
 }
 
-/* is_number tells whether a type is one of the numbers that an average can be taken of. */
+/* is_number returns whether a type is one of the numbers that an average can be taken of. */
 static bool
 is_number(Oid type)
 {
@@ -190,7 +190,7 @@ operator_name(Oid operator)
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("operator with OID %u has just been dropped", operator)));
+				 errmsg("operator with OID %u was dropped concurrently", operator)));
 	form = (Form_pg_operator) GETSTRUCT(tuple);
 	name = list_make2(makeString(get_namespace_name(form->oprnamespace)),
 					  makeString(pstrdup(NameStr(form->oprname))));

@@ -133,7 +133,7 @@ extern int cj_entity_find(const char *name, int len);
 extern int cj_entity_find_column(CjEntity entity, const char *name, int len);
 extern int cj_entity_find_label(CjEntity entity, const char *name, int len);
 
-/* Tells whether a (base) type is of a kind, and says in words what the kind accepts. */
+/* Returns whether a (base) type is of a kind, and says in words what the kind accepts. */
 extern bool cj_entity_accepts(CjColumnKind kind, Oid type);
 extern const char *cj_entity_kind_name(CjColumnKind kind);
 

@@ -28,8 +28,8 @@ raise_missing(Relation rel, const char *name, const char *privilege, const char 
 
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("the owner of %s, as whom jobs run, lacks a privilege", name),
-			 errhint("GRANT %s ON %s TO %s;", privilege, object, quote_identifier(owner))));
+			 errmsg("the owner of %s lacks a privilege that jobs need", name),
+			 errhint("Run: GRANT %s ON %s TO %s;", privilege, object, quote_identifier(owner))));
 }
 
 static void
@@ -97,8 +97,8 @@ check_rules(Relation rel, const char *name, CmdType event, const char *event_nam
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("rule %s of %s does something else instead of %s", rule_name(rule->ruleId),
 						name, event_name),
-				 errdetail("A job could not tell what it has done."),
-				 errhint("DROP RULE %s ON %s;", rule_name(rule->ruleId), name)));
+				 errdetail("A job cannot know what the rule does."),
+				 errhint("Run: DROP RULE %s ON %s;", rule_name(rule->ruleId), name)));
 	}
 }
 

@@ -4,7 +4,7 @@
  *
  * Such a lock outlives the transaction, also one that is rolled back: in a session of a connection pool it would lock others
  * out for hours. What the caller had locked before is left alone, and so is what the app's code has locked once more
- * on top of it: the server tells which locks are held, and not how often.
+ * on top of it: the server shows which locks are held, not how often.
  */
 #include "postgres.h"
 

@@ -76,7 +76,7 @@
 #define cj_compat_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0, true)
 #endif
 
-/* Updates a row; tells which of the indexes need an entry for the new one. */
+/* Updates a row; returns which of the indexes need an entry for the new one. */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes CjCompatUpdateIndexes;
 #define cj_compat_needs_entries(which) ((which) != TU_None)
@@ -99,7 +99,7 @@ typedef bool CjCompatUpdateIndexes;
 	((void) ExecInsertIndexTuples(indexes, slot, estate, true, false, NULL, NIL))
 #endif
 
-/* Tells whether this transaction has made the file of a relation. */
+/* Returns whether this transaction has made the file of a relation. */
 #if PG_VERSION_NUM >= 160000
 #define cj_compat_file_is_new(rel)                       \
 	((rel)->rd_createSubid != InvalidSubTransactionId || \

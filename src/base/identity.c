@@ -148,7 +148,7 @@ cj_identity_extension(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"challenge_jobs\" is not installed in this database"),
-				 errhint("CREATE EXTENSION challenge_jobs;")));
+				 errhint("Run: CREATE EXTENSION challenge_jobs;")));
 	return extension;
 }
 
@@ -179,10 +179,9 @@ cj_identity_check_script(void)
 	if (revision == NULL || strcmp(revision, psprintf("SELECT %d", CJ_SCRIPT_REVISION)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"challenge_jobs\" was made by another install script than this library is for"),
-				 errdetail("Before the first release the script changes without a new version. What was bound and "
-						   "configured goes with the extension."),
-				 errhint("DROP EXTENSION challenge_jobs; CREATE EXTENSION challenge_jobs;")));
+				 errmsg("extension \"challenge_jobs\" was created by a different install script than this library needs"),
+				 errdetail("Before the first release the script changes without a new version number. Dropping the extension drops its configuration."),
+				 errhint("Run: DROP EXTENSION challenge_jobs; CREATE EXTENSION challenge_jobs;")));
 }
 
 void
@@ -251,10 +250,9 @@ check_nothing_left_behind(const CjIdentity *saved)
 	if (saved->watched && sum_temporary_objects() != saved->temporary_objects)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("code that ran as \"%s\" has left something in the temporary schema of this "
-						"session",
+				 errmsg("code that ran as \"%s\" left an object in the temporary schema of this session",
 						GetUserNameFromId(GetUserId(), false)),
-				 errdetail("It could be run again, as \"%s\".",
+				 errdetail("The object could run as \"%s\".",
 						   GetUserNameFromId(saved->user_id, false))));
 }
 

@@ -25,14 +25,14 @@ typedef struct CjExtension
 {
 	Oid oid;
 	Oid owner;
-	Oid schema; /* of the verbs */
+	Oid schema; /* of the job functions */
 } CjExtension;
 
 /* Looks the extension up; raises undefined_object if it is not installed in this database. */
 extern CjExtension cj_identity_extension(void);
 
 /* To be raised with each change of the install script that the library has to know of; the script says the same. */
-#define CJ_SCRIPT_REVISION 3
+#define CJ_SCRIPT_REVISION 4
 
 /*
  * Raises object_not_in_prerequisite_state unless the extension was made by an install script that this library is for, with
@@ -85,7 +85,7 @@ extern void cj_identity_restore(const CjIdentity *saved);
  */
 extern void cj_identity_hold_locks(void);
 
-/* Tells whether that has been noted. */
+/* Returns whether that has been noted. */
 extern bool cj_identity_holds_locks(void);
 
 /* Returns how long a lock may be waited for now, in milliseconds. */

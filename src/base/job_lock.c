@@ -101,9 +101,9 @@ cj_job_lock_hint(const CjJobLock *lock)
 
 	cj_sql_free(&rows);
 	if (!is_held)
-		return pstrdup("Try again: it has just ended.");
+		return pstrdup("Try again: the other run has just ended.");
 	if (gid)
-		return psprintf("ROLLBACK PREPARED %s;", gid);
-	return pid > 0 ? psprintf("SELECT * FROM pg_stat_activity WHERE pid = %d;", pid)
-				   : pstrdup("SELECT * FROM pg_prepared_xacts;");
+		return psprintf("Run: ROLLBACK PREPARED %s;", gid);
+	return pid > 0 ? psprintf("Run: SELECT * FROM pg_stat_activity WHERE pid = %d;", pid)
+				   : pstrdup("Run: SELECT * FROM pg_prepared_xacts;");
 }

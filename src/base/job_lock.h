@@ -24,7 +24,7 @@ extern bool cj_job_lock_try(const CjJobLock *lock, bool session);
 extern void cj_job_lock_release(const CjJobLock *lock, bool session);
 
 /*
- * Tells whether anybody holds the lock, be it a prepared transaction, without taking it: who looks must not
+ * Returns whether anybody holds the lock, be it a prepared transaction, without taking it: who looks must not
  * keep a run from starting. The caller is connected to SPI.
  */
 extern bool cj_job_lock_is_held(const CjJobLock *lock);
@@ -36,7 +36,7 @@ extern bool cj_job_lock_is_held(const CjJobLock *lock);
 extern char *cj_job_lock_prepared(const CjJobLock *lock);
 
 /*
- * Tells how to find out who holds the lock, as a hint: a statement about the process, or about transactions that have
+ * Says how to find out who holds the lock, as a hint: a statement about the process, or about transactions that have
  * been prepared. In the current memory context; the caller is connected to SPI.
  */
 extern char *cj_job_lock_hint(const CjJobLock *lock);

@@ -54,7 +54,7 @@ cj_local_time_zone(const char *name)
 	return (zone != NULL && pg_tz_acceptable(zone)) ? zone : NULL;
 }
 
-/* has_name tells whether a list has a name, in whatever case. */
+/* has_name returns whether a list has a name, in whatever case. */
 static bool
 has_name(const List *names, const char *name)
 {
@@ -68,7 +68,7 @@ has_name(const List *names, const char *name)
 	return false;
 }
 
-/* has_digit tells whether a text has a digit. What the zone database does not have has one: an offset. */
+/* has_digit returns whether a text has a digit. What the zone database does not have has one: an offset. */
 static bool
 has_digit(const char *name)
 {
@@ -247,7 +247,7 @@ cj_local_time_moment(DateADT date, TimeADT time, pg_tz *zone, TimestampTz *momen
 }
 
 /*
- * is_steady tells whether the clocks of a zone are not changed for two days before and after a moment,
+ * is_steady returns whether the clocks of a zone are not changed for two days before and after a moment,
  * and by how many seconds they are then ahead.
  */
 static bool

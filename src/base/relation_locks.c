@@ -174,7 +174,7 @@ cj_relation_locks_add_read(List *locks, Oid view, LOCKMODE mode, Oid role)
 
 /* ---- locking ---- */
 
-/* add_lock_context tells a lock timeout which relation it waited for. */
+/* add_lock_context adds to a lock timeout the relation it waited for. */
 static void
 add_lock_context(void *arg)
 {

@@ -20,7 +20,7 @@ extern List *cj_relation_locks_add_table(List *locks, Oid relid, LOCKMODE mode);
  */
 extern List *cj_relation_locks_add_read(List *locks, Oid view, LOCKMODE mode, Oid role);
 
-/* Tells whether a relation is in a list. */
+/* Returns whether a relation is in a list. */
 extern bool cj_relation_locks_has(List *locks, Oid relid);
 
 /*

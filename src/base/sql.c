@@ -23,7 +23,7 @@
 #include "base/identity.h"
 #include "base/sql.h"
 
-/* add_context tells an error which statement it comes from. */
+/* add_context adds to an error the statement it comes from. */
 static void
 add_context(void *arg)
 {
@@ -101,9 +101,8 @@ execute(const CjStatement *statement, const char *text, CjParams *params, DestRe
 	if (code == SPI_OK_REWRITTEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a rule does something else instead of what the job is to do"),
-				 errhint("Use a trigger in the place of the rule: "
-						 "SELECT * FROM pg_rules;")));
+				 errmsg("a rule replaces the statement of the job"),
+				 errhint("Replace the rule by a trigger. To list rules, run: SELECT * FROM pg_rules;")));
 	if (code != statement->expected)
 		elog(ERROR, "statement returned \"%s\" instead of \"%s\"", SPI_result_code_string(code),
 			 SPI_result_code_string(statement->expected));

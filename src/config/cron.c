@@ -8,8 +8,8 @@
  * either of them if neither does.
  *
  * Refused here, though pg_cron accepts it:
- * - seconds ('30 seconds', from 1.5 on), since slots are minutes; @reboot and @restart, since it
- *   cannot be told in advance when the slot will be, and so not whether it was missed;
+ * - seconds ('30 seconds', from 1.5 on), since scheduled times are minutes; @reboot and @restart, since it
+ *   cannot be told in advance when the scheduled time will be, and so not whether it was missed;
  * - what pg_cron does not read: anything after the fifth field or a nickname (a sixth field means
  *   seconds or years elsewhere), and anything after the part of a field that it understands ("*5" is
  *   "*" to it, "5.5" is "5"), newlines and comments about the fields;
@@ -22,7 +22,7 @@
  * Accepted here, though pg_cron refuses it: $ for the last day of the month before 1.6 (then schedule()
  * fails with the error of pg_cron), and nicknames in upper case (it is given them spelled out).
  *
- * Both accept days that do not exist (30 February): there are then no slots.
+ * Both accept days that do not exist (30 February): there are then no scheduled times.
  */
 #include "postgres.h"
 
@@ -219,7 +219,7 @@ refuse_nickname(const char *text)
 					text, reason);
 }
 
-/* is_seconds tells whether a text is one of pg_cron's intervals, such as "30 seconds". */
+/* is_seconds returns whether a text is one of pg_cron's intervals, such as "30 seconds". */
 static bool
 is_seconds(const char *p)
 {
@@ -275,7 +275,7 @@ cj_cron_parse(const char *text, CjCronExpression *result)
 	return NULL;
 }
 
-/* ---- slots ---- */
+/* ---- scheduled times ---- */
 
 /* matching_days returns the days of a month that match: bit n is day n. */
 static uint32
@@ -399,18 +399,18 @@ minute_of(TimestampTz moment)
 	return (int64) (((uint64) moment - (uint64) MIN_TIMESTAMP) / USECS_PER_MINUTE);
 }
 
-/* make_slot makes a slot of a Julian day and a minute of the day, if there is one in range. */
+/* make_moment makes a scheduled time of a Julian day and a minute of the day, if there is one in range. */
 static bool
-make_slot(int day, int time, TimestampTz *slot)
+make_moment(int day, int time, TimestampTz *moment)
 {
 	if (day < 0 || day >= TIMESTAMP_END_JULIAN || time == NONE)
 		return false;
-	*slot = (day - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + time * USECS_PER_MINUTE;
+	*moment = (day - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + time * USECS_PER_MINUTE;
 	return true;
 }
 
 bool
-cj_cron_next(const CjCronExpression *expression, TimestampTz after, TimestampTz *slot)
+cj_cron_next(const CjCronExpression *expression, TimestampTz after, TimestampTz *moment)
 {
 	int64 minute;
 	int from;
@@ -428,11 +428,11 @@ cj_cron_next(const CjCronExpression *expression, TimestampTz after, TimestampTz 
 		day = day_from(expression, from + 1);
 		time = time_from(expression, 0);
 	}
-	return make_slot(day, time, slot);
+	return make_moment(day, time, moment);
 }
 
 bool
-cj_cron_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz *slot)
+cj_cron_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz *moment)
 {
 	int64 minute;
 	int to;
@@ -451,10 +451,10 @@ cj_cron_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz
 		day = to > 0 ? day_until(expression, to - 1) : NONE;
 		time = time_until(expression, MINUTES_PER_DAY - 1);
 	}
-	return make_slot(day, time, slot);
+	return make_moment(day, time, moment);
 }
 
-/* is_daily tells whether a schedule has slots every day. */
+/* is_daily returns whether a schedule has scheduled times every day. */
 static bool
 is_daily(const CjCronExpression *expression)
 {
@@ -476,7 +476,7 @@ cj_cron_longest_pause(const CjCronExpression *expression)
 
 	if (!is_daily(expression))
 		return 2 * day;
-	/* once around the clock, and on to the first slot of the next day */
+	/* once around the clock, and on to the first scheduled time of the next day */
 	for (int minute = 0; minute < 2 * day; minute++)
 	{
 		if ((expression->hours >> (minute % day / MINS_PER_HOUR) & 1) == 0 ||

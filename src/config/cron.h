@@ -4,7 +4,7 @@
  *		week) with lists, ranges, steps and English names, $ for the last day of the month, or a
  *		nickname such as @daily. In UTC.
  *
- * Pure: no SPI, no catalog access. A slot is a minute that matches, as the moment in which it begins.
+ * Pure: no SPI, no catalog access. A scheduled time is a minute that matches, as the moment in which it begins.
  */
 #ifndef CJ_CONFIG_CRON_H
 #define CJ_CONFIG_CRON_H
@@ -36,14 +36,16 @@ extern char *cj_cron_parse(const char *text, CjCronExpression *result);
 extern const char *cj_cron_spell_out(const char *text);
 
 /*
- * Finds the first slot after a moment, or the last one at or before it; false if there is none within
+ * Finds the first scheduled time after a moment, or the last one at or before it; false if there is none within
  * the range of timestamps (30 February). The moment may be infinite.
  */
-extern bool cj_cron_next(const CjCronExpression *expression, TimestampTz after, TimestampTz *slot);
-extern bool cj_cron_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz *slot);
+extern bool cj_cron_next(const CjCronExpression *expression, TimestampTz after,
+						 TimestampTz *moment);
+extern bool cj_cron_previous(const CjCronExpression *expression, TimestampTz at,
+							 TimestampTz *moment);
 
 /*
- * Returns the longest time between one slot and the next, in minutes, of a schedule that has slots every
+ * Returns the longest time between one scheduled time and the next, in minutes, of a schedule that has scheduled times every
  * day; for one that leaves out days, that of two days.
  */
 extern int cj_cron_longest_pause(const CjCronExpression *expression);

@@ -64,7 +64,7 @@ static const CjStatement forget_missed = {"forget scheduled times that are not t
 										  SPI_OK_UPDATE};
 
 static const CjStatement list_scheduled = {"list the scheduled jobs",
-										   "SELECT j.job, j.engine, w.next_slot"
+										   "SELECT j.job, j.engine, w.next_scheduled"
 										   "  FROM challenge_jobs.job j"
 										   "  JOIN challenge_jobs.watchdog() w ON w.job = j.job"
 										   " WHERE j.engine IS NOT NULL"

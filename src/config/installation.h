@@ -17,7 +17,7 @@ typedef struct CjHold
 } CjHold;
 
 /*
- * Tells whether the runs of a job are held back as of now, whatever the caller's snapshot: whoever has paused the jobs,
+ * Returns whether the runs of a job are held back as of now, whatever the caller's snapshot: whoever has paused the jobs,
  * committed, and found nobody holding the job's lock afterwards knows that no run will begin. To be asked with the lock.
  */
 extern CjHold cj_installation_hold(const char *job);

@@ -37,7 +37,7 @@ static const CjStatement load_day_time_zone = {
 	SPI_OK_SELECT};
 
 /*
- * $10: the default schedule. Slots of a schedule that was not in force, or of a job that was disabled, are
+ * $10: the default schedule. Scheduled times of a schedule that was not in force, or of a job that was disabled, are
  * not overdue: scheduled_at says from when on they count.
  */
 static const CjStatement alter_job = {
@@ -125,7 +125,7 @@ run_for_job(const CjStatement *statement, const CjJobDefinition *job)
 	return cj_sql_run_own(statement, &params);
 }
 
-/* add_stored_context tells that settings in error are stored ones, and how to be rid of them. */
+/* add_stored_context says that the invalid settings are stored ones, and how to remove them. */
 static void
 add_stored_context(void *arg)
 {
@@ -157,14 +157,14 @@ cj_job_config_load(const CjJobDefinition *job)
 	context.previous = error_context_stack;
 	error_context_stack = &context;
 	cj_settings_check(job->name, job->settings, config->settings, false);
-	problem = cj_cron_parse(config->schedule, &config->slots);
+	problem = cj_cron_parse(config->schedule, &config->cron);
 	if (problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("stored schedule \"%s\" of job \"%s\" is not valid", config->schedule,
 						job->name),
 				 errdetail("%s", problem),
-				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
 						 job->schedule)));
 	error_context_stack = context.previous;
 	return config;
@@ -180,8 +180,8 @@ cj_job_config_day_time_zone(void)
 	if (name == NULL || cj_local_time_zone(name) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the stored setting \"day_time_zone\" is no time zone"),
-				 errhint("SELECT challenge_jobs.reset_job('auto_complete_challenges');")));
+				 errmsg("stored setting \"day_time_zone\" is not a time zone"),
+				 errhint("Run: SELECT challenge_jobs.reset_job('auto_complete_challenges');")));
 	return name;
 }
 
@@ -207,7 +207,7 @@ check_duration(const CjJobDefinition *job, const char *name, const Interval *val
 			 errmsg("invalid %s for job \"%s\"", name, job->name),
 			 errdetail("It takes an interval from 0 to %d days, without months.",
 					   MAX_DURATION_DAYS),
-			 errhint("SELECT challenge_jobs.alter_job('%s', %s => '%s');", job->name, name,
+			 errhint("Run: SELECT challenge_jobs.alter_job('%s', %s => '%s');", job->name, name,
 					 default_value)));
 }
 
@@ -215,22 +215,22 @@ check_duration(const CjJobDefinition *job, const char *name, const Interval *val
 static void
 check_schedule(const CjJobDefinition *job, const char *schedule)
 {
-	CjCronExpression slots;
-	TimestampTz slot;
-	char *problem = cj_cron_parse(schedule, &slots);
+	CjCronExpression cron;
+	TimestampTz moment;
+	char *problem = cj_cron_parse(schedule, &cron);
 
 	if (problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid schedule \"%s\" for job \"%s\"", schedule, job->name),
 				 errdetail("%s", problem),
-				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
 						 job->schedule)));
-	if (!cj_cron_next(&slots, GetCurrentTimestamp(), &slot))
+	if (!cj_cron_next(&cron, GetCurrentTimestamp(), &moment))
 		ereport(WARNING,
 				(errmsg("schedule \"%s\" of job \"%s\" names a day that does not exist", schedule,
 						job->name),
-				 errhint("SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', schedule => '%s');", job->name,
 						 job->schedule)));
 }
 
@@ -247,7 +247,7 @@ check_change(const CjJobDefinition *job, const CjJobChange *change)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid max_retries for job \"%s\"", job->name),
 				 errdetail("It takes a number from 0 to 100, not %d.", *change->max_retries),
-				 errhint("SELECT challenge_jobs.alter_job('%s', max_retries => %d);", job->name,
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', max_retries => %d);", job->name,
 						 job->max_retries)));
 	if (change->catch_up && strcmp(change->catch_up, "once") != 0 &&
 		strcmp(change->catch_up, "skip") != 0)
@@ -255,7 +255,7 @@ check_change(const CjJobDefinition *job, const CjJobChange *change)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid catch_up for job \"%s\"", job->name),
 				 errdetail("It takes \"once\" or \"skip\", not \"%s\".", change->catch_up),
-				 errhint("SELECT challenge_jobs.alter_job('%s', catch_up => '%s');", job->name,
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', catch_up => '%s');", job->name,
 						 job->catch_up)));
 	if (change->settings)
 		cj_settings_check(job->name, job->settings, change->settings, true);

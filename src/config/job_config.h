@@ -16,7 +16,7 @@
 /* What a job is by default. */
 typedef struct CjJobDefinition
 {
-	const char *name; /* also of its verb */
+	const char *name; /* also of its job function */
 	const char *description;
 	uint16 number;           /* of the job's lock; never given to another job */
 	const char *schedule;    /* cron expression, UTC */
@@ -33,10 +33,10 @@ typedef struct CjJobConfig
 {
 	bool enabled;
 	char *schedule;
-	CjCronExpression slots; /* of the schedule */
-	char *engine;           /* NULL: not scheduled */
-	int max_runtime_ms;     /* 0: no limit */
-	Jsonb *settings;        /* every setting of the job, checked */
+	CjCronExpression cron; /* of the schedule */
+	char *engine;          /* NULL: not scheduled */
+	int max_runtime_ms;    /* 0: no limit */
+	Jsonb *settings;       /* every setting of the job, checked */
 } CjJobConfig;
 
 /* What alter_job changes; pointers that are NULL leave things as they are. */
@@ -65,7 +65,7 @@ extern CjJobConfig *cj_job_config_load(const CjJobDefinition *job);
 extern char *cj_job_config_day_time_zone(void);
 
 /*
- * Checks and stores a change. A new schedule, and enabling, set scheduled_at anew: slots from before do not
+ * Checks and stores a change. A new schedule, and enabling, set scheduled_at anew: scheduled times from before do not
  * count. Raises invalid_parameter_value, datetime_field_overflow.
  */
 extern void cj_job_config_alter(const CjJobDefinition *job, const CjJobChange *change);

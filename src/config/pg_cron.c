@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "base/hint.h"
 #include "base/sql.h"
 #include "config/cron.h"
 #include "config/installation.h"
@@ -123,7 +124,7 @@ run_call(const CjJobDefinition *job, const char *engine)
 	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->name);
 }
 
-/* is_installed tells whether pg_cron is installed in this database. */
+/* is_installed returns whether pg_cron is installed in this database. */
 static bool
 is_installed(void)
 {
@@ -146,20 +147,19 @@ require_pg_cron(const CjJobDefinition *job, const CjJobConfig *config)
 				 errmsg("pg_cron is not loaded in this server"),
 				 errdetail("To load it, add pg_cron to shared_preload_libraries, set "
 						   "cron.database_name = '%s', restart, and CREATE EXTENSION pg_cron.", here),
-				 errhint("To have the job fired without it: "
-						 "SELECT * FROM challenge_jobs.schedule('%s', 'worker');", name)));
+				 errhint("To fire the job without it, run: SELECT * FROM challenge_jobs.schedule('%s', 'worker');", name)));
 	if (strcmp(home, here) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension \"pg_cron\" is not installed in this database"),
-				 errhint("CREATE EXTENSION pg_cron;")));
+				 errhint("Run: CREATE EXTENSION pg_cron;")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("pg_cron lives in database \"%s\", not in this one", home),
+			 errmsg("pg_cron is installed in database \"%s\", not in this one", home),
 			 errdetail("Run the statement of the hint in database \"%s\", and "
 					   "SELECT * FROM challenge_jobs.schedule('%s', 'external'); in this one.",
 					   home, name),
-			 errhint("SELECT cron.schedule_in_database(%s, %s, %s, %s);",
+			 errhint("Run: SELECT cron.schedule_in_database(%s, %s, %s, %s);",
 					 quote_literal_cstr(psprintf("%s@%s", cron_job_name(job), here)),
 					 quote_literal_cstr(cj_cron_spell_out(config->schedule)),
 					 quote_literal_cstr(run_call(job, ENGINE_PG_CRON)),
@@ -204,7 +204,7 @@ remove_job(const CjJobDefinition *job)
 	cj_sql_execute_own(&remove_cron_job, &params);
 }
 
-/* is_preloaded tells whether the server loads this library when it starts. */
+/* is_preloaded returns whether the server loads this library when it starts. */
 static bool
 is_preloaded(void)
 {
@@ -225,7 +225,7 @@ is_preloaded(void)
 }
 
 const char *
-cj_pg_cron_worker_problem(const char **remedy)
+cj_pg_cron_worker_problem(const char **hint)
 {
 	const char *here = get_database_name(MyDatabaseId);
 	const char *setting = GetConfigOption("challenge_jobs.databases", true, false);
@@ -234,11 +234,11 @@ cj_pg_cron_worker_problem(const char **remedy)
 
 	if (!is_preloaded())
 	{
-		*remedy =
-			psprintf("add challenge_jobs to shared_preload_libraries and set "
-					 "challenge_jobs.databases = %s in postgresql.conf, and restart the server",
+		*hint =
+			psprintf("Add challenge_jobs to shared_preload_libraries and set "
+					 "challenge_jobs.databases = %s in postgresql.conf, then restart the server.",
 					 quote_literal_cstr(quote_identifier(here)));
-		return "the library is not in shared_preload_libraries: there is no worker";
+		return "the library is not in shared_preload_libraries, so there is no worker";
 	}
 	if (setting && !SplitGUCList(pstrdup(setting), ',', &databases))
 		databases = NIL;
@@ -247,23 +247,24 @@ cj_pg_cron_worker_problem(const char **remedy)
 		if (strcmp(lfirst(cell), here) == 0)
 			return NULL;
 	}
-	*remedy = psprintf("ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
-					   quote_literal_cstr(psprintf("%s%s%s", setting ? setting : "",
-												   setting && *setting ? ", " : "",
-												   quote_identifier(here))));
-	return "this database is not in challenge_jobs.databases: the worker does not look after it";
+	*hint =
+		psprintf("Run: ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
+				 quote_literal_cstr(psprintf("%s%s%s", setting ? setting : "",
+											 setting && *setting ? ", " : "",
+											 quote_identifier(here))));
+	return "this database is not in challenge_jobs.databases, so the worker does not serve it";
 }
 
 void
 cj_pg_cron_warn_of_worker(void)
 {
-	const char *remedy;
-	const char *problem = cj_pg_cron_worker_problem(&remedy);
+	const char *hint;
+	const char *problem = cj_pg_cron_worker_problem(&hint);
 
 	if (problem)
 		ereport(WARNING,
 				(errmsg("the jobs will not be fired yet"), errdetail_internal("%c%s.", pg_toupper(problem[0]), problem + 1),
-				 errhint("%s", remedy)));
+				 errhint("%s", hint)));
 }
 
 /* choose_engine checks the engine asked for, or chooses one. */
@@ -281,8 +282,8 @@ choose_engine(const CjJobDefinition *job, const CjJobConfig *config, const char 
 			 errmsg("there is no engine \"%s\"", engine),
 			 errdetail("The engines are: pg_cron, worker, external."),
 			 of_all ?
-			 errhint("SELECT * FROM challenge_jobs.schedule(engine => 'pg_cron');") :
-			 errhint("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name)));
+			 errhint("Run: SELECT * FROM challenge_jobs.schedule(engine => 'pg_cron');") :
+			 errhint("Run: SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name)));
 	return NULL;
 }
 
@@ -304,7 +305,7 @@ cj_pg_cron_schedule(const CjJobDefinition *job, const char *engine, bool of_all)
 		if (zone)
 			ereport(WARNING,
 					(errmsg("pg_cron reads schedules in the time zone \"%s\", not in UTC", zone),
-					 errhint("ALTER SYSTEM SET cron.timezone = 'GMT'; and restart the server.")));
+					 errhint("Run: ALTER SYSTEM SET cron.timezone = 'GMT'; then restart the server.")));
 	}
 	else
 		remove_job(job);
@@ -339,12 +340,12 @@ cj_pg_cron_update(const CjJobDefinition *job)
 		ereport(WARNING,
 				(errmsg("job \"%s\" is scheduled by pg_cron, which is not installed in this database",
 						job->name),
-				 errhint("SELECT * FROM challenge_jobs.unschedule('%s');", job->name)));
+				 errhint("Run: SELECT * FROM challenge_jobs.unschedule('%s');", job->name)));
 }
 
-/* launcher_problem says whether pg_cron's launcher is dead; *remedy stays as it is where none is known. */
+/* launcher_problem says whether pg_cron's launcher is dead; and how to start it again. */
 static const char *
-launcher_problem(const char **remedy)
+launcher_problem(const char **hint)
 {
 	CjRows rows = cj_sql_run_own(&find_launcher, NULL);
 	const char *alive = cj_sql_text(&rows, 0, 1);
@@ -353,29 +354,31 @@ launcher_problem(const char **remedy)
 	cj_sql_free(&rows);
 	if (orphan)
 	{
-		*remedy = orphan;
-		return "a cron job belongs to a role that does not exist: pg_cron's launcher ends each time it comes to it";
+		*hint = cj_hint_run(orphan);
+		return "a cron job belongs to a role that does not exist, which ends pg_cron's launcher again and again";
 	}
 	if (alive == NULL || strcmp(alive, "f") != 0)
 		return NULL;
-	*remedy = "restart the server; the server log says why pg_cron's launcher has ended";
+	*hint = "Restart the server. The server log says why pg_cron's launcher ended.";
 	return "pg_cron's launcher is not running: nothing fires cron jobs";
 }
 
 const char *
-cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **remedy)
+cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **hint)
 {
 	CjParams params = {0};
 	CjRows rows;
 	const char *problem = NULL;
+	const char *remedy =
+		psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name);
 
-	*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name);
 	if (!is_installed())
 	{
-		*remedy = psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'external');", job->name);
+		*hint =
+			psprintf("Run: SELECT * FROM challenge_jobs.schedule('%s', 'external');", job->name);
 		return "extension \"pg_cron\" is not installed in this database";
 	}
-	problem = launcher_problem(remedy);
+	problem = launcher_problem(hint);
 	if (problem)
 		return problem;
 
@@ -389,13 +392,13 @@ cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const 
 	{
 		problem = psprintf("there is more than one cron job \"%s\"; one belongs to \"%s\"",
 						   cron_job_name(job), cj_sql_text(&rows, 1, 3));
-		*remedy = psprintf("SELECT cron.unschedule(%s);", cj_sql_text(&rows, 1, 4));
+		remedy = psprintf("SELECT cron.unschedule(%s);", cj_sql_text(&rows, 1, 4));
 	}
 	else if (!cj_sql_bool(&rows, 0, 5))
 	{
 		problem = psprintf("the cron job \"%s\" runs as \"%s\", not as the owner of the extension",
 						   cron_job_name(job), cj_sql_text(&rows, 0, 3));
-		*remedy = psprintf("SELECT cron.unschedule(%s); %s", cj_sql_text(&rows, 0, 4), *remedy);
+		remedy = psprintf("SELECT cron.unschedule(%s); %s", cj_sql_text(&rows, 0, 4), remedy);
 	}
 	else if (!cj_sql_bool(&rows, 0, 1))
 		problem =
@@ -406,32 +409,33 @@ cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const 
 	else if (cj_sql_text(&rows, 0, 6))
 	{
 		problem =
-			psprintf("the last run that pg_cron tried has failed: %s", cj_sql_text(&rows, 0, 6));
-		*remedy = psprintf(
+			psprintf("the last run that pg_cron started failed: %s", cj_sql_text(&rows, 0, 6));
+		remedy = psprintf(
 			"SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC LIMIT 5;",
 			cj_sql_text(&rows, 0, 4));
 	}
 	cj_sql_free(&rows);
+	*hint = cj_hint_run(remedy);
 	return problem;
 }
 
 const char *
-cj_pg_cron_prune_problem(const char **remedy)
+cj_pg_cron_prune_problem(const char **hint)
 {
 	CjRows rows;
 	const char *problem = NULL;
 
-	*remedy = "SELECT challenge_jobs.alter_job('cleanup_expired_notifications', "
-			  "settings => '{\"prune_cron_history\": false}');";
+	*hint = "Run: SELECT challenge_jobs.alter_job('cleanup_expired_notifications', "
+			"settings => '{\"prune_cron_history\": false}');";
 	if (!is_installed())
 		return "extension \"pg_cron\" is not installed in this database";
 	rows = cj_sql_run_own(&may_prune, NULL);
 	if (!cj_sql_bool(&rows, 0, 1))
 	{
 		problem = "the owner of the extension may not delete from cron.job_run_details";
-		*remedy = psprintf("ALTER ROLE %s BYPASSRLS; "
-						   "GRANT SELECT, DELETE ON cron.job_run_details TO %s;",
-						   cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 2));
+		*hint = psprintf("Run: ALTER ROLE %s BYPASSRLS; "
+						 "GRANT SELECT, DELETE ON cron.job_run_details TO %s;",
+						 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 2));
 	}
 	cj_sql_free(&rows);
 	return problem;

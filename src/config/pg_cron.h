@@ -36,16 +36,16 @@ extern void cj_pg_cron_update(const CjJobDefinition *job);
 
 /*
  * Says what is wrong with the cron job of a job that pg_cron is to fire, as a sentence, or NULL; how
- * to mend it in `remedy`.
+ * to mend it in `hint`.
  */
 extern const char *cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config,
-									  const char **remedy);
+									  const char **hint);
 
 /*
  * Says what keeps pg_cron's records of our cron jobs from being removed, as a sentence, or NULL; how to
- * mend it in `remedy`.
+ * mend it in `hint`.
  */
-extern const char *cj_pg_cron_prune_problem(const char **remedy);
+extern const char *cj_pg_cron_prune_problem(const char **hint);
 
 /*
  * Removes up to `limit` of pg_cron's records of our cron jobs that ended before a moment, of those after
@@ -54,9 +54,9 @@ extern const char *cj_pg_cron_prune_problem(const char **remedy);
 extern int cj_pg_cron_prune(TimestampTz before, int limit, int64 *last);
 
 /*
- * Says why the worker does not look after this database, or NULL if it does; how to mend it in `remedy`.
+ * Says why the worker does not serve this database, or NULL if it does; how to mend it in `hint`.
  */
-extern const char *cj_pg_cron_worker_problem(const char **remedy);
+extern const char *cj_pg_cron_worker_problem(const char **hint);
 
 /* Warns of it. */
 extern void cj_pg_cron_warn_of_worker(void);

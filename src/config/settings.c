@@ -64,7 +64,7 @@ reject(const char *job, const CjSetting *setting, const char *what)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for setting \"%s\" of job \"%s\"", setting->name, job),
 			 errdetail("%s", what),
-			 errhint("SELECT challenge_jobs.alter_job('%s', settings => %s);", job,
+			 errhint("Run: SELECT challenge_jobs.alter_job('%s', settings => %s);", job,
 					 quote_literal_cstr(psprintf("{\"%s\": %s}", setting->name,
 												 setting->default_json)))));
 }
@@ -274,7 +274,7 @@ cj_settings_check(const char *job, const CjSetting *settings, Jsonb *values, boo
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("settings of job \"%s\" are not a JSON object", job),
 				 settings->name ?
-				 errhint("SELECT challenge_jobs.alter_job('%s', settings => '{\"%s\": %s}');", job,
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', settings => '{\"%s\": %s}');", job,
 						 settings->name, settings->default_json) :
 				 errdetail("It has no settings.")));
 
@@ -293,7 +293,7 @@ cj_settings_check(const char *job, const CjSetting *settings, Jsonb *values, boo
 					 errmsg("job \"%s\" has no setting \"%.*s\"", job, key.val.string.len,
 							key.val.string.val),
 					 errdetail("%s", list_settings(settings)),
-					 errhint("SELECT settings FROM challenge_jobs.job WHERE job = '%s';", job)));
+					 errhint("Run: SELECT settings FROM challenge_jobs.job WHERE job = '%s';", job)));
 		if (!(allow_null && value.type == jbvNull))
 			check_value(job, setting, &value);
 	}

@@ -1,20 +1,20 @@
 /*
  * jobs/auto_complete.c
- *		The job auto_complete_challenges: decide the challenges whose end date has passed, and tell
+ *		The job auto_complete_challenges: decide the challenges whose end date has passed, and notify
  *		their members.
  *
- * In two steps. First the verdicts: what is due is read into a list (a tuplestore, which goes to disk
+ * In two steps. First the outcomes: what is due is read into a list (a tuplestore, which goes to disk
  * when it is large; keys only), and the average completion rate of each is compared with the
  * threshold, in chunks of keys, before anything is changed: the statistics may be a view over active
  * challenges, or one in which challenges are compared. Then, batch by batch:
  *
  *	claim		lock those that are still active and due, passing over what others have locked
  *	update		to completed or failed, testing the active status once more
- *	tell		one notification for every member row of what was updated
+ *	notify		one notification for every member row of what was updated
  *
  * The test in the update, not the lock, is what makes it exactly once: it also holds where rows cannot
  * be locked (distributed tables). Status and notifications are of one subtransaction: a challenge is
- * never decided without its members being told.
+ * never decided without its members being notified.
  */
 #include "postgres.h"
 
@@ -34,6 +34,7 @@
 #include "jobs/auto_complete_statistics.h"
 #include "jobs/key_list.h"
 #include "run/batch.h"
+#include "run/findings.h"
 #include "run/job.h"
 
 static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
@@ -59,25 +60,26 @@ enum
 {
 	COMPLETED,
 	FAILED,
-	NOTIFIED
+	NOTIFIED,
+	UNDECIDABLE
 };
 
-static const char *const figures[] = {"completed", "failed", "notified", NULL};
+static const char *const figures[] = {"completed", "failed", "notified", "undecidable", NULL};
 
-static const CjIndexWish indexes[] = {
+static const CjIndexAdvice indexes[] = {
 	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, false, "the job reads the whole table"},
 	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, true,
-	 "of challenges with the same key each would be told of all"},
+	 "of challenges with the same key each would be notified of all"},
 	{CJ_CHALLENGES, CJ_CHALLENGES_STATUS, CJ_CHALLENGES_END_DATE, false,
 	 "the job reads the whole table"},
 	{CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_CHALLENGE_ID, false, "the job reads the whole table"},
 	{0},
 };
 
-/* How many challenges are judged by one statement. */
+/* How many challenges are evaluated by one statement. */
 #define CHUNK_SIZE 10000
 
-/* How much dearer chunks have to be, all together, for all challenges to be judged at once. */
+/* How many times the cost of a single pass chunks may cost before the single pass is chosen. */
 #define DECISIVE_RATIO 2
 
 /* The rule of completion; $2: the threshold. An average of NaN is no success. */
@@ -96,9 +98,9 @@ static const CjStatement find_due = {
 	"   AND c.{challenges.id} IS NOT NULL",
 	SPI_OK_SELECT};
 
-/* As find_due and judge in one. */
-static const CjStatement find_due_and_judge = {
-	"find due challenges and judge them",
+/* As find_due and evaluate in one. */
+static const CjStatement find_due_and_evaluate = {
+	"find due challenges and evaluate them",
 	"SELECT c.{challenges.id}, COALESCE(v.completed, false)\n"
 	"  FROM {challenges} c\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
@@ -136,8 +138,8 @@ static const CjStatement count_unclaimed = {
  * $2: the threshold. In the order of the keys, which is that of the table: that is how the table is best
  * written.
  */
-static const CjStatement judge = {
-	"judge by the average completion rate",
+static const CjStatement evaluate = {
+	"evaluate by the average completion rate",
 	"SELECT k.id, COALESCE(v.completed, false), v.id IS NOT NULL\n"
 	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
@@ -151,7 +153,7 @@ static const CjStatement judge = {
 
 /*
  * $3: the keys of those that pass. A trigger of the app may have given a row another status than ours:
- * the second column tells whether the row is what it should be.
+ * the second column says whether the row is what it should be.
  */
 static const CjStatement complete = {
 	"update completed challenges",
@@ -180,8 +182,8 @@ static const CjStatement fail = {
 	SPI_OK_UPDATE_RETURNING};
 
 /* In the order of users: that is how the indexes of notifications are ordered. */
-static const CjStatement tell = {
-	"tell the members",
+static const CjStatement notify = {
+	"notify the members",
 	"INSERT INTO {notifications}\n"
 	"       ({notifications.user_id}"
 	"{?notifications.type}, {notifications.type}{/}"
@@ -210,7 +212,7 @@ static const CjStatement find_statistics = {
 	SPI_OK_SELECT};
 
 static const CjStatement count_members = {
-	"count the members to be told",
+	"count the members to be notified",
 	"SELECT pg_catalog.count(*)\n"
 	"  FROM {challenge_members} m\n"
 	" WHERE m.{challenge_members.challenge_id} {challenge_members.challenge_id=} ANY ($1)",
@@ -227,16 +229,16 @@ typedef struct State
 	char *time_zone;
 	int batch_size;
 
-	/* what is due: keys; then keys and verdicts (whether completed) */
+	/* what is due: keys; then keys and outcomes (whether completed) */
 	Oid key_type;
 	int64 due_count;
 	CjKeyList *due;
-	CjKeyList *judged;
+	CjKeyList *evaluated;
 	bool has_statistics; /* of one of them at least */
 
 	/* what the range at hand has done */
 	int64 figures[lengthof(figures)];
-	int64 left_over;
+	int64 locked;
 } State;
 
 /* An open transaction's view of the app's tables. */
@@ -304,7 +306,7 @@ set_bound(Scope *scope, TimestampTz as_of, const char *time_zone)
 	}
 }
 
-/* check_populated refuses to judge by a materialized view without data. */
+/* check_populated refuses to evaluate by a materialized view without data. */
 static void
 check_populated(const CjBoundEntity *stats)
 {
@@ -313,15 +315,15 @@ check_populated(const CjBoundEntity *stats)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("entity \"challenge_member_stats\": materialized view %s has not been populated",
 						stats->relation),
-				 errhint("REFRESH MATERIALIZED VIEW %s;", stats->relation)));
+				 errhint("Run: REFRESH MATERIALIZED VIEW %s;", stats->relation)));
 }
 
 /*
- * open_scope resolves the tables in this transaction and becomes their owner, to judge or to write
- * and tell.
+ * open_scope resolves the tables in this transaction and becomes their owner, to evaluate or to write
+ * and notify.
  */
 static void
-open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
+open_scope(CjRun *run, State *state, Scope *scope, bool to_evaluate)
 {
 	CjUsage items[CJ_ENTITY_COUNT];
 	int count = usage(run->config, run->dry_run, items);
@@ -336,13 +338,13 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_judge)
 	cj_binding_leave_to_default(scope->binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_CREATED_AT);
 
 	scope->definition = NULL;
-	if (to_judge && state->live)
+	if (to_evaluate && state->live)
 		scope->definition = cj_app_sql_definition(stats, &scope->binding->search_path);
-	else if (to_judge)
+	else if (to_evaluate)
 		check_populated(stats);
 	set_bound(scope, run->as_of, state->time_zone);
 
-	if (to_judge || run->dry_run)
+	if (to_evaluate || run->dry_run)
 		; /* nothing is written */
 	else if (run->own_transactions)
 		cj_app_sql_set_all_constraints_immediate();
@@ -374,9 +376,9 @@ key_params(const Scope *scope, Oid key_type, Datum keys)
 	return params;
 }
 
-/* ---- verdicts ---- */
+/* ---- outcomes ---- */
 
-/* describe_due and describe_judged name a challenge of the chunk or batch at hand. */
+/* describe_due and describe_evaluated name a challenge of the chunk or batch at hand. */
 static char *
 describe_due(CjRun *run, int item, void *arg)
 {
@@ -384,9 +386,9 @@ describe_due(CjRun *run, int item, void *arg)
 }
 
 static char *
-describe_judged(CjRun *run, int item, void *arg)
+describe_evaluated(CjRun *run, int item, void *arg)
 {
-	return psprintf("challenge %s", cj_key_list_describe(((State *) arg)->judged, item));
+	return psprintf("challenge %s", cj_key_list_describe(((State *) arg)->evaluated, item));
 }
 
 /* fill_list runs a statement over the app's tables whose rows are the list. */
@@ -398,9 +400,9 @@ fill_list(CjKeyList *list, const Scope *scope, const CjStatement *statement, CjP
 							params);
 }
 
-/* judge_params makes the parameters of judge for some of the keys at hand. */
+/* evaluation_params makes the parameters of evaluate for some of the keys at hand. */
 static CjParams
-judge_params(const State *state, int from, int to)
+evaluation_params(const State *state, int from, int to)
 {
 	CjParams params = {0};
 
@@ -410,15 +412,15 @@ judge_params(const State *state, int from, int to)
 }
 
 /*
- * is_dear tells whether to judge all challenges at once rather than in chunks.
+ * prefer_single_pass returns whether to evaluate all challenges at once rather than in chunks.
  *
  * In chunks only what is due is looked at. But each chunk costs as much as all together where the
  * restriction to its keys does not reach the base tables (a window or an aggregate over all
- * challenges, no index on challenge_id). The planner tells the two apart; small differences are not to
+ * challenges, no index on challenge_id). The planner distinguishes the two; small differences are not to
  * be trusted, since it does not know that what one chunk has read is in memory for the next.
  */
 static bool
-is_dear(State *state, const Scope *scope, CjParams *at_once_params)
+prefer_single_pass(State *state, const Scope *scope, CjParams *at_once_params)
 {
 	int64 chunks = (state->due_count + CHUNK_SIZE - 1) / CHUNK_SIZE;
 	CjParams chunk_params;
@@ -430,21 +432,21 @@ is_dear(State *state, const Scope *scope, CjParams *at_once_params)
 
 	(void) cj_key_list_read(state->due, CHUNK_SIZE);
 	cj_key_list_rewind(state->due);
-	chunk_params = judge_params(state, 0, state->due->count);
+	chunk_params = evaluation_params(state, 0, state->due->count);
 	chunk_cost =
-		cj_sql_estimate(&judge, cj_app_sql_expand(&judge, scope->binding, scope->definition),
+		cj_sql_estimate(&evaluate, cj_app_sql_expand(&evaluate, scope->binding, scope->definition),
 						&chunk_params);
-	at_once_cost =
-		cj_sql_estimate(&find_due_and_judge,
-						cj_app_sql_expand(&find_due_and_judge, scope->binding, scope->definition),
-						at_once_params);
+	at_once_cost = cj_sql_estimate(&find_due_and_evaluate,
+								   cj_app_sql_expand(&find_due_and_evaluate, scope->binding,
+													 scope->definition),
+								   at_once_params);
 	elog(DEBUG1,
-		 "challenge_jobs: to judge " INT64_FORMAT " chunks costs %.0f each, all at once %.0f",
+		 "challenge_jobs: to evaluate " INT64_FORMAT " chunks costs %.0f each, all at once %.0f",
 		 chunks, chunk_cost, at_once_cost);
 	return chunks * chunk_cost > DECISIVE_RATIO * at_once_cost;
 }
 
-/* prepare reads what is due, and judges all of it where chunks are dear; the work of an attempt. */
+/* prepare reads what is due, and evaluates all of it where chunks would cost more; the work of an attempt. */
 static void
 prepare(CjRun *run, void *arg)
 {
@@ -455,22 +457,22 @@ prepare(CjRun *run, void *arg)
 	open_scope(run, state, &scope, true);
 	state->key_type = scope.binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID].base_type;
 	state->due = cj_key_list_create(run->memory, state->key_type, InvalidOid);
-	state->judged = cj_key_list_create(run->memory, state->key_type, BOOLOID);
+	state->evaluated = cj_key_list_create(run->memory, state->key_type, BOOLOID);
 
 	cj_sql_param(&params, scope.bound_type, scope.bound, false);
 	state->due_count = fill_list(state->due, &scope, &find_due, &params);
 	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
-	if (is_dear(state, &scope, &params))
+	if (prefer_single_pass(state, &scope, &params))
 	{
 		cj_key_list_clear(state->due);
-		state->due_count = fill_list(state->judged, &scope, &find_due_and_judge, &params);
+		state->due_count = fill_list(state->evaluated, &scope, &find_due_and_evaluate, &params);
 	}
 	cj_identity_restore(&scope.identity);
 }
 
-/* judge_range judges a range of the chunk, in a subtransaction. */
+/* evaluate_range evaluates a range of the chunk, in a subtransaction. */
 static void
-judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
+evaluate_range(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	State *state = arg;
 	Scope scope;
@@ -480,8 +482,8 @@ judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	open_scope(run, state, &scope, true);
 	*opened = true;
-	params = judge_params(state, from, to);
-	rows = cj_app_sql_run(&judge, scope.binding, scope.definition, &params);
+	params = evaluation_params(state, from, to);
+	rows = cj_app_sql_run(&evaluate, scope.binding, scope.definition, &params);
 	cj_identity_restore(&scope.identity);
 
 	/*
@@ -490,7 +492,7 @@ judge_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	 */
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
-		cj_key_list_append(state->judged, cj_sql_datum(&rows, row, 1, &isnull),
+		cj_key_list_append(state->evaluated, cj_sql_datum(&rows, row, 1, &isnull),
 						   BoolGetDatum(cj_sql_bool(&rows, row, 2)));
 		state->has_statistics |= cj_sql_bool(&rows, row, 3);
 	}
@@ -550,17 +552,13 @@ keep_sources(CjRun *run, List *filled)
 static void
 leave_undecided(CjRun *run, State *state, const char *why)
 {
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-
-	run->more_result = makeStringInfo();
-	appendStringInfo(run->more_result, "\"undecidable\": " INT64_FORMAT ", ", state->due_count);
-	MemoryContextSwitchTo(caller);
-	cj_key_list_clear(state->judged);
+	run->figures[UNDECIDABLE] = state->due_count;
+	cj_key_list_clear(state->evaluated);
 	ereport(WARNING,
 			(errmsg("job \"auto_complete_challenges\" left " INT64_FORMAT " due challenges undecided",
 					state->due_count),
 			 errdetail("%s", why),
-			 errhint("To decide them all the same, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
+			 errhint("To decide them without statistics, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
 					 "settings => '{\"decide_without_statistics\": true}');")));
 }
 
@@ -612,8 +610,8 @@ completed_keys(const State *state, int from, int to, int *count)
 	*count = 0;
 	for (int i = from; i < to; i++)
 	{
-		if (DatumGetBool(state->judged->values[i]))
-			keys[(*count)++] = state->judged->keys[i];
+		if (DatumGetBool(state->evaluated->values[i]))
+			keys[(*count)++] = state->evaluated->keys[i];
 	}
 	return cj_sql_array(keys, *count, state->key_type);
 }
@@ -636,29 +634,29 @@ claim_keys(State *state, const Scope *scope, Datum keys, int count)
 	{
 		cj_sql_param_array(&params, state->key_type, claimed);
 		rows = run_app_sql(scope, &count_unclaimed, &params);
-		state->left_over = cj_sql_int64(&rows, 0, 1);
+		state->locked = cj_sql_int64(&rows, 0, 1);
 		cj_sql_free(&rows);
 	}
 	return claimed;
 }
 
-/* What the members are to be told: parallel lists over the challenges that were updated. */
-typedef struct News
+/* A notification batch: parallel lists over the challenges that were updated. */
+typedef struct Batch
 {
 	int count;
 	Datum *ids;
 	Datum *statuses;
 	Datum *titles;
 	Datum *bodies;
-} News;
+} Batch;
 
 /*
- * add_news appends what there is to tell about updated challenges, and returns how many have been
+ * add_to_batch appends notifications for updated challenges, and returns how many have been
  * decided: those that a trigger has given another status have not.
  */
 static int64
-add_news(News *news, const CjRun *run, const Scope *scope, const CjRows *rows, int label,
-		 const char *title_setting, const char *body_setting)
+add_to_batch(Batch *batch, const CjRun *run, const Scope *scope, const CjRows *rows, int label,
+			 const char *title_setting, const char *body_setting)
 {
 	const CjBoundEntity *challenges = &scope->binding->entities[CJ_CHALLENGES];
 	char *title = cj_settings_text(run->config->settings, title_setting);
@@ -672,41 +670,41 @@ add_news(News *news, const CjRun *run, const Scope *scope, const CjRows *rows, i
 		char *name =
 			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 3) : NULL;
 		const char *values[] = {id, name ? name : id, challenges->labels[label]};
-		int i = news->count;
+		int i = batch->count;
 
 		if (!cj_sql_bool(rows, row, 2))
 			continue;
-		news->ids[i] = cj_sql_datum(rows, row, 1, &isnull);
-		news->statuses[i] = CStringGetTextDatum(challenges->labels[label]);
-		news->titles[i] = CStringGetTextDatum(cj_template_expand(title, placeholders, values));
-		news->bodies[i] = CStringGetTextDatum(cj_template_expand(body, placeholders, values));
-		news->count++;
+		batch->ids[i] = cj_sql_datum(rows, row, 1, &isnull);
+		batch->statuses[i] = CStringGetTextDatum(challenges->labels[label]);
+		batch->titles[i] = CStringGetTextDatum(cj_template_expand(title, placeholders, values));
+		batch->bodies[i] = CStringGetTextDatum(cj_template_expand(body, placeholders, values));
+		batch->count++;
 		decided++;
 	}
 	return decided;
 }
 
 static int64
-tell_members(const State *state, const Scope *scope, const News *news)
+notify_members(const State *state, const Scope *scope, const Batch *batch)
 {
 	CjParams params = {0};
 	CjRows rows;
 
 	cj_sql_param_array(&params, state->key_type,
-					   cj_sql_array(news->ids, news->count, state->key_type));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->statuses, news->count, TEXTOID));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->titles, news->count, TEXTOID));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->bodies, news->count, TEXTOID));
-	rows = run_app_sql(scope, &tell, &params);
+					   cj_sql_array(batch->ids, batch->count, state->key_type));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->statuses, batch->count, TEXTOID));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->titles, batch->count, TEXTOID));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
+	rows = run_app_sql(scope, &notify, &params);
 	return rows.processed;
 }
 
-/* write_and_tell carries the verdicts out on a list of claimed keys. */
+/* write_and_notify carries the outcomes out on a list of claimed keys. */
 static void
-write_and_tell(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed)
+write_and_notify(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed)
 {
 	CjParams params = key_params(scope, state->key_type, claimed);
-	News news = {0};
+	Batch batch = {0};
 	int count;
 	CjRows completed_rows;
 	CjRows failed_rows;
@@ -716,22 +714,22 @@ write_and_tell(CjRun *run, State *state, const Scope *scope, int from, int to, D
 	completed_rows = run_app_sql(scope, &complete, &params);
 	failed_rows = run_app_sql(scope, &fail, &params);
 	updated = completed_rows.processed + failed_rows.processed;
-	news.ids = palloc(sizeof(Datum) * Max(updated, 1));
-	news.statuses = palloc(sizeof(Datum) * Max(updated, 1));
-	news.titles = palloc(sizeof(Datum) * Max(updated, 1));
-	news.bodies = palloc(sizeof(Datum) * Max(updated, 1));
+	batch.ids = palloc(sizeof(Datum) * Max(updated, 1));
+	batch.statuses = palloc(sizeof(Datum) * Max(updated, 1));
+	batch.titles = palloc(sizeof(Datum) * Max(updated, 1));
+	batch.bodies = palloc(sizeof(Datum) * Max(updated, 1));
 	state->figures[COMPLETED] =
-		add_news(&news, run, scope, &completed_rows, CJ_CHALLENGES_COMPLETED, "completed_title",
-				 "completed_body");
-	state->figures[FAILED] = add_news(&news, run, scope, &failed_rows, CJ_CHALLENGES_FAILED,
-									  "failed_title", "failed_body");
-	if (state->notify && news.count > 0)
-		state->figures[NOTIFIED] = tell_members(state, scope, &news);
+		add_to_batch(&batch, run, scope, &completed_rows, CJ_CHALLENGES_COMPLETED,
+					 "completed_title", "completed_body");
+	state->figures[FAILED] = add_to_batch(&batch, run, scope, &failed_rows, CJ_CHALLENGES_FAILED,
+										  "failed_title", "failed_body");
+	if (state->notify && batch.count > 0)
+		state->figures[NOTIFIED] = notify_members(state, scope, &batch);
 	cj_sql_free(&completed_rows);
 	cj_sql_free(&failed_rows);
 }
 
-/* count_only computes the figures that write_and_tell would give. */
+/* count_only computes the figures that write_and_notify would give. */
 static void
 count_only(State *state, const Scope *scope, int from, int to, Datum keys)
 {
@@ -751,7 +749,7 @@ count_only(State *state, const Scope *scope, int from, int to, Datum keys)
 	}
 }
 
-/* carry_out carries the verdicts of a range of the batch out, in a subtransaction. */
+/* carry_out carries the outcomes of a range of the batch out, in a subtransaction. */
 static void
 carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 {
@@ -760,15 +758,15 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 	Datum keys;
 
 	memset(state->figures, 0, sizeof(state->figures));
-	state->left_over = 0;
+	state->locked = 0;
 	open_scope(run, state, &scope, false);
 	*opened = true;
 
-	keys = cj_key_list_keys(state->judged, from, to);
+	keys = cj_key_list_keys(state->evaluated, from, to);
 	if (run->dry_run)
 		count_only(state, &scope, from, to, keys);
 	else
-		write_and_tell(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from));
+		write_and_notify(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from));
 	cj_identity_restore(&scope.identity);
 }
 
@@ -782,7 +780,7 @@ carried_out(CjRun *run, int from, int to, void *arg)
 		run->figures[i] += state->figures[i];
 		run->rows_affected += state->figures[i];
 	}
-	run->left_over += state->left_over;
+	run->locked += state->locked;
 }
 
 /* process works through a list of challenges in batches. */
@@ -801,8 +799,8 @@ run_job(CjRun *run)
 {
 	Jsonb *values = run->config->settings;
 	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
-	CjBatch chunk = {0, judge_range, NULL, describe_due, state};
-	CjBatch batch = {0, carry_out, carried_out, describe_judged, state};
+	CjBatch chunk = {0, evaluate_range, NULL, describe_due, state};
+	CjBatch batch = {0, carry_out, carried_out, describe_evaluated, state};
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
 
 	state->live = strcmp(cj_settings_text(values, "completion_source"), "live") == 0;
@@ -815,33 +813,32 @@ run_job(CjRun *run)
 	PG_TRY();
 	{
 		cj_batch_step(run, prepare, state);
-		cj_run_begin_phase(run, "judging", state->due_count);
+		cj_run_begin_phase(run, "evaluating", state->due_count);
 		process(run, state->due, CHUNK_SIZE, &chunk);
 		if (state->due_count > 0 && !cj_settings_bool(values, "decide_without_statistics"))
 			cj_batch_step(run, examine_statistics, state);
 		cj_run_begin_phase(run, "deciding", state->due_count);
-		process(run, state->judged, state->batch_size, &batch);
+		process(run, state->evaluated, state->batch_size, &batch);
 	}
 	PG_FINALLY();
 	{
 		cj_key_list_free(state->due);
-		cj_key_list_free(state->judged);
+		cj_key_list_free(state->evaluated);
 	}
 	PG_END_TRY();
 }
 
 static void
-examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
-	cj_auto_complete_statistics_examine(cj_job_auto_complete_challenges.definition.name, report,
-										add);
+	cj_auto_complete_statistics_examine(cj_job_auto_complete_challenges.definition.name, findings);
 }
 
 const CjJob cj_job_auto_complete_challenges = {
 	{
 		.name = "auto_complete_challenges",
 		.description =
-			"decides every active challenge whose end date has passed and tells its members",
+			"decides every active challenge whose end date has passed and notifies its members",
 		.number = 1,
 		.schedule = "0 0 * * *",
 		.max_runtime = "1 hour",

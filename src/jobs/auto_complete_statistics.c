@@ -12,6 +12,7 @@
 #include "alerts/alert.h"
 #include "base/sql.h"
 #include "jobs/auto_complete_statistics.h"
+#include "run/findings.h"
 
 /* $1 the statistics, $2 who reads */
 static const CjStatement list_sources = {
@@ -52,12 +53,13 @@ static const CjStatement find_filled_before = {
 /* $1 the job: its last run that left challenges undecided, if none has done its work since; among the last thousand */
 static const CjStatement find_undecided = {
 	"find challenges that are left undecided",
-	"SELECT l.result ->> 'undecidable', l.finished_at::pg_catalog.text"
+	"SELECT NULLIF(l.result ->> 'undecidable', '0'), l.finished_at::pg_catalog.text"
 	"  FROM (SELECT r.*"
 	"          FROM challenge_jobs.job_run r"
 	"         WHERE r.job = $1 AND NOT r.dry_run"
 	"         ORDER BY - r.run_id LIMIT 1000) l"
-	" WHERE l.result ? 'undecidable' OR " CJ_RUN_COVERS("l") " ORDER BY - l.run_id LIMIT 1",
+	" WHERE l.result ->> 'undecidable' <> '0' OR " CJ_RUN_COVERS(
+		"l") " ORDER BY - l.run_id LIMIT 1",
 	SPI_OK_SELECT};
 
 static List *
@@ -116,7 +118,7 @@ cj_auto_complete_statistics_filled(List *sources)
 }
 
 void
-cj_auto_complete_statistics_examine(const char *job, const CjReport *report, CjAddFinding add)
+cj_auto_complete_statistics_examine(const char *job, CjFindings *findings)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -124,10 +126,10 @@ cj_auto_complete_statistics_examine(const char *job, const CjReport *report, CjA
 	cj_sql_param_text(&params, job);
 	rows = cj_sql_run_own(&find_undecided, &params);
 	if (rows.processed > 0 && cj_sql_text(&rows, 0, 1))
-		add(report, "undecidable", "error",
-			psprintf(
-				"due challenges that were left undecided at %s, as the statistics were empty: %s",
-				cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 1)),
+		cj_findings_add(
+			findings, "undecidable", "error",
+			psprintf("due challenges left undecided at %s, since the statistics were empty: %s",
+					 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 1)),
 			psprintf(
 				"SELECT challenge_jobs.alter_job('%s', settings => '{\"decide_without_statistics\": true}');",
 				job));

@@ -22,8 +22,7 @@ extern List *cj_auto_complete_statistics_filled_before(const char *job);
 /* Returns those that have rows; the caller has become the owner of the bound tables. */
 extern List *cj_auto_complete_statistics_filled(List *sources);
 
-/* Tells the doctor of challenges that the last run of the job left undecided. */
-extern void cj_auto_complete_statistics_examine(const char *job, const CjReport *report,
-												CjAddFinding add);
+/* Adds a finding if the last run left challenges undecided. */
+extern void cj_auto_complete_statistics_examine(const char *job, CjFindings *findings);
 
 #endif /* CJ_JOBS_AUTO_COMPLETE_STATISTICS_H */

@@ -33,6 +33,7 @@
 #include "jobs/cleanup_ranges.h"
 #include "jobs/cleanup_rows.h"
 #include "run/batch.h"
+#include "run/findings.h"
 #include "run/job.h"
 
 /* A hundred years, and days that are long enough. */
@@ -59,7 +60,7 @@ enum
 
 static const char *const figures[] = {"notifications", "job_runs", NULL};
 
-static const CjIndexWish indexes[] = {
+static const CjIndexAdvice indexes[] = {
 	{CJ_NOTIFICATIONS, -1, CJ_NOTIFICATIONS_CREATED_AT, false,
 	 "the job reads the whole table, also when nothing is expired", true, true},
 	{CJ_NOTIFICATIONS, -1, CJ_NOTIFICATIONS_EXPIRES_AT, false,
@@ -141,10 +142,10 @@ typedef struct State
 
 	/* what the range at hand has done */
 	int64 deleted;
-	int64 left_over;
+	int64 locked;
 
 	/* found, but neither deleted nor locked: kept by triggers, or changed meanwhile */
-	int64 passed_over;
+	int64 kept;
 } State;
 
 /* usage says what the job uses of the app's tables. */
@@ -208,7 +209,7 @@ delete_by_statement(CjRun *run, int from, int to, bool *opened, void *arg)
 	State *state = arg;
 
 	*opened = true;
-	state->left_over = 0;
+	state->locked = 0;
 	state->deleted = cj_cleanup_rows_delete_all(run, &state->expiry, state->table);
 }
 
@@ -255,7 +256,7 @@ delete_range(CjRun *run, int from, int to, bool *opened, void *arg)
 		state->addresses[i].suspect = true;
 	state->deleted =
 		cj_cleanup_rows_delete(run, &state->expiry, state->table, state->addresses + from,
-							   to - from, opened, &state->left_over);
+							   to - from, opened, &state->locked);
 }
 
 static void
@@ -265,7 +266,7 @@ range_deleted(CjRun *run, int from, int to, void *arg)
 
 	run->figures[NOTIFICATIONS] += state->deleted;
 	run->rows_affected += state->deleted;
-	run->left_over += state->left_over;
+	run->locked += state->locked;
 }
 
 static void
@@ -274,7 +275,7 @@ listed_deleted(CjRun *run, int from, int to, void *arg)
 	State *state = arg;
 
 	range_deleted(run, from, to, arg);
-	state->passed_over += to - from - state->deleted - state->left_over;
+	state->kept += to - from - state->deleted - state->locked;
 }
 
 static void
@@ -303,7 +304,7 @@ delete_in_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	State *state = arg;
 
 	*opened = true;
-	state->left_over = 0;
+	state->locked = 0;
 	cj_cleanup_ranges_delete(run, &state->expiry, &state->table->position, &state->found,
 							 &state->range);
 	state->deleted = state->range.deleted;
@@ -402,9 +403,9 @@ note_ways(CjRun *run, const State *state)
 		run->more_result = makeStringInfo();
 	appendStringInfo(run->more_result,
 					 "\"tables\": {\"none_expired\": %d, \"by_heap\": %d, \"by_index\": %d, "
-					 "\"by_statement\": %d}, \"passed_over\": " INT64_FORMAT ", ",
+					 "\"by_statement\": %d}, \"kept\": " INT64_FORMAT ", ",
 					 state->ways[CJ_WAY_NONE], state->ways[CJ_WAY_HEAP], state->ways[CJ_WAY_INDEX],
-					 state->ways[CJ_WAY_STATEMENT], state->passed_over);
+					 state->ways[CJ_WAY_STATEMENT], state->kept);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -476,9 +477,9 @@ run_job(CjRun *run)
 	run->figures[NOTIFICATIONS] = run->rows_affected = state->deleted;
 }
 
-/* examine_references tells of foreign keys that forbid deletion, or make it slow. */
+/* examine_references reports foreign keys that forbid deletion, or make it slow. */
 static void
-examine_references(const CjBoundEntity *entity, const CjReport *report, CjAddFinding add)
+examine_references(const CjBoundEntity *entity, CjFindings *findings)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -493,18 +494,20 @@ examine_references(const CjBoundEntity *entity, const CjReport *report, CjAddFin
 		const char *check = psprintf("reference:%s(%s)", table, columns);
 
 		if (cj_sql_bool(&rows, row, 5))
-			add(report, check, "warning",
-				psprintf("foreign key %s of %s keeps notifications from being deleted that are "
-						 "referred to",
-						 constraint, table),
+			cj_findings_add_hint(
+				findings, check, "warning",
 				psprintf(
-					"ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s %s ON DELETE <action>;",
+					"foreign key %s of %s prevents the deletion of notifications that are referred to",
+					constraint, table),
+				psprintf(
+					"Fill in and run: ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s %s ON DELETE <action>;",
 					table, constraint, constraint, cj_sql_text(&rows, row, 4)));
 		if (!cj_sql_bool(&rows, row, 6))
-			add(report, check, "warning",
-				psprintf("%s has no index that begins with %s: it is read as a whole for each "
-						 "notification deleted",
-						 table, columns),
+			cj_findings_add(
+				findings, check, "warning",
+				psprintf(
+					"%s has no index that begins with %s: the whole table is read for each deleted notification",
+					table, columns),
 				psprintf("CREATE INDEX %sON %s (%s);",
 						 cj_sql_bool(&rows, row, 7) ? "" : "CONCURRENTLY ", table, columns));
 	}
@@ -512,14 +515,14 @@ examine_references(const CjBoundEntity *entity, const CjReport *report, CjAddFin
 }
 
 static void
-examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
 	CjParams params = {0};
 	CjRows rows;
 	const char *problem;
-	const char *remedy;
+	const char *hint;
 
-	examine_references(&binding->entities[CJ_NOTIFICATIONS], report, add);
+	examine_references(&binding->entities[CJ_NOTIFICATIONS], findings);
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_NOTIFICATIONS].relid),
 				 false);
@@ -530,21 +533,21 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 		const char *part = cj_sql_text(&rows, row, 1);
 		const char *owner = cj_sql_text(&rows, row, 2);
 
-		add(report, "privileges:notifications", "error",
-			psprintf("the owner of %s, as whom jobs run, may not delete from its partition %s",
-					 binding->entities[CJ_NOTIFICATIONS].relation, part),
-			psprintf("GRANT SELECT, UPDATE, DELETE ON %s TO %s;", part, owner));
+		cj_findings_add(findings, "privileges:notifications", "error",
+						psprintf("the owner of %s may not delete from its partition %s",
+								 binding->entities[CJ_NOTIFICATIONS].relation, part),
+						psprintf("GRANT SELECT, UPDATE, DELETE ON %s TO %s;", part, owner));
 	}
 	cj_sql_free(&rows);
 
 	if (!cj_settings_bool(config->settings, "prune_cron_history"))
 		return;
-	problem = cj_pg_cron_prune_problem(&remedy);
+	problem = cj_pg_cron_prune_problem(&hint);
 	if (problem)
-		add(report, "prune_cron_history", "warning", problem, remedy);
+		cj_findings_add_hint(findings, "prune_cron_history", "warning", problem, hint);
 	else
-		add(report, "prune_cron_history", "ok", "pg_cron's records of our cron jobs can be removed",
-			NULL);
+		cj_findings_add(findings, "prune_cron_history", "ok",
+						"pg_cron's records of our cron jobs can be removed", NULL);
 }
 
 const CjJob cj_job_cleanup_expired_notifications = {

@@ -357,8 +357,8 @@ delete_page_of_cron_runs(CjRun *run, void *arg)
 static void
 clean_cron(CjRun *run, Progress *progress)
 {
-	const char *remedy;
-	const char *problem = cj_pg_cron_prune_problem(&remedy);
+	const char *hint;
+	const char *problem = cj_pg_cron_prune_problem(&hint);
 
 	do
 	{

@@ -42,7 +42,7 @@ extern void cj_cleanup_ranges_prepare(CjRun *run, const CjExpiry *expiry, Oid re
 extern void cj_cleanup_ranges_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
 									 CjAddressList *found, CjExpiredRange *range);
 
-/* Tells whether the next range is to be tried now. */
+/* Returns whether the next range is to be tried now. */
 extern bool cj_cleanup_ranges_is_due(const CjExpiredRange *range);
 
 /* Notes how trying it went, or that a batch has been deleted row by row. */

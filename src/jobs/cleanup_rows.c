@@ -193,7 +193,7 @@ cj_cleanup_rows_tables(CjRun *run)
 }
 
 /*
- * can_page tells whether every column that counts has an index to read it by. (Whether it is usable
+ * can_page returns whether every column that counts has an index to read it by. (Whether it is usable
  * is for the planner to say.)
  */
 static bool
@@ -396,14 +396,14 @@ claim_suspects(const CjExpiredScope *scope, CjAddress *addresses, int count)
 
 int64
 cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
-					   CjAddress *addresses, int count, bool *opened, int64 *left_over)
+					   CjAddress *addresses, int count, bool *opened, int64 *locked)
 {
 	CjExpiredScope scope;
 	CjParams params;
 	CjRows rows;
 	int64 deleted;
 
-	*left_over = 0;
+	*locked = 0;
 	if (!cj_cleanup_scope_open(run, expiry, table->relid, true, &scope))
 		return 0;
 	*opened = true;
@@ -415,7 +415,7 @@ cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 	if (deleted < count)
 	{
 		rows = cj_app_sql_run(&count_locked, scope.binding, NULL, &params);
-		*left_over = cj_sql_int64(&rows, 0, 1);
+		*locked = cj_sql_int64(&rows, 0, 1);
 		cj_sql_free(&rows);
 	}
 	cj_identity_restore(&scope.identity);

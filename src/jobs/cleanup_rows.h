@@ -67,12 +67,11 @@ extern int cj_cleanup_rows_take(CjExpiredTable *table, CjAddressList *found, CjA
 
 /*
  * Deletes what is still there and expired of some addresses, passing over what others have locked,
- * which is counted in *left_over; returns how many rows have been deleted. Sets *opened once the
+ * which is counted in *locked; returns how many rows have been deleted. Sets *opened once the
  * table has been found and locked.
  */
 extern int64 cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
-									CjAddress *addresses, int count, bool *opened,
-									int64 *left_over);
+									CjAddress *addresses, int count, bool *opened, int64 *locked);
 
 /* Deletes all expired rows of a table by one statement; returns their number. */
 extern int64 cj_cleanup_rows_delete_all(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table);

@@ -53,7 +53,7 @@ set_bounds(CjExpiredScope *scope, const CjExpiry *expiry)
 }
 
 /*
- * is_part tells whether a table is a part of another, and not being detached. The catalog is read as it is
+ * is_part returns whether a table is a part of another, and not being detached. The catalog is read as it is
  * now: the snapshot of a REPEATABLE READ caller may still show what has been detached or dropped.
  */
 static bool
@@ -110,7 +110,7 @@ check_part_privileges(const CjBinding *binding, Oid part, const char *name)
 			 errmsg("the owner of %s may not delete from its partition %s",
 					binding->entities[CJ_NOTIFICATIONS].relation, name),
 			 errdetail("Jobs run as \"%s\", the owner of the table.", owner),
-			 errhint("GRANT SELECT, UPDATE, DELETE ON %s TO %s;", name, quote_identifier(owner))));
+			 errhint("Run: GRANT SELECT, UPDATE, DELETE ON %s TO %s;", name, quote_identifier(owner))));
 }
 
 /* name_part puts a part of the bound table in the place of the whole. */

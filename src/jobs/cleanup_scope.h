@@ -55,7 +55,7 @@ extern CjParams cj_cleanup_scope_params(const CjExpiredScope *scope);
  */
 extern void cj_cleanup_scope_leave_no_choice(bool by_index);
 
-/* Tells whether a column of the two is there and to be used. */
+/* Returns whether a column of the two is there and to be used. */
 extern bool cj_cleanup_scope_uses(const CjExpiredScope *scope, int i);
 
 #endif /* CJ_JOBS_CLEANUP_SCOPE_H */

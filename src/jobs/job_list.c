@@ -40,6 +40,6 @@ cj_job_list_find(const char *name)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no job \"%s\"", name),
 			 errdetail("The jobs are: %s.", names.data),
-			 errhint("SELECT job, description FROM challenge_jobs.job;")));
+			 errhint("Run: SELECT job, description FROM challenge_jobs.job;")));
 	return NULL;
 }

@@ -41,9 +41,9 @@ cj_key_list_check_type(const CjKeyList *list, Oid key_type)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("the type of the keys has been changed from %s to %s while the job was running",
+			 errmsg("the type of the keys changed from %s to %s while the job was running",
 					format_type_be(list->key_type), format_type_be(key_type)),
-			 errhint("CALL challenge_jobs.run('<job>');")));
+			 errhint("Fill in and run: CALL challenge_jobs.run('<job>');")));
 }
 
 int64

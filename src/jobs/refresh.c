@@ -32,6 +32,7 @@
 #include "matview/stats_view.h"
 #include "matview/view_names.h"
 #include "run/batch.h"
+#include "run/findings.h"
 #include "run/job.h"
 
 /*
@@ -119,7 +120,7 @@ raise_missing_entity(void)
 	(void) cj_binding_resolve(&usage, 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("the relation of entity \"challenge_member_stats\" has just been created")));
+			 errmsg("the relation of entity \"challenge_member_stats\" was just created")));
 }
 
 static void
@@ -183,7 +184,7 @@ raise_missing(const Entry *entry)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_TABLE),
 			 errmsg("registered view %s does not exist", entry->name),
-			 errhint("SELECT challenge_jobs.remove_stats_view(%s);",
+			 errhint("Run: SELECT challenge_jobs.remove_stats_view(%s);",
 					 quote_literal_cstr(entry->name))));
 }
 
@@ -194,8 +195,8 @@ check_is_view(const Entry *entry, const CjStatsView *view)
 	if (view->relkind != RELKIND_MATVIEW && !entry->is_entity)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("registered view %s is not a materialized view any more", entry->name),
-				 errhint("SELECT challenge_jobs.remove_stats_view(%s);",
+				 errmsg("registered view %s is no longer a materialized view", entry->name),
+				 errhint("Run: SELECT challenge_jobs.remove_stats_view(%s);",
 						 quote_literal_cstr(entry->name))));
 }
 
@@ -208,8 +209,8 @@ typedef struct Task
 	bool is_to_lock;    /* it could not be in this attempt */
 	bool is_once_more;  /* and so there has to be another one */
 	bool is_done;
-	bool is_unarmed;   /* its changes are not being noted */
-	bool tried_to_arm; /* it was tried to have them noted */
+	bool is_capture_missing; /* its changes are not being noted */
+	bool tried_to_install;   /* it was tried to have them noted */
 } Task;
 
 /* follow_name takes the new name of a view that has been renamed since the run began, or raises an error. */
@@ -285,8 +286,8 @@ arm_item(CjRun *run, int from, int to, bool *opened, void *arg)
 	if (!cj_stats_view_describe(task->entry->name, &view) || view.relid != locked.relid)
 		return;
 	plan = cj_refresh_method_choose(&view, false, task->state->time_zone);
-	if (plan.unarmed)
-		cj_tracking_arm(&view, plan.unarmed);
+	if (plan.capture_missing)
+		cj_tracking_install_capture(&view, plan.capture_missing);
 }
 
 /* refresh_item brings a view up to date, in a subtransaction. */
@@ -300,9 +301,9 @@ refresh_item(CjRun *run, int from, int to, bool *opened, void *arg)
 	/* whatever goes wrong here is about this view */
 	*opened = true;
 	entry->plan = lock_view(run, task, &view);
-	task->is_unarmed = entry->plan.unarmed != NULL && !task->tried_to_arm;
+	task->is_capture_missing = entry->plan.capture_missing != NULL && !task->tried_to_install;
 	entry->rows_changed = 0;
-	if (task->is_unarmed || task->is_to_lock)
+	if (task->is_capture_missing || task->is_to_lock)
 		return;
 	if (entry->plan.method->lock_mode != NoLock)
 		entry->rows_changed =
@@ -319,7 +320,7 @@ item_done(CjRun *run, int from, int to, void *arg)
 	int64 rows = Max(task->entry->rows_changed, 0);
 
 	task->is_once_more = task->is_to_lock;
-	if (task->is_unarmed || task->is_to_lock)
+	if (task->is_capture_missing || task->is_to_lock)
 		return;
 	task->is_done = true;
 	if (task->entry->plan.method->lock_mode == NoLock)
@@ -338,7 +339,7 @@ describe(CjRun *run, int item, void *arg)
 
 /* ---- the job ---- */
 
-/* put_row tells the caller of the verb what has become of a view. */
+/* put_row returns to the caller what became of a view. */
 static void
 put_row(CjRun *run, const Entry *entry, const char *method, double seconds)
 {
@@ -403,10 +404,10 @@ refresh_view(CjRun *run, Task *task, const CjBatch *batch)
 	CjBatch arming = {1, arm_item, NULL, batch->describe, task, true};
 
 	process_view(run, task, batch);
-	if (!task->is_unarmed)
+	if (!task->is_capture_missing)
 		return;
 	(void) cj_batch_try(run, &arming);
-	task->tried_to_arm = true;
+	task->tried_to_install = true;
 	process_view(run, task, batch);
 }
 
@@ -426,14 +427,14 @@ end_attempt(CjRun *run, void *arg)
 	cj_refresh_attempts_end(((Task *) arg)->entry->name);
 }
 
-/* process_item brings a view up to date, and tells what has become of it. */
+/* process_item refreshes a view and reports what became of it. */
 static void
 process_item(CjRun *run, State *state, Entry *entry)
 {
 	Task task = {state, entry};
 	/* not each attempt is progress */
 	CjBatch batch = {1, refresh_item, item_done, describe, &task, true};
-	int64 left_over = run->left_over;
+	int64 locked = run->locked;
 	const char *method;
 	instr_time start;
 	instr_time duration;
@@ -459,7 +460,7 @@ process_item(CjRun *run, State *state, Entry *entry)
 		method = entry->plan.method->name;
 	else
 	{
-		method = run->left_over > left_over ? "left_over" : "failed";
+		method = run->locked > locked ? "locked" : "failed";
 		entry->rows_changed = -1;
 		entry->plan.keys = -1;
 	}
@@ -500,64 +501,71 @@ unique_columns(const CjStatsView *view, const CjBoundNames *stats)
 /* examine_tracking says whether a view that was to be tracked is; true if there is nothing more to say. */
 static bool
 examine_tracking(const CjStatsView *view, const CjRefreshPlan *plan, const char *check,
-				 const CjReport *report, CjAddFinding add)
+				 CjFindings *findings)
 {
 	if (plan->refused)
-		add(report, check, "warning",
-			psprintf("%s cannot be tracked any more, and is recomputed as a whole: %s", view->name,
-					 plan->refused->refusal),
-			plan->refused->remedy
-				? plan->refused->remedy
-				: psprintf("SELECT challenge_jobs.untrack(%s);", quote_literal_cstr(view->name)));
-	else if (plan->unarmed)
-		add(report, check, "warning",
+		cj_findings_add_hint(findings, check, "warning",
+							 psprintf("%s can no longer be tracked and is refreshed as a whole: %s",
+									  view->name, plan->refused->refusal),
+							 plan->refused->hint
+								 ? plan->refused->hint
+								 : psprintf("Run: SELECT challenge_jobs.untrack(%s);",
+											quote_literal_cstr(view->name)));
+	else if (plan->capture_missing)
+		cj_findings_add(
+			findings, check, "warning",
 			psprintf(
-				"changes of what %s is made of are not being noted; the next run will see to it",
+				"changes of the tables of %s are not being captured; the next run installs the capture",
 				view->name),
 			"CALL challenge_jobs.run('refresh_challenge_stats');");
-	return plan->refused || plan->unarmed;
+	return plan->refused || plan->capture_missing;
 }
 
 /* examine_view says how a view will be refreshed, and what is in the way. */
 static void
 examine_view(const CjStatsView *view, const CjBoundNames *stats, const char *time_zone,
-			 const CjReport *report, CjAddFinding add)
+			 CjFindings *findings)
 {
 	CjRefreshPlan plan = cj_refresh_method_choose(view, false, time_zone);
 	const char *check = psprintf("refresh:%s", view->name);
 	const char *grant = cj_refresh_method_missing_grant(plan.method, view);
 
 	if (grant)
-		add(report, check, "error",
-			psprintf("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
-			grant);
+		cj_findings_add(findings, check, "error",
+						psprintf("the owner of %s lacks a privilege that the refresh needs",
+								 view->name),
+						grant);
 	if (view->relkind != RELKIND_MATVIEW)
 	{
-		add(report, check, "ok",
-			psprintf("%s is not a materialized view: there is nothing to refresh", view->name),
-			NULL);
+		cj_findings_add(findings, check, "ok",
+						psprintf("%s is not a materialized view, so there is nothing to refresh",
+								 view->name),
+						NULL);
 		return;
 	}
-	cj_refresh_sources_examine(view, check, report, add);
+	cj_refresh_sources_examine(view, check, findings);
 	if (!view->is_populated)
-		add(report, check, "warning",
-			psprintf("%s has not been populated: it cannot be read until it is refreshed",
+		cj_findings_add_as(
+			findings, check, "warning",
+			psprintf("%s has not been populated and cannot be read until it is refreshed",
 					 view->name),
-			psprintf("REFRESH MATERIALIZED VIEW %s;", view->name));
+			psprintf("REFRESH MATERIALIZED VIEW %s;", view->name),
+			GetUserNameFromId(view->owner, false));
 	else if (!view->has_unique_index)
-		add(report, check, "warning",
+		cj_findings_add_as(
+			findings, check, "warning",
 			psprintf(
-				"method \"%s\": readers wait while %s is refreshed, for it has no unique index on "
-				"plain columns without WHERE",
+				"method \"%s\": readers wait while %s is refreshed, since it has no unique index on plain columns without WHERE",
 				plan.method->name, view->name),
-			psprintf("CREATE UNIQUE INDEX ON %s (%s);", view->name, unique_columns(view, stats)));
-	else if (!examine_tracking(view, &plan, check, report, add))
-		add(report, check, "ok", psprintf("method \"%s\"", plan.method->name), NULL);
+			psprintf("CREATE UNIQUE INDEX ON %s (%s);", view->name, unique_columns(view, stats)),
+			GetUserNameFromId(view->owner, false));
+	else if (!examine_tracking(view, &plan, check, findings))
+		cj_findings_add(findings, check, "ok", psprintf("method \"%s\"", plan.method->name), NULL);
 }
 
 static void
 examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const char *time_zone,
-			 const CjReport *report, CjAddFinding add)
+			 CjFindings *findings)
 {
 	const char *check = psprintf("refresh:%s", name);
 	const char *remove =
@@ -567,24 +575,26 @@ examine_name(const char *name, bool is_entity, const CjBoundNames *stats, const 
 
 	if (!cj_stats_view_describe(name, &view))
 		/* of the entity the checks of the bindings tell */
-		add(report, check, "error", psprintf("%s does not exist", name), is_entity ? NULL : remove);
+		cj_findings_add(findings, check, "error", psprintf("%s does not exist", name),
+						is_entity ? NULL : remove);
 	else if (view.relkind != RELKIND_MATVIEW && !is_entity)
-		add(report, check, "error", psprintf("%s is not a materialized view any more", name),
-			remove);
+		cj_findings_add(findings, check, "error",
+						psprintf("%s is no longer a materialized view", name), remove);
 	else
 	{
-		examine_view(&view, stats, time_zone, report, add);
+		examine_view(&view, stats, time_zone, findings);
 		if (cj_refresh_attempts_since(name, &since))
-			add(report, check, "warning",
-				psprintf("the refresh of %s that began at %s has not come to an end: it goes last",
-						 name, timestamptz_to_str(since)),
+			cj_findings_add(
+				findings, check, "warning",
+				psprintf("the refresh of %s that began at %s did not finish, so it goes last", name,
+						 timestamptz_to_str(since)),
 				"SELECT * FROM challenge_jobs.job_run WHERE job = 'refresh_challenge_stats' ORDER BY run_id DESC LIMIT 5;");
 	}
 }
 
 /* examine_missing looks for materialized views that are read by those of the list and never refreshed. */
 static void
-examine_missing(List *names, const CjReport *report, CjAddFinding add)
+examine_missing(List *names, CjFindings *findings)
 {
 	List *pairs = cj_stats_view_missing(names);
 
@@ -593,15 +603,17 @@ examine_missing(List *names, const CjReport *report, CjAddFinding add)
 		const char *reader = list_nth(pairs, i);
 		const char *read = list_nth(pairs, i + 1);
 
-		add(report, psprintf("refresh:%s", reader), "warning",
-			psprintf("it reads the materialized view %s, which the job does not refresh", read),
-			psprintf("SELECT challenge_jobs.add_stats_view(%s);", quote_literal_cstr(read)));
+		cj_findings_add(findings, psprintf("refresh:%s", reader), "warning",
+						psprintf("it reads materialized view %s, which the job does not refresh",
+								 read),
+						psprintf("SELECT challenge_jobs.add_stats_view(%s);",
+								 quote_literal_cstr(read)));
 	}
 }
 
 /* examine says of each view how it will be refreshed. */
 static void
-examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
 	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
 	List *registered = cj_stats_view_registered();
@@ -610,14 +622,15 @@ examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, C
 	ListCell *cell;
 
 	if (names == NIL)
-		add(report, "refresh", "error",
-			psprintf("there is nothing to refresh: %s does not exist, and no view is registered",
+		cj_findings_add_hint(
+			findings, "refresh", "error",
+			psprintf("nothing to refresh: %s does not exist, and no view is registered",
 					 stats.relation),
-			"SELECT challenge_jobs.add_stats_view('<schema>.<view>');");
+			"Fill in and run: SELECT challenge_jobs.add_stats_view('<schema>.<view>');");
 	foreach(cell, names)
-		examine_name(lfirst(cell), !contains(registered, lfirst(cell)), &stats, time_zone, report,
-					 add);
-	examine_missing(names, report, add);
+		examine_name(lfirst(cell), !contains(registered, lfirst(cell)), &stats, time_zone,
+					 findings);
+	examine_missing(names, findings);
 }
 
 const CjJob cj_job_refresh_challenge_stats = {

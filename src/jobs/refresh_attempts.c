@@ -17,14 +17,14 @@
 static const CjStatement list_attempts = {"list the views whose refresh did not come to an end",
 										  "SELECT a.view_name"
 										  "  FROM challenge_jobs.view_attempt a"
-										  " ORDER BY a.begun_at, a.view_name",
+										  " ORDER BY a.started_at, a.view_name",
 										  SPI_OK_SELECT};
 
 static const CjStatement begin_attempt = {
 	"note that the refresh of a view begins",
-	"INSERT INTO challenge_jobs.view_attempt AS a (view_name, begun_at)"
+	"INSERT INTO challenge_jobs.view_attempt AS a (view_name, started_at)"
 	"VALUES ($1, pg_catalog.clock_timestamp())"
-	"    ON CONFLICT (view_name) DO UPDATE SET begun_at = excluded.begun_at",
+	"    ON CONFLICT (view_name) DO UPDATE SET started_at = excluded.started_at",
 	SPI_OK_INSERT};
 
 /* $1: the names of all views */
@@ -39,7 +39,7 @@ static const CjStatement end_attempt = {
 
 static const CjStatement find_attempt = {
 	"find out since when a view has not been refreshed to its end",
-	"SELECT a.begun_at FROM challenge_jobs.view_attempt a WHERE a.view_name = $1", SPI_OK_SELECT};
+	"SELECT a.started_at FROM challenge_jobs.view_attempt a WHERE a.view_name = $1", SPI_OK_SELECT};
 
 /* take moves a name from one list of names to the end of another, if it is there. */
 static List *

@@ -23,7 +23,7 @@ extern void cj_refresh_attempts_begin(const char *name, const List *names);
 /* Notes that it came to an end; to be committed with it. */
 extern void cj_refresh_attempts_end(const char *name);
 
-/* Tells since when a view has not been refreshed to its end; false if it has been. */
+/* Finds since when a refresh of the view has not ended; false if the last one ended. */
 extern bool cj_refresh_attempts_since(const char *name, TimestampTz *since);
 
 #endif /* CJ_JOBS_REFRESH_ATTEMPTS_H */

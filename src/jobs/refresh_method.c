@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "base/hint.h"
 #include "base/identity.h"
 #include "jobs/refresh_method.h"
 #include "matview/incremental_refresh.h"
@@ -79,8 +80,8 @@ cj_refresh_method_choose(const CjStatsView *view, bool force_full, const char *t
 		case CJ_TRACKING_REFUSED:
 			plan.refused = tracking->analysis;
 			return plan;
-		case CJ_TRACKING_UNARMED:
-			plan.unarmed = tracking->analysis;
+		case CJ_TRACKING_CAPTURE_MISSING:
+			plan.capture_missing = tracking->analysis;
 			return plan;
 		case CJ_TRACKING_STALE:
 			break;
@@ -126,8 +127,8 @@ check_grants(const CjRefreshMethod *method, const CjStatsView *view)
 	if (grant)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the owner of %s, as whom it is refreshed, lacks a privilege", view->name),
-				 errhint("%s", grant)));
+				 errmsg("the owner of %s lacks a privilege that the refresh needs", view->name),
+				 errhint("%s", cj_hint_run(grant))));
 }
 
 /*

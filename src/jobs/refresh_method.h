@@ -26,8 +26,8 @@ typedef struct CjRefreshPlan
 	const CjRefreshMethod *method;
 	CjTracking *tracking;    /* NULL: nothing is known of its changes */
 	CjViewAnalysis *refused; /* it was to be tracked, and cannot be any more: why */
-	CjViewAnalysis
-		*unarmed; /* it is to be tracked, but its changes are not noted (cj_tracking_arm) */
+	CjViewAnalysis *
+		capture_missing; /* it is to be tracked, but its changes are not noted (cj_tracking_install_capture) */
 	bool is_gone; /* it has just been dropped, perhaps to be made anew */
 	int64 keys;   /* after it was done by keys: of how many; else -1 */
 } CjRefreshPlan;

@@ -11,6 +11,7 @@
 
 #include "base/sql.h"
 #include "jobs/refresh_sources.h"
+#include "run/findings.h"
 
 /* What a view reads in its rule; `s` names the view as its column `from`. */
 #define READ_BY(from)                                                                         \
@@ -70,8 +71,7 @@ static const CjStatement find_unreadable = {
 	SPI_OK_SELECT};
 
 void
-cj_refresh_sources_examine(const CjStatsView *view, const char *check, const CjReport *report,
-						   CjAddFinding add)
+cj_refresh_sources_examine(const CjStatsView *view, const char *check, CjFindings *findings)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -79,11 +79,13 @@ cj_refresh_sources_examine(const CjStatsView *view, const char *check, const CjR
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view->relid), false);
 	rows = cj_sql_run_own(&find_unreadable, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
-		add(report, check, "error",
-			psprintf(cj_sql_bool(&rows, row, 2)
-						 ? "row-level security hides rows of %s from %s, as whom %s reads it"
-						 : "%s may not be read by %s, as whom %s reads it",
-					 cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 3), view->name),
+		cj_findings_add(
+			findings, check, "error",
+			psprintf(
+				cj_sql_bool(&rows, row, 2)
+					? "row-level security hides rows of %s from %s, the role that %s reads it as"
+					: "%s may not be read by %s, the role that %s reads it as",
+				cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 3), view->name),
 			cj_sql_text(&rows, row, 4));
 	cj_sql_free(&rows);
 }

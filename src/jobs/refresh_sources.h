@@ -10,8 +10,8 @@
 #include "matview/stats_view.h"
 #include "run/job.h"
 
-/* Tells the doctor of relations that a refresh of the view would not be allowed to read as a whole. */
+/* Adds a finding for each relation that a refresh of the view may not read completely. */
 extern void cj_refresh_sources_examine(const CjStatsView *view, const char *check,
-									   const CjReport *report, CjAddFinding add);
+									   CjFindings *findings);
 
 #endif /* CJ_JOBS_REFRESH_SOURCES_H */

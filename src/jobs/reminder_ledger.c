@@ -51,7 +51,7 @@ static const CjStatement find_missing = {
 static const CjStatement read_zones = {
 	"read the notes on zones",
 	"SELECT z.position,"
-	"       n.state = $3 AND n.examined_at < pg_catalog.clock_timestamp() - interval '15 seconds'"
+	"       n.state_hash = $3 AND n.examined_at < pg_catalog.clock_timestamp() - interval '15 seconds'"
 	"  FROM unnest($1, $2) WITH ORDINALITY AS z(time_zone, local_date, position)"
 	"  JOIN challenge_jobs.reminder_zone n"
 	"    ON n.local_date = z.local_date"
@@ -61,12 +61,12 @@ static const CjStatement read_zones = {
 
 static const CjStatement note_zones = {
 	"note zones that are done",
-	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, state, examined_at)"
+	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, state_hash, examined_at)"
 	"SELECT z.time_zone, z.local_date, $3, pg_catalog.clock_timestamp()"
 	"  FROM unnest($1, $2) AS z(time_zone, local_date)"
 	" GROUP BY z.time_zone, z.local_date"
 	"    ON CONFLICT (local_date, time_zone) DO UPDATE"
-	"   SET state = excluded.state, examined_at = excluded.examined_at",
+	"   SET state_hash = excluded.state_hash, examined_at = excluded.examined_at",
 	SPI_OK_INSERT};
 
 /* user_params makes the parameters of the statements over users. */

@@ -15,7 +15,7 @@
 #include "utils/date.h"
 
 /*
- * Enters users, by the texts of their keys, for a date. `is_new[i]` tells whether user i was not there
+ * Enters users, by the texts of their keys, for a date. `is_new[i]` says whether user i was not there
  * before; returns how many.
  */
 extern int cj_reminder_ledger_enter(Datum *user_keys, int count, DateADT date, bool *is_new);

@@ -2,7 +2,7 @@
  * jobs/reminder_zone_hash.c
  *		What the outcome of looking at a zone depends on, condensed to a number.
  *
- * Where it cannot be told what has changed there is no fingerprint, and everything is looked at: a user who is
+ * Where it cannot be told what has changed there is no hash, and everything is looked at: a user who is
  * missed costs more than a scan.
  */
 #include "postgres.h"
@@ -54,7 +54,7 @@ static const CjStatement count_written = {
 	"                                  < pg_catalog.clock_timestamp() - interval '10 seconds'))",
 	SPI_OK_SELECT};
 
-/* count_written_rows tells how many rows have ever been written to the tables that are read; or NULL. */
+/* count_written_rows reports how many rows have ever been written to the tables that are read; or NULL. */
 static char *
 count_written_rows(const CjBinding *binding)
 {
@@ -75,7 +75,7 @@ count_written_rows(const CjBinding *binding)
 }
 
 /*
- * cj_reminder_zone_hash_make makes the fingerprint. The counters are ahead of the snapshot of a REPEATABLE READ caller,
+ * cj_reminder_zone_hash_make makes the hash. The counters are ahead of the snapshot of a REPEATABLE READ caller,
  * who does not see all that they stand for; rows of distributed tables are written to shards.
  */
 uint64

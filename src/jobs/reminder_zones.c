@@ -17,6 +17,7 @@
 #include "app/app_sql.h"
 #include "base/local_time.h"
 #include "jobs/reminder_zones.h"
+#include "run/findings.h"
 
 /* $1: the table, $2: the column, $3: its collation, $4: the operator family that sorts its type */
 static const CjStatement find_zone_index = {
@@ -101,50 +102,50 @@ list_zones(const CjBinding *binding)
 						  NULL);
 }
 
-/* find_morning returns the morning of a date that began at a moment; a new one if there is none yet. */
-static CjMorning *
-find_morning(List **mornings, DateADT date, TimestampTz midnight)
+/* find_due returns the due time zones of a date that began at a moment; new ones if there are none yet. */
+static CjDueZones *
+find_due(List **due_zones, DateADT date, TimestampTz midnight)
 {
-	CjMorning *morning;
+	CjDueZones *due;
 	ListCell *cell;
 
-	foreach(cell, *mornings)
+	foreach(cell, *due_zones)
 	{
-		morning = lfirst(cell);
-		if (morning->date == date && morning->midnight == midnight)
-			return morning;
+		due = lfirst(cell);
+		if (due->date == date && due->midnight == midnight)
+			return due;
 	}
-	morning = palloc0(sizeof(CjMorning));
-	morning->date = date;
-	morning->midnight = midnight;
-	*mornings = lappend(*mornings, morning);
-	return morning;
+	due = palloc0(sizeof(CjDueZones));
+	due->date = date;
+	due->midnight = midnight;
+	*due_zones = lappend(*due_zones, due);
+	return due;
 }
 
-/* add_zone adds a zone to a morning; `zone` and `name` are 0 for users without one. */
+/* add_zone adds a zone to those of a date; `zone` and `name` are 0 for users without one. */
 static void
-add_zone(CjMorning *morning, Datum zone, Datum name)
+add_zone(CjDueZones *due, Datum zone, Datum name)
 {
-	int i = morning->count++;
+	int i = due->count++;
 
 	/* lengths are powers of two */
 	if (i == 0)
 	{
-		morning->zones = palloc(sizeof(Datum));
-		morning->notes = palloc(sizeof(CjZoneNote));
+		due->zones = palloc(sizeof(Datum));
+		due->notes = palloc(sizeof(CjZoneNote));
 	}
 	else if ((i & (i - 1)) == 0)
 	{
-		morning->zones = repalloc(morning->zones, sizeof(Datum) * i * 2);
-		morning->notes = repalloc(morning->notes, sizeof(CjZoneNote) * i * 2);
+		due->zones = repalloc(due->zones, sizeof(Datum) * i * 2);
+		due->notes = repalloc(due->notes, sizeof(CjZoneNote) * i * 2);
 	}
-	morning->zones[i] = zone;
-	morning->notes[i] = (CjZoneNote){.zone = name, .date = morning->date};
+	due->zones[i] = zone;
+	due->notes[i] = (CjZoneNote){.zone = name, .date = due->date};
 }
 
-/* consider adds a zone to the mornings if it is morning there; `name` is NULL for users without one. */
+/* consider adds a zone to the due ones if reminder_time was just reached there; `name` is NULL for users without one. */
 static void
-consider(List **mornings, const CjMorningRule *rule, Datum zone, const char *name)
+consider(List **due_zones, const CjDueZoneRule *rule, Datum zone, const char *name)
 {
 	bool one_too_many;
 	pg_tz *tz = name ? cj_local_time_zone_of_user(name, &one_too_many) : NULL;
@@ -155,33 +156,33 @@ consider(List **mornings, const CjMorningRule *rule, Datum zone, const char *nam
 		tz = rule->default_zone;
 	if (cj_local_time_due(rule->as_of, rule->time, rule->window, tz, &date) &&
 		cj_local_time_moment(date, 0, tz, &midnight))
-		add_zone(find_morning(mornings, date, midnight), zone,
+		add_zone(find_due(due_zones, date, midnight), zone,
 				 name ? CStringGetTextDatum(name) : (Datum) 0);
 }
 
 List *
-cj_reminder_zones_find(const CjBinding *binding, const CjMorningRule *rule, MemoryContext memory)
+cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule, MemoryContext memory)
 {
 	MemoryContext caller = MemoryContextSwitchTo(memory);
-	List *mornings = NIL;
+	List *due_zones = NIL;
 	CjRows rows;
 	bool isnull;
 
 	if (!zone_column(binding)->present)
-		consider(&mornings, rule, (Datum) 0, NULL);
+		consider(&due_zones, rule, (Datum) 0, NULL);
 	else
 	{
 		rows = list_zones(binding);
 		for (uint64 row = 0; row < rows.processed; row++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			consider(&mornings, rule, cj_sql_datum(&rows, row, 1, &isnull),
+			consider(&due_zones, rule, cj_sql_datum(&rows, row, 1, &isnull),
 					 cj_sql_text(&rows, row, 2));
 		}
 		cj_sql_free(&rows);
 	}
 	MemoryContextSwitchTo(caller);
-	return mornings;
+	return due_zones;
 }
 
 /* ---- for the doctor ---- */
@@ -195,10 +196,10 @@ list_zones_call(const CjBinding *binding)
 					binding->entities[CJ_USERS].relation);
 }
 
-/* add_zone_finding tells of users whose zone is unknown, or who have none. */
+/* add_zone_finding reports users whose zone is unknown, or who have none. */
 static void
 add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unknown,
-				 const char *named, const CjReport *report, CjAddFinding add)
+				 const char *named, CjFindings *findings)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -211,18 +212,19 @@ add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unkno
 	all = cj_sql_int64(&rows, 0, 2);
 	cj_sql_free(&rows);
 	if (all == 0)
-		add(report, "time_zones:users", "ok", "every user has a known time zone", NULL);
+		cj_findings_add(findings, "time_zones:users", "ok", "every user has a known time zone",
+						NULL);
 	else
-		add(report, "time_zones:users", "warning",
-			psprintf(INT64_FORMAT " users have no time zone and " INT64_FORMAT
-								  " one that is unknown%s%s%s: \"%s\" stands in",
-					 all - with_zone, with_zone, named[0] ? " (" : "", named, named[0] ? ")" : "",
-					 default_zone),
-			list_zones_call(binding));
+		cj_findings_add(findings, "time_zones:users", "warning",
+						psprintf(INT64_FORMAT " users have no time zone, and " INT64_FORMAT
+											  " have an unknown one%s%s%s: \"%s\" is used instead",
+								 all - with_zone, with_zone, named[0] ? " (" : "", named,
+								 named[0] ? ")" : "", default_zone),
+						list_zones_call(binding));
 }
 
 /*
- * is_reversed tells of a name such as UTC+2 or +05:30, which PostgreSQL takes for hours west, as POSIX has
+ * is_reversed finds a name such as UTC+2 or +05:30, which PostgreSQL takes for hours west, as POSIX has
  * it. (A number alone it takes for hours east.)
  */
 static bool
@@ -247,8 +249,7 @@ add_name(StringInfo named, int count, const char *name)
 }
 
 void
-cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone,
-						  const CjReport *report, CjAddFinding add)
+cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone, CjFindings *findings)
 {
 	CjRows rows = list_zones(binding);
 	Datum *unknown = palloc(sizeof(Datum) * Max(rows.processed, 1));
@@ -280,18 +281,18 @@ cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone,
 	cj_sql_free(&rows);
 	add_zone_finding(binding, default_zone,
 					 cj_sql_array(unknown, unknown_count, zone_column(binding)->base_type),
-					 unknown_names.data, report, add);
+					 unknown_names.data, findings);
 	if (beyond > 0)
-		add(report, "time_zones:users", "warning",
+		cj_findings_add(
+			findings, "time_zones:users", "warning",
 			psprintf(
-				"users have so many time zones of their own making that %d of them are not used: \"%s\" "
-				"stands in",
+				"users have too many time zones that are not in the zone database, %d of which are not used: \"%s\" is used instead",
 				beyond, default_zone),
 			list_zones_call(binding));
 	if (reversed_count > 0)
-		add(report, "time_zones:users", "warning",
-			psprintf("PostgreSQL takes what follows a + for hours west of Greenwich, and a - for "
-					 "hours east, in %s",
+		cj_findings_add(
+			findings, "time_zones:users", "warning",
+			psprintf("PostgreSQL reads + as hours west of Greenwich and - as hours east in %s",
 					 reversed_names.data),
 			list_zones_call(binding));
 }

@@ -10,35 +10,35 @@
 #include "jobs/reminder_ledger.h"
 #include "run/job.h"
 
-/* What a morning is. */
-typedef struct CjMorningRule
+/* What makes a time zone due. */
+typedef struct CjDueZoneRule
 {
 	TimestampTz as_of;
 	TimeADT time;        /* of day, microseconds */
 	int64 window;        /* after which it is past, microseconds, less than a day */
 	pg_tz *default_zone; /* of users without a zone, or with one that is unknown */
-} CjMorningRule;
+} CjDueZoneRule;
 
 /* Zones in which the same date began at the same moment. */
-typedef struct CjMorning
+typedef struct CjDueZones
 {
 	DateADT date;
 	TimestampTz midnight; /* its first moment */
 	int count;
 	Datum *zones;      /* as in the users' column, of its base type; 0: users without a zone */
 	CjZoneNote *notes; /* on the zones, likewise */
-} CjMorning;
+} CjDueZones;
 
 /*
- * Returns a List of CjMorning in `memory`: every zone that users have (loosely: values that are equal
- * count once) in which it is morning. Where users have no column for it, they all are without a zone.
+ * Returns a List of CjDueZones in `memory`: every zone that users have (loosely: values that are equal
+ * count once) in which reminder_time was just reached. Where users have no column for it, they all are without a zone.
  * The caller has become the owner of the tables.
  */
-extern List *cj_reminder_zones_find(const CjBinding *binding, const CjMorningRule *rule,
+extern List *cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule,
 									MemoryContext memory);
 
-/* Tells the doctor of users without a zone, or with one that is unknown; as the owner of the tables. */
+/* Adds a finding for users with an unknown zone or none; runs as the owner of the tables. */
 extern void cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone,
-									  const CjReport *report, CjAddFinding add);
+									  CjFindings *findings);
 
 #endif /* CJ_JOBS_REMINDER_ZONES_H */

@@ -3,18 +3,18 @@
  *		The job send_streak_reminders: in the morning of each user's own time zone, remind those whose
  *		streak is at stake.
  *
- * First the mornings: the zones of the users in which the local time reminder_time has come to pass
- * within the window before as_of (jobs/mornings). Then, for each morning, a list of the users of its zones
+ * First the due time zones: the zones of the users in which the local time reminder_time was reached
+ * within the window before as_of (jobs/reminder_zones). Then, for each local date, a list of the users of its zones
  * (keys only, read at once), and batch by batch:
  *
  *	look	whose streak is at stake, over all their challenges
  *	enter	those users in the ledger, for the local date; who is there already drops out
- *	tell	one notification for each of the others
+ *	notify	one notification for each of the others
  *
  * Entry and notification are of one subtransaction. The ledger, not the time, is what makes it exactly
  * once: zones are looked at again and again, users move between them, runs crash.
  *
- * When all users of a morning are done, its zones are noted as done, with a fingerprint of what the
+ * When all users of a date's zones are done, these are noted as done, with a hash of what the
  * result depends on: settings, binding, and the counters of how many rows of users, members and
  * challenges have been written. While it stays the same, the zones are not looked at again.
  */
@@ -34,6 +34,7 @@
 #include "jobs/reminder_zone_hash.h"
 #include "jobs/reminder_zones.h"
 #include "run/batch.h"
+#include "run/findings.h"
 #include "run/job.h"
 
 static const char *const placeholders[] = {"streak", "challenge_count", "challenge_name", NULL};
@@ -59,7 +60,7 @@ enum
 
 static const char *const figures[] = {"time_zones", "reminded", NULL};
 
-static const CjIndexWish indexes[] = {
+static const CjIndexAdvice indexes[] = {
 	{CJ_USERS, -1, CJ_USERS_TIMEZONE, false, "every run reads the whole table", true, false},
 	{CJ_USERS, -1, CJ_USERS_ID, true, "users with the same key count as one"},
 	{CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_USER_ID, false, "each batch reads the whole table"},
@@ -91,7 +92,7 @@ static const CjStatement list_users_without_zone = {
 
 /*
  * $1: users, $2: minimum_streak, $3: the local date, $4: its first moment, as last_checkin_at has it. A row
- * for each user whose streak is at stake: the position, how many challenges, the data to tell, the name of
+ * for each user whose streak is at stake: the position, how many challenges, the notification's data, the name of
  * the challenge with the longest streak, that streak. In the order of users, as are indexes of
  * notifications.
  */
@@ -127,42 +128,42 @@ static const CjStatement find_streaks = {
 	" ORDER BY k.id",
 	SPI_OK_SELECT};
 
-static const CjStatement tell = {"tell users of their streaks",
-								 "INSERT INTO {notifications}\n"
-								 "       ({notifications.user_id}"
-								 "{?notifications.type}, {notifications.type}{/}"
-								 "{?notifications.title}, {notifications.title}{/}"
-								 "{?notifications.body}, {notifications.body}{/}"
-								 "{?notifications.data}, {notifications.data}{/}"
-								 "{?notifications.created_at}, {notifications.created_at}{/})\n"
-								 "SELECT n.user_id"
-								 "{?notifications.type}, {notifications.type:streak_reminder}{/}"
-								 "{?notifications.title}, n.title{/}"
-								 "{?notifications.body}, n.body{/}"
-								 "{?notifications.data}, n.data{/}"
-								 "{?notifications.created_at}, pg_catalog.now(){/}\n"
-								 "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
-								 SPI_OK_INSERT};
+static const CjStatement notify = {"remind users of their streaks",
+								   "INSERT INTO {notifications}\n"
+								   "       ({notifications.user_id}"
+								   "{?notifications.type}, {notifications.type}{/}"
+								   "{?notifications.title}, {notifications.title}{/}"
+								   "{?notifications.body}, {notifications.body}{/}"
+								   "{?notifications.data}, {notifications.data}{/}"
+								   "{?notifications.created_at}, {notifications.created_at}{/})\n"
+								   "SELECT n.user_id"
+								   "{?notifications.type}, {notifications.type:streak_reminder}{/}"
+								   "{?notifications.title}, n.title{/}"
+								   "{?notifications.body}, n.body{/}"
+								   "{?notifications.data}, n.data{/}"
+								   "{?notifications.created_at}, pg_catalog.now(){/}\n"
+								   "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
+								   SPI_OK_INSERT};
 
 /* ---- the state of a run ---- */
 
 typedef struct State
 {
 	/* settings */
-	CjMorningRule rule;
+	CjDueZoneRule rule;
 	char *time_zone; /* in which columns of type timestamp are read */
 	int minimum_streak;
 	char *title;
 	char *body;
 	int batch_size;
-	int64 user_count; /* of the morning at hand */
+	int64 user_count; /* of the zones at hand */
 
-	List *mornings;
-	Oid zone_type;      /* of the zones of mornings */
-	uint64 fingerprint; /* of what the result depends on; 0: not known */
-	CjMorning *morning; /* the one at hand */
-	CjKeyList *users;   /* of that morning */
-	int64 reminded;     /* by the range at hand */
+	List *due_zones;
+	Oid zone_type;    /* of the due time zones */
+	uint64 hash;      /* of what the result depends on; 0: not known */
+	CjDueZones *due;  /* the one at hand */
+	CjKeyList *users; /* of these zones */
+	int64 reminded;   /* by the range at hand */
 } State;
 
 /* An open transaction's view of the app's tables. */
@@ -231,27 +232,27 @@ open_scope(CjRun *run, const State *state, Scope *scope)
 	become_owner(state, scope);
 }
 
-/* ---- mornings ---- */
+/* ---- due time zones ---- */
 
-/* drop_current_zones drops the zones of a morning that need not be looked at again. */
+/* drop_current_zones drops the due time zones that need not be looked at again. */
 static void
-drop_current_zones(CjMorning *morning)
+drop_current_zones(CjDueZones *due)
 {
 	int kept = 0;
 
-	for (int i = 0; i < morning->count; i++)
+	for (int i = 0; i < due->count; i++)
 	{
-		if (morning->notes[i].is_current)
+		if (due->notes[i].is_current)
 			continue;
-		morning->zones[kept] = morning->zones[i];
-		morning->notes[kept++] = morning->notes[i];
+		due->zones[kept] = due->zones[i];
+		due->notes[kept++] = due->notes[i];
 	}
-	morning->count = kept;
+	due->count = kept;
 }
 
-/* find_mornings finds the zones that have to be looked at; the work of an attempt. */
+/* find_due_zones finds the zones that have to be looked at; the work of an attempt. */
 static void
-find_mornings(CjRun *run, void *arg)
+find_due_zones(CjRun *run, void *arg)
 {
 	State *state = arg;
 	const CjBoundColumn *id;
@@ -261,39 +262,39 @@ find_mornings(CjRun *run, void *arg)
 	open_scope(run, state, &scope);
 	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
 	state->zone_type = scope.binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;
-	state->mornings = cj_reminder_zones_find(scope.binding, &state->rule, run->memory);
+	state->due_zones = cj_reminder_zones_find(scope.binding, &state->rule, run->memory);
 	cj_identity_restore(&scope.identity);
-	if (state->mornings == NIL)
+	if (state->due_zones == NIL)
 		return;
 
-	/* before anything is read: what is written meanwhile makes another fingerprint */
-	state->fingerprint = cj_reminder_zone_hash_make(run, state->time_zone, scope.binding);
-	foreach(cell, state->mornings)
+	/* before anything is read: what is written meanwhile makes another hash */
+	state->hash = cj_reminder_zone_hash_make(run, state->time_zone, scope.binding);
+	foreach(cell, state->due_zones)
 	{
-		CjMorning *morning = lfirst(cell);
+		CjDueZones *due = lfirst(cell);
 
-		cj_reminder_ledger_read_zones(morning->notes, morning->count, state->fingerprint);
-		drop_current_zones(morning);
+		cj_reminder_ledger_read_zones(due->notes, due->count, state->hash);
+		drop_current_zones(due);
 	}
 	state->users = cj_key_list_create(run->memory, id->base_type, TEXTOID);
 }
 
-/* list_morning reads the users of the morning at hand; the work of an attempt. */
+/* read_users reads the users of the zones at hand; the work of an attempt. */
 static void
-list_morning(CjRun *run, void *arg)
+read_users(CjRun *run, void *arg)
 {
 	State *state = arg;
-	const CjMorning *morning = state->morning;
-	Datum *zones = palloc(sizeof(Datum) * morning->count);
+	const CjDueZones *due = state->due;
+	Datum *zones = palloc(sizeof(Datum) * due->count);
 	int count = 0;
 	CjParams params = {0};
 	const CjBinding *binding;
 	Scope scope;
 
-	for (int i = 0; i < morning->count; i++)
+	for (int i = 0; i < due->count; i++)
 	{
-		if (morning->notes[i].zone)
-			zones[count++] = morning->zones[i];
+		if (due->notes[i].zone)
+			zones[count++] = due->zones[i];
 	}
 	open_scope(run, state, &scope);
 	binding = scope.binding;
@@ -306,26 +307,26 @@ list_morning(CjRun *run, void *arg)
 			cj_key_list_fill(state->users, &list_users,
 							 cj_app_sql_expand(&list_users, binding, NULL), &params);
 	}
-	if (count < morning->count)
+	if (count < due->count)
 		state->user_count +=
 			cj_key_list_fill(state->users, &list_users_without_zone,
 							 cj_app_sql_expand(&list_users_without_zone, binding, NULL), NULL);
 	cj_identity_restore(&scope.identity);
 }
 
-/* note_morning notes that the zones of the morning at hand are done; the work of an attempt. */
+/* note_due_zones notes that the zones at hand are done; the work of an attempt. */
 static void
-note_morning(CjRun *run, void *arg)
+note_due_zones(CjRun *run, void *arg)
 {
 	State *state = arg;
 
-	cj_reminder_ledger_note_zones(state->morning->notes, state->morning->count, state->fingerprint);
+	cj_reminder_ledger_note_zones(state->due->notes, state->due->count, state->hash);
 }
 
 /* ---- a range of a batch ---- */
 
-/* What users are to be told: parallel lists. */
-typedef struct News
+/* A notification batch: parallel lists. */
+typedef struct Batch
 {
 	int count;
 	Datum *users;
@@ -333,39 +334,39 @@ typedef struct News
 	Datum *titles;
 	Datum *bodies;
 	Datum *data;
-} News;
+} Batch;
 
 /* add_checkin_bound adds the first moment of the local date as last_checkin_at has it. */
 static void
 add_checkin_bound(const State *state, const CjBinding *binding, CjParams *params)
 {
-	const CjMorning *morning = state->morning;
+	const CjDueZones *due = state->due;
 	Oid type =
 		binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_LAST_CHECKIN_AT].base_type;
 
 	switch (type)
 	{
 		case DATEOID:
-			cj_sql_param(params, type, DateADTGetDatum(morning->date), false);
+			cj_sql_param(params, type, DateADTGetDatum(due->date), false);
 			break;
 		case TIMESTAMPOID:
 			cj_sql_param(params, type,
-						 TimestampGetDatum(cj_local_time_of(morning->midnight,
-															cj_local_time_zone(state->time_zone))),
+						 TimestampGetDatum(
+							 cj_local_time_of(due->midnight, cj_local_time_zone(state->time_zone))),
 						 false);
 			break;
 		default:
-			cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(morning->midnight), false);
+			cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(due->midnight), false);
 	}
 }
 
-/* is_looked_at_again tells whether some zone of a morning was done before. */
+/* is_looked_at_again returns whether some due time zone was done before. */
 static bool
-is_looked_at_again(const CjMorning *morning)
+is_looked_at_again(const CjDueZones *due)
 {
-	for (int i = 0; i < morning->count; i++)
+	for (int i = 0; i < due->count; i++)
 	{
-		if (morning->notes[i].is_noted)
+		if (due->notes[i].is_noted)
 			return true;
 	}
 	return false;
@@ -373,7 +374,7 @@ is_looked_at_again(const CjMorning *morning)
 
 /*
  * list_candidates lists the positions, in the batch at hand, of the users of a range to look at. When a
- * zone is looked at again, most of its users have been reminded: the ledger tells faster than their
+ * zone is looked at again, most of its users have been reminded: the ledger answers faster than their
  * challenges do.
  */
 static int
@@ -381,9 +382,9 @@ list_candidates(const State *state, int from, int to, int *users)
 {
 	int count = to - from;
 
-	if (is_looked_at_again(state->morning))
-		count = cj_reminder_ledger_missing(state->users->values + from, count, state->morning->date,
-										   users);
+	if (is_looked_at_again(state->due))
+		count =
+			cj_reminder_ledger_missing(state->users->values + from, count, state->due->date, users);
 	else
 	{
 		for (int i = 0; i < count; i++)
@@ -405,96 +406,96 @@ run_find_streaks(const State *state, const CjBinding *binding, const int *users,
 	cj_sql_param_array(&params, state->users->key_type,
 					   cj_sql_array(keys, count, state->users->key_type));
 	cj_sql_param(&params, INT4OID, Int32GetDatum(state->minimum_streak), false);
-	cj_sql_param(&params, DATEOID, DateADTGetDatum(state->morning->date), false);
+	cj_sql_param(&params, DATEOID, DateADTGetDatum(state->due->date), false);
 	add_checkin_bound(state, binding, &params);
 	return cj_app_sql_run(&find_streaks, binding, NULL, &params);
 }
 
-/* make_news makes what there is to tell of what find_streaks returned for some users. */
+/* make_batch makes the notifications for what find_streaks returned for some users. */
 static void
-make_news(const State *state, const CjBinding *binding, const int *users, const CjRows *rows,
-		  News *news)
+make_batch(const State *state, const CjBinding *binding, const int *users, const CjRows *rows,
+		   Batch *batch)
 {
 	const CjBoundColumn *streak =
 		&binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_CURRENT_STREAK];
 	Size size = sizeof(Datum) * Max(rows->processed, 1);
 	bool isnull;
 
-	news->count = (int) rows->processed;
-	news->users = palloc(size);
-	news->user_keys = palloc(size);
-	news->titles = palloc(size);
-	news->bodies = palloc(size);
-	news->data = palloc(size);
-	for (int i = 0; i < news->count; i++)
+	batch->count = (int) rows->processed;
+	batch->users = palloc(size);
+	batch->user_keys = palloc(size);
+	batch->titles = palloc(size);
+	batch->bodies = palloc(size);
+	batch->data = palloc(size);
+	for (int i = 0; i < batch->count; i++)
 	{
 		int user = users[cj_sql_int64(rows, i, 1) - 1];
 		const char *values[] = {streak->present ? cj_sql_text(rows, i, 5) : NULL,
 								cj_sql_text(rows, i, 2), cj_sql_text(rows, i, 4)};
 
-		news->users[i] = state->users->keys[user];
-		news->user_keys[i] = state->users->values[user];
-		news->titles[i] =
+		batch->users[i] = state->users->keys[user];
+		batch->user_keys[i] = state->users->values[user];
+		batch->titles[i] =
 			CStringGetTextDatum(cj_template_expand(state->title, placeholders, values));
-		news->bodies[i] =
+		batch->bodies[i] =
 			CStringGetTextDatum(cj_template_expand(state->body, placeholders, values));
-		news->data[i] = cj_sql_datum(rows, i, 3, &isnull);
+		batch->data[i] = cj_sql_datum(rows, i, 3, &isnull);
 	}
 }
 
 static void
-find_news(const State *state, Scope *scope, int from, int to, News *news)
+find_batch(const State *state, Scope *scope, int from, int to, Batch *batch)
 {
 	int *users = palloc(sizeof(int) * (to - from));
 	int count = list_candidates(state, from, to, users);
 	CjRows rows;
 
-	news->count = 0;
+	batch->count = 0;
 	if (count == 0)
 		return;
 	become_owner(state, scope);
 	rows = run_find_streaks(state, scope->binding, users, count);
 	cj_identity_restore(&scope->identity);
-	make_news(state, scope->binding, users, &rows, news);
+	make_batch(state, scope->binding, users, &rows, batch);
 	cj_sql_free(&rows);
 }
 
-/* enter_ledger enters the users in the ledger; who is there already drops out of the news. */
+/* enter_ledger enters the users in the ledger; users already in it drop out of the batch. */
 static void
-enter_ledger(const State *state, News *news)
+enter_ledger(const State *state, Batch *batch)
 {
-	bool *is_new = palloc(sizeof(bool) * news->count);
+	bool *is_new = palloc(sizeof(bool) * batch->count);
 	int kept = 0;
 
-	if (cj_reminder_ledger_enter(news->user_keys, news->count, state->morning->date, is_new) ==
-		news->count)
+	if (cj_reminder_ledger_enter(batch->user_keys, batch->count, state->due->date, is_new) ==
+		batch->count)
 		return;
-	for (int i = 0; i < news->count; i++)
+	for (int i = 0; i < batch->count; i++)
 	{
 		if (!is_new[i])
 			continue;
-		news->users[kept] = news->users[i];
-		news->titles[kept] = news->titles[i];
-		news->bodies[kept] = news->bodies[i];
-		news->data[kept++] = news->data[i];
+		batch->users[kept] = batch->users[i];
+		batch->titles[kept] = batch->titles[i];
+		batch->bodies[kept] = batch->bodies[i];
+		batch->data[kept++] = batch->data[i];
 	}
-	news->count = kept;
+	batch->count = kept;
 }
 
 static int64
-tell_users(const State *state, const CjBinding *binding, const News *news)
+notify_users(const State *state, const CjBinding *binding, const Batch *batch)
 {
 	CjParams params = {0};
 	CjRows rows;
 
-	if (news->count == 0)
+	if (batch->count == 0)
 		return 0;
 	cj_sql_param_array(&params, state->users->key_type,
-					   cj_sql_array(news->users, news->count, state->users->key_type));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->titles, news->count, TEXTOID));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(news->bodies, news->count, TEXTOID));
-	cj_sql_param_array(&params, JSONBOID, cj_sql_array(news->data, news->count, JSONBOID));
-	rows = cj_app_sql_run(&tell, binding, NULL, &params);
+					   cj_sql_array(batch->users, batch->count, state->users->key_type));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->titles, batch->count, TEXTOID));
+	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
+	cj_sql_param_array(&params, JSONBOID, cj_sql_array(batch->data, batch->count, JSONBOID));
+	rows = cj_app_sql_run(&notify, binding, NULL, &params);
 	return rows.processed;
 }
 
@@ -503,26 +504,25 @@ static void
 remind(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	State *state = arg;
-	News news;
+	Batch batch;
 	Scope scope;
 
 	resolve_scope(run, &scope, true);
 	*opened = true;
 	state->reminded = 0;
-	find_news(state, &scope, from, to, &news);
-	if (news.count == 0)
+	find_batch(state, &scope, from, to, &batch);
+	if (batch.count == 0)
 		return;
 
 	if (run->dry_run)
 	{
-		state->reminded =
-			cj_reminder_ledger_missing(news.user_keys, news.count, state->morning->date,
-									   palloc(sizeof(int) * news.count));
+		state->reminded = cj_reminder_ledger_missing(batch.user_keys, batch.count, state->due->date,
+													 palloc(sizeof(int) * batch.count));
 		return;
 	}
-	enter_ledger(state, &news);
+	enter_ledger(state, &batch);
 	become_owner(state, &scope);
-	state->reminded = tell_users(state, scope.binding, &news);
+	state->reminded = notify_users(state, scope.binding, &batch);
 	cj_identity_restore(&scope.identity);
 }
 
@@ -543,18 +543,18 @@ describe(CjRun *run, int item, void *arg)
 
 /* ---- the run ---- */
 
-/* serve_morning reminds the users of the morning at hand. */
+/* remind_due_zones reminds the users of the zones at hand. */
 static void
-serve_morning(CjRun *run, State *state)
+remind_due_zones(CjRun *run, State *state)
 {
 	CjBatch batch = {0, remind, reminded, describe, state};
-	CjMorning *morning = state->morning;
-	int64 undone = run->left_over + run->failures;
+	CjDueZones *due = state->due;
+	int64 undone = run->locked + run->failures;
 
 	cj_run_begin_phase(run, "listing", 0);
 	cj_key_list_clear(state->users);
 	state->user_count = 0;
-	cj_batch_step(run, list_morning, state);
+	cj_batch_step(run, read_users, state);
 	cj_run_begin_phase(run, "reminding", state->user_count);
 	while (cj_key_list_read(state->users, state->batch_size))
 	{
@@ -562,13 +562,13 @@ serve_morning(CjRun *run, State *state)
 		cj_batch_process(run, &batch);
 	}
 
-	/* who was left over has to be looked at again */
-	if (run->left_over + run->failures > undone)
+	/* users that were locked are looked at again */
+	if (run->locked + run->failures > undone)
 		return;
-	for (int i = 0; i < morning->count; i++)
-		run->figures[TIME_ZONES] += !morning->notes[i].is_noted;
+	for (int i = 0; i < due->count; i++)
+		run->figures[TIME_ZONES] += !due->notes[i].is_noted;
 	if (!run->dry_run)
-		cj_batch_step(run, note_morning, state);
+		cj_batch_step(run, note_due_zones, state);
 }
 
 /* read_window returns the length of the window in microseconds. */
@@ -597,7 +597,7 @@ read_settings(CjRun *run, State *state)
 	state->time_zone = cj_job_config_day_time_zone();
 }
 
-/* run_job reminds all whose morning it is. */
+/* run_job reminds the users of all due time zones. */
 static void
 run_job(CjRun *run)
 {
@@ -610,12 +610,12 @@ run_job(CjRun *run)
 
 	PG_TRY();
 	{
-		cj_batch_step(run, find_mornings, state);
-		foreach(cell, state->mornings)
+		cj_batch_step(run, find_due_zones, state);
+		foreach(cell, state->due_zones)
 		{
-			state->morning = lfirst(cell);
-			if (state->morning->count > 0)
-				serve_morning(run, state);
+			state->due = lfirst(cell);
+			if (state->due->count > 0)
+				remind_due_zones(run, state);
 		}
 	}
 	PG_FINALLY();
@@ -628,61 +628,63 @@ run_job(CjRun *run)
 /* ---- for the doctor ---- */
 
 static void
-examine_schedule(const CjJobConfig *config, const CjReport *report, CjAddFinding add)
+examine_schedule(const CjJobConfig *config, CjFindings *findings)
 {
 	CjCronExpression schedule;
 	const char *window = cj_settings_text(config->settings, "window");
 
 	if (cj_cron_parse(config->schedule, &schedule) == NULL &&
 		cj_cron_longest_pause(&schedule) * USECS_PER_MINUTE >= read_window(config))
-		add(report, "window:send_streak_reminders", "warning",
-			psprintf("\"%s\" does not fire within every window of \"%s\": mornings are missed",
+		cj_findings_add(
+			findings, "window:send_streak_reminders", "warning",
+			psprintf("\"%s\" does not fire within every window of \"%s\", so mornings are missed",
 					 config->schedule, window),
 			"SELECT challenge_jobs.alter_job('send_streak_reminders', schedule => '*/15 * * * *', "
 			"settings => '{\"window\": \"2 hours\"}');");
 }
 
 static void
-examine_streak(const CjJobConfig *config, const CjReport *report, CjAddFinding add)
+examine_streak(const CjJobConfig *config, CjFindings *findings)
 {
 	bool is_shown = strstr(cj_settings_text(config->settings, "title"), "{streak}") != NULL ||
 					strstr(cj_settings_text(config->settings, "body"), "{streak}") != NULL;
 
 	if (is_shown)
-		add(report, "columns:challenge_members", "warning",
-			"without current_streak every active member is reminded, and {streak} in title and body "
-			"is empty",
+		cj_findings_add(
+			findings, "columns:challenge_members", "warning",
+			"without current_streak every active member is reminded, and {streak} is empty in title and body",
 			"SELECT challenge_jobs.alter_job('send_streak_reminders', "
 			"settings => '{\"title\": null, \"body\": \"Check in today in {challenge_name}\"}');");
 	else
-		add(report, "columns:challenge_members", "warning",
-			"without current_streak every active member is reminded", NULL);
+		cj_findings_add(findings, "columns:challenge_members", "warning",
+						"without current_streak every active member is reminded", NULL);
 }
 
-/* examine tells what the job has to do without, and what makes it miss mornings. */
+/* examine reports what the job has to do without, and what makes it miss a morning. */
 static void
-examine(const CjJobConfig *config, CjBinding *binding, const CjReport *report, CjAddFinding add)
+examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
 	const CjBoundEntity *members = &binding->entities[CJ_CHALLENGE_MEMBERS];
 	const char *default_zone = cj_settings_text(config->settings, "default_time_zone");
 	CjIdentity identity;
 
-	examine_schedule(config, report, add);
+	examine_schedule(config, findings);
 	if (!members->columns[CJ_MEMBERS_CURRENT_STREAK].present)
-		examine_streak(config, report, add);
+		examine_streak(config, findings);
 	if (!members->columns[CJ_MEMBERS_LAST_CHECKIN_AT].present)
-		add(report, "columns:challenge_members", "warning",
-			"without last_checkin_at those are reminded, too, who have already checked in", NULL);
+		cj_findings_add(
+			findings, "columns:challenge_members", "warning",
+			"without last_checkin_at, users who have already checked in are reminded, too", NULL);
 	if (!binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].present)
 	{
-		add(report, "time_zones:users", "warning",
-			psprintf("without a column for the time zone all users are taken to be in \"%s\"",
-					 default_zone),
-			NULL);
+		cj_findings_add(findings, "time_zones:users", "warning",
+						psprintf("without a time zone column all users are assumed to be in \"%s\"",
+								 default_zone),
+						NULL);
 		return;
 	}
 	cj_identity_become_owner(&identity, binding->owner, binding->search_path, "UTC");
-	cj_reminder_zones_examine(binding, default_zone, report, add);
+	cj_reminder_zones_examine(binding, default_zone, findings);
 	cj_identity_restore(&identity);
 }
 

@@ -30,8 +30,8 @@
 #define BATCH 10000
 
 /* How many keys and values are kept in memory, and bytes of them, whatever the share of the keys that this is. */
-#define MAX_IMAGES 1000000
-#define MAX_BYTES  (128 * 1024 * 1024)
+#define MAX_KEYS  1000000
+#define MAX_BYTES (128 * 1024 * 1024)
 
 /* $1: values. */
 static const CjStatement look_up = {
@@ -40,7 +40,7 @@ static const CjStatement look_up = {
 	SPI_OK_SELECT};
 
 /*
- * $1: keys. Equal ones may have different images. In their order, as rows of neighbouring keys mostly lie in
+ * $1: keys. Equal ones may have different key bytes. In their order, as rows of neighbouring keys mostly lie in
  * neighbouring places.
  */
 static const CjStatement sort_keys = {
@@ -49,29 +49,29 @@ static const CjStatement sort_keys = {
 
 /* ---- what the log says ---- */
 
-/* add_image keeps a key, or a value that leads to keys; with too many it is everything. */
+/* add_key keeps a key, or a value that leads to keys; with too many it is everything. */
 static void
-add_image(CjChangedKeys *changed, uint64 tag, const char *bytes, Size length)
+add_key(CjChangedKeys *changed, uint64 tag, const char *bytes, Size length)
 {
 	if (cj_key_set_add(changed->noted, tag, bytes, length, 0) && tag == CJ_CHANGE_KEY)
 		changed->count++;
-	if (changed->count > changed->limit || cj_key_set_count(changed->noted) > MAX_IMAGES ||
+	if (changed->count > changed->limit || cj_key_set_count(changed->noted) > MAX_KEYS ||
 		cj_key_set_size(changed->noted) > MAX_BYTES)
 		changed->everything = true;
 }
 
 static void
-note_row(int16 route, const char *bytes, Size length, void *arg)
+note_row(int16 key_path, const char *bytes, Size length, void *arg)
 {
 	CjChangedKeys *changed = arg;
 
-	if (route == CJ_CHANGE_EVERYTHING)
+	if (key_path == CJ_CHANGE_EVERYTHING)
 		changed->everything = true;
-	else if (route == CJ_CHANGE_KEY && bytes == NULL)
+	else if (key_path == CJ_CHANGE_KEY && bytes == NULL)
 		changed->with_null = true;
 	if (changed->everything || bytes == NULL)
 		return;
-	add_image(changed, (uint16) route, bytes, length);
+	add_key(changed, (uint16) key_path, bytes, length);
 }
 
 CjChangedKeys *
@@ -88,19 +88,19 @@ cj_changed_keys_take(const CjTracking *tracking, Snapshot snapshot, int64 limit)
 
 /* ---- the keys ---- */
 
-/* route_text expands the statement that looks up the keys of a route. */
+/* route_text expands the statement that looks up the keys of a key path. */
 static char *
-route_text(const CjTrackedSource *route)
+key_path_text(const CjTrackedSource *key_path)
 {
 	static const char *const names[] = {"key", "table", "column", "type", "operator", NULL};
-	Oid type = get_atttype(route->through, route->through_column);
+	Oid type = get_atttype(key_path->via, key_path->via_column);
 	Oid base_type = getBaseType(type);
 	List *equality = cj_entity_equality(base_type);
 	const char *values[] = {
-		quote_identifier(get_attname(route->through, route->through_key, false)),
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(route->through)),
-								   get_rel_name(route->through)),
-		quote_identifier(get_attname(route->through, route->through_column, false)),
+		quote_identifier(get_attname(key_path->via, key_path->via_key, false)),
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(key_path->via)),
+								   get_rel_name(key_path->via)),
+		quote_identifier(get_attname(key_path->via, key_path->via_column, false)),
 		/* operators do not look through domains for what was planted for them */
 		type == base_type
 			? ""
@@ -110,9 +110,9 @@ route_text(const CjTrackedSource *route)
 	return cj_template_expand(look_up.text, names, values);
 }
 
-/* add_key adds a key, be it null. */
+/* add_typed_key adds a key, which may be null. */
 static void
-add_key(CjChangedKeys *changed, const CjKeyType *type, Datum key, bool isnull)
+add_typed_key(CjChangedKeys *changed, const CjKeyType *type, Datum key, bool isnull)
 {
 	const char *bytes;
 	Size length;
@@ -123,7 +123,7 @@ add_key(CjChangedKeys *changed, const CjKeyType *type, Datum key, bool isnull)
 		return;
 	}
 	bytes = cj_key_bytes_bytes(&key, type, &length);
-	add_image(changed, CJ_CHANGE_KEY, bytes, length);
+	add_key(changed, CJ_CHANGE_KEY, bytes, length);
 }
 
 static void
@@ -143,28 +143,28 @@ look_up_values(CjChangedKeys *changed, const char *text, Datum *values, int coun
 		bool isnull;
 		Datum key = cj_sql_datum(&rows, row, 1, &isnull);
 
-		add_key(changed, &key_type, key, isnull);
+		add_typed_key(changed, &key_type, key, isnull);
 	}
 	cj_sql_free(&rows);
 }
 
 static void
-look_up_route(CjChangedKeys *changed, const CjTrackedSource *route, Snapshot snapshot)
+look_up_key_path(CjChangedKeys *changed, const CjTrackedSource *key_path, Snapshot snapshot)
 {
-	Oid type = getBaseType(get_atttype(route->source, route->column));
+	Oid type = getBaseType(get_atttype(key_path->source, key_path->column));
 	CjKeyType value_type = cj_key_bytes_type(type);
 	Datum *values = palloc(sizeof(Datum) * BATCH);
-	char *text = route_text(route);
+	char *text = key_path_text(key_path);
 	int noted = cj_key_set_count(changed->noted); /* keys come to it meanwhile */
 	int count = 0;
 
 	for (int i = 0; i < noted && !changed->everything; i++)
 	{
-		const CjImage *image = cj_key_set_nth(changed->noted, i);
+		const CjKeyBytes *key = cj_key_set_nth(changed->noted, i);
 
-		if (image->tag != (uint16) route->route)
+		if (key->tag != (uint16) key_path->key_path)
 			continue;
-		values[count++] = cj_key_bytes_value(image->bytes, image->length, &value_type);
+		values[count++] = cj_key_bytes_value(key->bytes, key->length, &value_type);
 		if (count == BATCH)
 		{
 			look_up_values(changed, text, values, count, type, snapshot);
@@ -188,10 +188,10 @@ sort(CjChangedKeys *changed, Snapshot snapshot)
 
 	for (int i = 0; i < noted; i++)
 	{
-		const CjImage *image = cj_key_set_nth(changed->noted, i);
+		const CjKeyBytes *key = cj_key_set_nth(changed->noted, i);
 
-		if (image->tag == CJ_CHANGE_KEY)
-			keys[count++] = cj_key_bytes_value(image->bytes, image->length, &type);
+		if (key->tag == CJ_CHANGE_KEY)
+			keys[count++] = cj_key_bytes_value(key->bytes, key->length, &type);
 	}
 	cj_sql_param_array(&params, changed->type, cj_sql_array(keys, count, changed->type));
 	rows = cj_sql_run_at(&sort_keys, NULL, &params, snapshot);
@@ -211,12 +211,12 @@ cj_changed_keys_find(CjChangedKeys *changed, const CjTracking *tracking, Snapsho
 {
 	ListCell *cell;
 
-	foreach(cell, tracking->routes)
+	foreach(cell, tracking->key_paths)
 	{
-		const CjTrackedSource *route = lfirst(cell);
+		const CjTrackedSource *key_path = lfirst(cell);
 
-		if (route->route > 0 && !changed->everything)
-			look_up_route(changed, route, snapshot);
+		if (key_path->key_path > 0 && !changed->everything)
+			look_up_key_path(changed, key_path, snapshot);
 	}
 	if (!changed->everything)
 		sort(changed, snapshot);

@@ -19,7 +19,7 @@ typedef struct CjChangedKeys
 	Oid type;        /* base type of the key */
 
 	/* what the log says */
-	struct CjImageSet *noted;
+	struct CjKeySet *noted;
 	int64 limit;
 } CjChangedKeys;
 

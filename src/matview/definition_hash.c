@@ -86,7 +86,7 @@ add_columns(StringInfo text, const CjViewSource *source, TupleDesc desc)
 
 /*
  * add_file adds which file a table is stored in. The transaction that has made the file may truncate the table in place,
- * which the trigger of a source sees, and nobody if it is a partition: meanwhile each signature is another one.
+ * which the trigger of a source sees, and nobody if it is a partition: meanwhile each hash is another one.
  */
 static void
 add_file(StringInfo text, Relation rel, bool is_source)

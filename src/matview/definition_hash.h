@@ -11,7 +11,7 @@
 #include "matview/analysis/key_mapping.h"
 
 /*
- * Returns the signature of a view as the catalogs are now; complete tells whether all changes are being noted:
+ * Returns the hash of a view as the catalogs are now; `complete` says whether all changes are being noted:
  * whether all sources have their triggers. To be made before the snapshot is taken as of which the view is brought up to
  * date: what happens in between is then noticed the next time. Locks the partitions of the sources (ACCESS SHARE).
  */

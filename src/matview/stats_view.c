@@ -257,7 +257,7 @@ check_owner(Oid owner, const char *name, const char *what)
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of relation %s to %s", name, what),
-						errhint("SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
+						errhint("Run: SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
 }
 
 /* check_may_change checks that the caller has the rights of an open relation's owner. */
@@ -274,7 +274,7 @@ cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid),
-				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
+				 errhint("Run: SELECT view_name FROM challenge_jobs.stats_view;")));
 	view->name = quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(relid));
 	check_owner(view->owner, view->name, what);
 }
@@ -301,17 +301,17 @@ cj_stats_view_add(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("materialized view %s does not exist", name),
-				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
+				 errhint("Fill in and run: SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
 	qualified = cj_bound_table_qualified_name(rel);
 	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a materialized view", qualified),
 				 errdetail("Only materialized views hold data that can be out of date."),
-				 errhint("SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
+				 errhint("Fill in and run: SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
 	check_may_change(rel, "register it");
 	if (run_for_name(&add_name, qualified, NULL) == 0)
-		ereport(NOTICE, (errmsg("materialized view %s is registered already", qualified)));
+		ereport(NOTICE, (errmsg("materialized view %s is already registered", qualified)));
 	relation_close(rel, NoLock);
 }
 
@@ -344,6 +344,6 @@ cj_stats_view_remove(const char *name)
 	if (run_for_name(&remove_name, qualified, name) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not registered", qualified),
-				 errhint("SELECT view_name FROM challenge_jobs.stats_view;")));
+				 errhint("Run: SELECT view_name FROM challenge_jobs.stats_view;")));
 	return qualified;
 }

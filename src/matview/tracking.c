@@ -6,8 +6,8 @@
  * tracked_source, change_log) is about relations as they are in this database, is not dumped, and is made anew
  * where it is missing.
  *
- * To begin to note changes ("arm") is to store the routes and to make the triggers under a lock that keeps writers
- * out: those who were at work have ended, and those who come look at the routes. What was changed before is not in
+ * To begin to note changes is to store the key paths and to make the triggers under a lock that keeps writers
+ * out: those who were at work have ended, and those who come look at the key paths. What was changed before is not in
  * the log, and so the view has to be recomputed once.
  */
 #include "postgres.h"
@@ -44,7 +44,7 @@
 
 static const CjStatement load = {
 	"load how a view is tracked",
-	"SELECT t.key_column, s.view_id, s.signature, s.view_version, s.keys"
+	"SELECT t.key_column, s.view_id, s.definition_hash, s.view_version, s.keys"
 	"  FROM challenge_jobs.tracking t"
 	"  LEFT JOIN challenge_jobs.tracking_state s ON s.view_id = $2"
 	" WHERE t.view_name = $1",
@@ -84,7 +84,7 @@ static const CjStatement add_state = {
 
 static const CjStatement change_state = {
 	"change the state of a tracked view",
-	"UPDATE challenge_jobs.tracking_state s SET signature = $2, view_version = $3, keys = $4"
+	"UPDATE challenge_jobs.tracking_state s SET definition_hash = $2, view_version = $3, keys = $4"
 	" WHERE s.view_id = $1",
 	SPI_OK_UPDATE};
 
@@ -185,48 +185,48 @@ version_of(Oid relid)
 
 /* ---- how is it tracked? ---- */
 
-/* routes_of lists the routes of an analysis as they are stored; those through other tables are numbered. */
+/* routes_of lists the key paths of an analysis as they are stored; those through other tables are numbered. */
 static List *
-routes_of(const CjViewAnalysis *analysis)
+key_paths_of(const CjViewAnalysis *analysis)
 {
-	List *routes = NIL;
+	List *key_paths = NIL;
 	int16 number = 0;
 	ListCell *cell;
 
 	foreach(cell, analysis->sources)
 	{
 		const CjViewSource *source = lfirst(cell);
-		ListCell *route_cell;
+		ListCell *key_path_cell;
 
-		foreach(route_cell, source->routes)
+		foreach(key_path_cell, source->key_paths)
 		{
-			const CjRoute *route = lfirst(route_cell);
+			const CjKeyPath *key_path = lfirst(key_path_cell);
 			CjTrackedSource *stored = palloc0(sizeof(CjTrackedSource));
 			int column = -1;
 
 			stored->view = analysis->relid;
 			stored->source = source->relid;
-			stored->route = route->kind == CJ_ROUTE_DIRECT   ? CJ_CHANGE_KEY
-							: route->kind == CJ_ROUTE_COARSE ? CJ_CHANGE_EVERYTHING
-															 : ++number;
-			stored->reason = route->reason;
-			if (route->kind != CJ_ROUTE_COARSE)
-				stored->column = route->column;
-			if (route->kind == CJ_ROUTE_THROUGH)
+			stored->key_path = key_path->kind == CJ_KEY_PATH_DIRECT       ? CJ_CHANGE_KEY
+							   : key_path->kind == CJ_KEY_PATH_WHOLE_VIEW ? CJ_CHANGE_EVERYTHING
+																		  : ++number;
+			stored->reason = key_path->reason;
+			if (key_path->kind != CJ_KEY_PATH_WHOLE_VIEW)
+				stored->column = key_path->column;
+			if (key_path->kind == CJ_KEY_PATH_VIA)
 			{
-				stored->through = route->through;
-				stored->through_column = route->through_column;
-				stored->through_key = route->through_key;
+				stored->via = key_path->via;
+				stored->via_column = key_path->via_column;
+				stored->via_key = key_path->via_key;
 			}
 			while ((column = bms_next_member(source->columns, column)) >= 0)
 				stored->columns = lappend_int(stored->columns, column);
-			routes = lappend(routes, stored);
+			key_paths = lappend(key_paths, stored);
 		}
 	}
-	return routes;
+	return key_paths;
 }
 
-/* is_noted tells whether there is something of a view in the change log. */
+/* is_noted returns whether there is something of a view in the change log. */
 static bool
 is_noted(Oid view)
 {
@@ -238,7 +238,7 @@ is_noted(Oid view)
 }
 
 /*
- * is_in_use tells whether a statement over the sources is under way in this session: the refresh is called in it, or by a
+ * is_in_use returns whether a statement over the sources is under way in this session: the refresh is called in it, or by a
  * trigger. What it has changed so far is seen, and is noted only when it ends; that of a foreign key's action, only
  * when the statement ends that it belongs to.
  */
@@ -265,17 +265,17 @@ is_in_use(const CjViewAnalysis *analysis)
 	return false;
 }
 
-/* judge finds the state of a view that has a row in tracking_state, if `stored_signature`. */
+/* evaluate finds the state of a view that has a row in tracking_state, if `stored_hash`. */
 static CjTrackingState
-judge(CjTracking *tracking, const char *time_zone, const int64 *stored_signature, int64 version)
+evaluate(CjTracking *tracking, const char *time_zone, const int64 *stored_hash, int64 version)
 {
 	bool complete;
 
-	tracking->signature = cj_definition_hash_make(tracking->analysis, time_zone, &complete);
-	tracking->routes = cj_source_catalog_of_view(tracking->analysis->relid);
-	if (!complete || !cj_source_catalog_same(tracking->routes, routes_of(tracking->analysis)))
-		return CJ_TRACKING_UNARMED;
-	if (stored_signature == NULL || *stored_signature != tracking->signature ||
+	tracking->hash = cj_definition_hash_make(tracking->analysis, time_zone, &complete);
+	tracking->key_paths = cj_source_catalog_of_view(tracking->analysis->relid);
+	if (!complete || !cj_source_catalog_same(tracking->key_paths, key_paths_of(tracking->analysis)))
+		return CJ_TRACKING_CAPTURE_MISSING;
+	if (stored_hash == NULL || *stored_hash != tracking->hash ||
 		version != version_of(tracking->analysis->relid) || is_in_use(tracking->analysis))
 		return CJ_TRACKING_STALE;
 	/* last of all: what has been noted by then is seen */
@@ -289,9 +289,9 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 	CjParams params = {0};
 	CjRows rows;
 	char *key;
-	int64 signature;
+	int64 hash;
 	bool has_state;
-	bool has_signature;
+	bool has_hash;
 	int64 version;
 	CjIdentity saved;
 
@@ -303,8 +303,8 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 		return tracking;
 	key = cj_sql_text(&rows, 0, 1);
 	has_state = cj_sql_text(&rows, 0, 2) != NULL;
-	has_signature = cj_sql_text(&rows, 0, 3) != NULL;
-	signature = cj_sql_int64(&rows, 0, 3);
+	has_hash = cj_sql_text(&rows, 0, 3) != NULL;
+	hash = cj_sql_int64(&rows, 0, 3);
 	version = cj_sql_int64(&rows, 0, 4);
 	tracking->keys = cj_sql_int64(&rows, 0, 5);
 	cj_sql_free(&rows);
@@ -320,9 +320,9 @@ cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 	if (tracking->analysis->refusal)
 		tracking->state = CJ_TRACKING_REFUSED;
 	else if (!has_state)
-		tracking->state = CJ_TRACKING_UNARMED;
+		tracking->state = CJ_TRACKING_CAPTURE_MISSING;
 	else
-		tracking->state = judge(tracking, time_zone, has_signature ? &signature : NULL, version);
+		tracking->state = evaluate(tracking, time_zone, has_hash ? &hash : NULL, version);
 	cj_identity_restore(&saved);
 	return tracking;
 }
@@ -332,12 +332,12 @@ cj_tracking_is_still(const CjTracking *tracking, const char *time_zone)
 {
 	CjIdentity saved;
 	bool complete;
-	int64 signature;
+	int64 hash;
 
 	cj_identity_become_extension(&saved);
-	signature = cj_definition_hash_make(tracking->analysis, time_zone, &complete);
+	hash = cj_definition_hash_make(tracking->analysis, time_zone, &complete);
 	cj_identity_restore(&saved);
-	return signature == tracking->signature && complete;
+	return hash == tracking->hash && complete;
 }
 
 void
@@ -347,7 +347,7 @@ cj_tracking_set_current(const CjTracking *tracking, int64 keys)
 	CjParams params = {0};
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(tracking->signature), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(tracking->hash), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(version_of(view)), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(keys), false);
 	cj_sql_execute_own(&change_state, &params);
@@ -381,7 +381,7 @@ cj_tracking_sweep(void)
 
 /*
  * lock_writers_out waits for those who are writing to what other views are still made of: they go on to note, until
- * they end, by the routes that have been removed. (Those of other tables have been waited for by the caller who has the
+ * they end, by the key paths that have been removed. (Those of other tables have been waited for by the caller who has the
  * tables noted anew, or are by who drops the triggers.)
  */
 static void
@@ -535,17 +535,16 @@ check_owner(const CjStatsView *view, const CjViewSource *source)
 	if (!has_privs_of_role(view->owner, owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the owner of %s may not make triggers on %s", view->name,
+				 errmsg("the owner of %s may not create triggers on %s", view->name,
 						cj_bound_table_qualified_name(rel)),
-				 errdetail("The changes of a tracked view's tables are noted by triggers, which are "
-						   "for their owners to make."),
-				 errhint("ALTER MATERIALIZED VIEW %s OWNER TO %s;", view->name,
+				 errdetail("Triggers record the changes of the tables, and only the owner of a table may create triggers on it."),
+				 errhint("Run: ALTER MATERIALIZED VIEW %s OWNER TO %s;", view->name,
 						 quote_identifier(GetUserNameFromId(owner, false)))));
 	table_close(rel, NoLock);
 }
 
 void
-cj_tracking_arm(const CjStatsView *view, CjViewAnalysis *analysis)
+cj_tracking_install_capture(const CjStatsView *view, CjViewAnalysis *analysis)
 {
 	List *dropped;
 	ListCell *cell;
@@ -557,7 +556,7 @@ cj_tracking_arm(const CjStatsView *view, CjViewAnalysis *analysis)
 		cj_capture_trigger_create(((CjViewSource *) lfirst(cell))->relid);
 	dropped = forget_name(view->name, view->relid);
 	run_for_view(&add_state, view->relid, view->name);
-	foreach(cell, routes_of(analysis))
+	foreach(cell, key_paths_of(analysis))
 		cj_source_catalog_add(lfirst(cell));
 	foreach(cell, analysis->sources)
 		cj_change_capture_invalidate(((CjViewSource *) lfirst(cell))->relid);
@@ -573,7 +572,7 @@ raise_refusal(const CjViewAnalysis *analysis, const char *view_name, const char 
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("materialized view %s cannot be refreshed by its column \"%s\"", view_name, key),
 			 errdetail("%s", analysis->refusal),
-			 analysis->remedy ? errhint("%s", analysis->remedy) : 0));
+			 analysis->hint ? errhint("%s", analysis->hint) : 0));
 }
 
 CjViewAnalysis *
@@ -605,8 +604,8 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("a view can only be tracked in a READ COMMITTED transaction"),
-				 errhint("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;")));
-	cj_tracking_arm(&view, analysis);
+				 errhint("Run: SET TRANSACTION ISOLATION LEVEL READ COMMITTED;")));
+	cj_tracking_install_capture(&view, analysis);
 	(void) run_for_name(&store_name, view.name, key);
 	cj_stats_view_register(view.name);
 	cj_view_names_note();
@@ -639,7 +638,7 @@ cj_tracking_untrack(Oid relid)
 	if (!cj_tracking_is_tracked(view.name))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not tracked", view.name),
-				 errhint("SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;")));
+				 errhint("Run: SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;")));
 	forget(view.name, cj_relation_locks_add(NIL, relid, ShareUpdateExclusiveLock));
 	cj_stats_view_describe_as_caller(relid, "untrack it", &view);
 }

@@ -16,7 +16,7 @@ typedef enum CjTrackingState
 	CJ_TRACKING_NONE, /* the view is not tracked */
 	CJ_TRACKING_GONE, /* it has just been dropped, perhaps to be made anew: look the name up again */
 	CJ_TRACKING_REFUSED, /* it is, but cannot be any more: see the refusal of the analysis */
-	CJ_TRACKING_UNARMED, /* its changes are not being noted: after a restore, or if triggers are gone */
+	CJ_TRACKING_CAPTURE_MISSING, /* its changes are not being noted: after a restore, or if triggers are gone */
 	CJ_TRACKING_STALE, /* they are, but something has happened that was not noted */
 	CJ_TRACKING_CHANGED, /* all that has happened since it was brought up to date is in the change log */
 	CJ_TRACKING_CURRENT /* nothing has happened */
@@ -26,8 +26,8 @@ typedef struct CjTracking
 {
 	CjTrackingState state;
 	CjViewAnalysis *analysis; /* NULL: not tracked */
-	List *routes;             /* of CjTrackedSource *, as stored */
-	int64 signature;          /* as of now */
+	List *key_paths;          /* of CjTrackedSource *, as stored */
+	int64 hash;               /* as of now */
 	int64 keys;               /* number of keys when it was recomputed as a whole */
 } CjTracking;
 
@@ -38,7 +38,7 @@ typedef struct CjTracking
 extern CjTracking *cj_tracking_examine(const CjStatsView *view, const char *time_zone);
 
 /*
- * Tells whether nothing has happened since that was not noted. To be called once more when a snapshot has been taken:
+ * Returns whether nothing has happened since that was not noted. To be called once more when a snapshot has been taken:
  * what it sees and the log does not tell of would be missing from a refresh by keys.
  */
 extern bool cj_tracking_is_still(const CjTracking *tracking, const char *time_zone);
@@ -46,20 +46,20 @@ extern bool cj_tracking_is_still(const CjTracking *tracking, const char *time_zo
 /* Removes from the change log what is of no tracked view, which each refresh would read; nothing for an old snapshot. */
 extern void cj_tracking_sweep(void);
 
-/* Tells whether a view is tracked, without looking at it. */
+/* Returns whether a view is tracked, without looking at it. */
 extern bool cj_tracking_is_tracked(const char *view_name);
 
-/* Takes the locks that cj_tracking_arm needs; the view has to be looked at afterwards. Raises lock_not_available. */
+/* Takes the locks that cj_tracking_install_capture needs; the view has to be looked at afterwards. Raises lock_not_available. */
 extern void cj_tracking_lock_to_arm(const CjStatsView *view);
 
 /*
  * Begins to note the changes of a view that is tracked: locks its sources so that nobody writes until the end of the
  * transaction. The next refresh recomputes the view. Raises insufficient_privilege, lock_not_available.
  */
-extern void cj_tracking_arm(const CjStatsView *view, CjViewAnalysis *analysis);
+extern void cj_tracking_install_capture(const CjStatsView *view, CjViewAnalysis *analysis);
 
 /*
- * Notes that the view has been brought up to date as a whole: with this signature, made before; so many keys. The
+ * Notes that the view has been brought up to date as a whole: with this hash, made before; so many keys. The
  * file of the view is looked up.
  */
 extern void cj_tracking_set_current(const CjTracking *tracking, int64 keys);

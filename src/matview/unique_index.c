@@ -1,6 +1,6 @@
 /*
  * matview/unique_index.c
- *		The index that tells the rows of a materialized view apart.
+ *		The index by which the rows of a materialized view are distinguished.
  *
  * Read from the catalogs as they are now, not by the snapshot of the caller.
  */
@@ -19,7 +19,7 @@
 
 #include "matview/unique_index.h"
 
-/* is_on_plain_columns tells an index without expressions and system columns. */
+/* is_on_plain_columns accepts an index without expressions and system columns. */
 static bool
 is_on_plain_columns(Form_pg_index index)
 {

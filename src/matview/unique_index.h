@@ -1,13 +1,13 @@
 /*
  * matview/unique_index.h
- *		The index that tells the rows of a materialized view apart.
+ *		The index by which the rows of a materialized view are distinguished.
  *
  * Needs a transaction.
  */
 #ifndef CJ_MATVIEW_UNIQUE_INDEX_H
 #define CJ_MATVIEW_UNIQUE_INDEX_H
 
-/* Tells whether a relation has an index that REFRESH … CONCURRENTLY can tell rows apart by. */
+/* Returns whether a relation has an index that REFRESH … CONCURRENTLY can tell rows apart by. */
 extern bool cj_unique_index_exists(Oid relid);
 
 #endif /* CJ_MATVIEW_UNIQUE_INDEX_H */

@@ -3,7 +3,7 @@
  *		Checks of the installation: what was found, and what to type to mend it.
  *
  * A check never raises what it finds: bindings are resolved as the jobs resolve them, each in a subtransaction,
- * and their errors become rows, with the hint as the remedy.
+ * and their errors become rows, with the hint as remedy or advice.
  */
 #include "postgres.h"
 
@@ -36,6 +36,7 @@
 #include "jobs/job_list.h"
 #include "monitor/doctor.h"
 #include "run/database_list.h"
+#include "run/findings.h"
 #include "run/shared_state.h"
 
 static const CjStatement installed_version = {
@@ -162,9 +163,9 @@ static const CjStatement find_writers = {
 	" ORDER BY c.oid, g.name",
 	SPI_OK_SELECT};
 
-/* $2: the name of a verb */
+/* $2: the name of a job function */
 static const CjStatement find_namesakes = {
-	"find functions with the name of a verb",
+	"find functions with the name of a job function",
 	"SELECT pg_catalog.format('DROP %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,"
 	"                         p.oid::pg_catalog.regprocedure)"
 	"  FROM pg_catalog.pg_proc p"
@@ -183,8 +184,8 @@ static const CjStatement find_namesakes = {
 static const CjStatement find_state = {
 	"find the state of a job",
 	"SELECT s.state = 'failing', s.consecutive_failures, COALESCE(s.last_message, 'nothing'), w.overdue,"
-	"       COALESCE(w.missed_slot::pg_catalog.text, 'its schedule'),"
-	"       w.served_until > pg_catalog.clock_timestamp() + '1 minute', w.served_until"
+	"       COALESCE(w.missed::pg_catalog.text, 'its schedule'),"
+	"       w.covered_until > pg_catalog.clock_timestamp() + '1 minute', w.covered_until"
 	"  FROM challenge_jobs.job_status s"
 	"  JOIN challenge_jobs.watchdog() w ON w.job = s.job"
 	" WHERE s.job = $1",
@@ -235,15 +236,6 @@ static const CjStatement count_waiting_alerts = {
 	"   AND (a.attempts > 0 OR a.raised_at < pg_catalog.clock_timestamp() - '10 minutes'::pg_catalog.interval)",
 	SPI_OK_SELECT};
 
-/* Where the rows go. Several jobs find the same of a table: a row is added once. */
-struct CjReport
-{
-	Tuplestorestate *store;
-	TupleDesc desc;
-	HTAB *added;
-};
-typedef struct CjReport Report;
-
 static bool preloaded = false;
 
 void
@@ -252,34 +244,10 @@ cj_doctor_init(void)
 	preloaded = process_shared_preload_libraries_in_progress;
 }
 
-/* add_row appends a row to the report; found and remedy may be NULL. */
-static void
-add_row(const Report *report, const char *check, const char *status, const char *found,
-		const char *remedy)
-{
-	const char *texts[] = {check, status, found, remedy};
-	Datum values[lengthof(texts)];
-	bool nulls[lengthof(texts)];
-
-	char *row = psprintf("%s\n%s\n%s\n%s", check, status, found ? found : "", remedy ? remedy : "");
-	uint64 hash = DatumGetUInt64(hash_any_extended((const unsigned char *) row, strlen(row), 0));
-	bool is_there;
-
-	(void) hash_search(report->added, &hash, HASH_ENTER, &is_there);
-	if (is_there)
-		return;
-	for (int i = 0; i < lengthof(texts); i++)
-	{
-		nulls[i] = texts[i] == NULL;
-		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
-	}
-	tuplestore_putvalues(report->store, report->desc, values, nulls);
-}
-
 /* ---- trying ---- */
 
 /*
- * What is to be tried: to load the configuration of a job; with `usage`, to resolve tables; with `report`,
+ * What is to be tried: to load the configuration of a job; with `usage`, to resolve tables; with `findings`,
  * what the job itself has to examine.
  */
 typedef struct Trial
@@ -289,7 +257,7 @@ typedef struct Trial
 	const CjJob *job;
 	CjBinding *binding;
 	CjJobConfig *config;
-	const Report *report;
+	CjFindings *findings;
 } Trial;
 
 /* attempt does a trial in a subtransaction; returns the error if it fails. */
@@ -304,8 +272,8 @@ attempt(Trial *trial)
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		if (trial->report)
-			trial->job->examine(trial->config, trial->binding, trial->report, add_row);
+		if (trial->findings)
+			trial->job->examine(trial->config, trial->binding, trial->findings);
 		else if (trial->usage)
 			trial->binding = cj_binding_resolve(trial->usage, trial->count);
 		else
@@ -327,47 +295,40 @@ attempt(Trial *trial)
 	return error;
 }
 
-static void
-add_error(const Report *report, const char *check, const ErrorData *error)
-{
-	add_row(report, check, "error",
-			error->detail ? psprintf("%s (%s)", error->message, error->detail) : error->message,
-			error->hint);
-}
-
 /* ---- the server ---- */
 
 static void
-check_version(const Report *report)
+check_version(CjFindings *findings)
 {
 	CjRows rows = cj_sql_run_own(&installed_version, NULL);
 	const char *version = cj_sql_text(&rows, 0, 1);
 
 	if (strcmp(version, CJ_VERSION) == 0)
-		add_row(report, "version", "ok", psprintf("extension and library are %s", version), NULL);
+		cj_findings_add(findings, "version", "ok",
+						psprintf("extension and library are %s", version), NULL);
 	else
-		add_row(report, "version", "error",
-				psprintf("the extension is %s, the library %s", version, CJ_VERSION),
-				"ALTER EXTENSION challenge_jobs UPDATE;");
+		cj_findings_add_as(findings, "version", "error",
+						   psprintf("the extension is %s, the library %s", version, CJ_VERSION),
+						   "ALTER EXTENSION challenge_jobs UPDATE;", CJ_AS_SUPERUSER);
 	cj_sql_free(&rows);
 }
 
 static void
-check_preload(const Report *report)
+check_preload(CjFindings *findings)
 {
 	if (preloaded)
-		add_row(report, "preload", "ok", "the library is in shared_preload_libraries", NULL);
+		cj_findings_add(findings, "preload", "ok", "the library is in shared_preload_libraries",
+						NULL);
 	else
-		add_row(
-			report, "preload", "warning",
-			"the library is not in shared_preload_libraries: verbs that fail or are rolled back "
-			"leave a line in the server log at best",
-			"add challenge_jobs to shared_preload_libraries in postgresql.conf and restart the server");
+		cj_findings_add_hint(
+			findings, "preload", "warning",
+			"the library is not in shared_preload_libraries: job functions that fail or are rolled back leave no row in job_run",
+			"Add challenge_jobs to shared_preload_libraries in postgresql.conf, and restart the server.");
 }
 
-/* check_installation tells whether the jobs are held back. */
+/* check_installation reports whether the jobs are held back. */
 static void
-check_installation(const Report *report)
+check_installation(CjFindings *findings)
 {
 	CjRows rows = cj_sql_run_own(&find_holds, NULL);
 	int64 restored = cj_sql_int64(&rows, 0, 1);
@@ -376,22 +337,24 @@ check_installation(const Report *report)
 
 	cj_sql_free(&rows);
 	if (restored > 0)
-		add_row(report, "installation", "error",
-				psprintf("this database is a copy: " INT64_FORMAT
-						 " jobs were scheduled in another one, and nothing "
-						 "runs by itself",
-						 scheduled),
-				"SELECT * FROM challenge_jobs.resume();");
+		cj_findings_add(findings, "installation", "error",
+						psprintf("this database is a copy: " INT64_FORMAT
+								 " jobs were scheduled in the original, and nothing runs by itself",
+								 scheduled),
+						"SELECT * FROM challenge_jobs.resume();");
 	else if (paused)
-		add_row(report, "installation", "warning", psprintf("all jobs are paused %s", paused),
-				"SELECT * FROM challenge_jobs.resume();");
+		cj_findings_add(findings, "installation", "warning",
+						psprintf("all jobs are paused %s", paused),
+						"SELECT * FROM challenge_jobs.resume();");
 	else
-		add_row(report, "installation", "ok", "the jobs are not held back", NULL);
+		cj_findings_add(findings, "installation", "ok", "the jobs are not held back", NULL);
 	if (DefaultXactReadOnly)
-		add_row(report, "read_only", "warning",
-				"default_transaction_read_only is on: nothing runs, and nothing is recorded",
-				psprintf("ALTER DATABASE %s SET default_transaction_read_only = off;",
-						 quote_identifier(get_database_name(MyDatabaseId))));
+		cj_findings_add_as(
+			findings, "read_only", "warning",
+			"default_transaction_read_only is on: nothing runs, and nothing is recorded",
+			psprintf("ALTER DATABASE %s SET default_transaction_read_only = off;",
+					 quote_identifier(get_database_name(MyDatabaseId))),
+			CJ_AS_SUPERUSER);
 }
 
 static const char *
@@ -408,9 +371,9 @@ serve_remedy(const char *database)
 					quote_literal_cstr(names.data));
 }
 
-/* check_service tells whether the worker really comes to this database. */
+/* check_service reports whether the worker really comes to this database. */
 static void
-check_service(const Report *report)
+check_service(CjFindings *findings)
 {
 	CjService service = {0};
 	TimestampTz last;
@@ -418,56 +381,55 @@ check_service(const Report *report)
 	(void) cj_shared_state_service(&service);
 	last = Max(service.served_since, service.looked_after);
 	if (service.no_worker_since != 0)
-		add_row(
-			report, "worker", "error",
+		cj_findings_add_hint(
+			findings, "worker", "error",
 			psprintf(
-				"there has been no free background worker for this database since %s: nothing is started, "
-				"noticed or delivered",
+				"no background worker has been free for this database since %s: runs are not started, overdue jobs not noticed, alerts not delivered",
 				timestamptz_to_str(service.no_worker_since)),
-			psprintf("ALTER SYSTEM SET max_worker_processes = %d; and restart the server",
+			psprintf("Run: ALTER SYSTEM SET max_worker_processes = %d; then restart the server.",
 					 max_worker_processes + 8));
 	else if (last + cj_job_config_shortest_grace() + USECS_PER_MINUTE < GetCurrentTimestamp())
-		add_row(
-			report, "worker", "error",
-			psprintf(
-				"the worker last looked after this database at %s: the server log says why it does not come",
-				timestamptz_to_str(last)),
+		cj_findings_add(
+			findings, "worker", "error",
+			psprintf("the worker last visited this database at %s; the server log says why",
+					 timestamptz_to_str(last)),
 			NULL);
 	else
-		add_row(report, "worker", "ok", "this database is served by the background worker", NULL);
+		cj_findings_add(findings, "worker", "ok",
+						"this database is served by the background worker", NULL);
 }
 
-/* check_worker tells whether this database is served by the background worker. */
+/* check_worker reports whether this database is served by the background worker. */
 static void
-check_worker(const Report *report)
+check_worker(CjFindings *findings)
 {
 	const char *database = get_database_name(MyDatabaseId);
 
 	if (!cj_shared_state_is_there())
 		return;
 	if (!cj_database_list_has(database))
-		add_row(
-			report, "worker", "warning",
-			"challenge_jobs.databases does not name this database: verbs that fail or are rolled "
-			"back are not recorded, crashed runs are closed by the next run",
-			serve_remedy(database));
+		cj_findings_add_as(
+			findings, "worker", "warning",
+			"challenge_jobs.databases does not name this database: job functions that fail or are rolled back are not recorded, and crashed runs stay open until the next run",
+			serve_remedy(database), CJ_AS_SUPERUSER);
 	else if (RecoveryInProgress())
-		add_row(report, "worker", "ok", "the worker begins when this standby is promoted", NULL);
+		cj_findings_add(findings, "worker", "ok", "the worker starts when this standby is promoted",
+						NULL);
 	else if (cj_shared_state_launcher() == 0)
-		add_row(report, "worker", "error", "the launcher of the background workers is not running",
-				"if the server log says \"too many background workers\", increase "
-				"max_worker_processes; restart the server");
+		cj_findings_add_hint(
+			findings, "worker", "error", "the launcher of the background workers is not running",
+			"If the server log says \"too many background workers\", increase max_worker_processes. Then restart the server.");
 	else if (!cj_shared_state_is_served())
-		add_row(report, "worker", "warning",
-				"the launcher has not taken notice of this database yet",
-				"SELECT pg_reload_conf();");
+		cj_findings_add_as(findings, "worker", "warning",
+						   "the launcher does not know this database yet",
+						   "SELECT pg_reload_conf();", CJ_AS_SUPERUSER);
 	else
-		check_service(report);
+		check_service(findings);
 }
 
-/* check_ring tells how many runs could not be recorded. */
+/* check_unrecorded_runs reports how many runs could not be recorded. */
 static void
-check_ring(const Report *report)
+check_unrecorded_runs(CjFindings *findings)
 {
 	uint64 lost;
 	int waiting = cj_shared_state_waiting(&lost);
@@ -475,33 +437,35 @@ check_ring(const Report *report)
 	if (!cj_shared_state_is_served())
 		return;
 	if (lost > 0)
-		add_row(report, "ring", "warning",
-				psprintf(UINT64_FORMAT " verbs that failed or were rolled back could not be "
-									   "recorded since the server was started",
-						 lost),
-				"the server log has those that failed; call verbs less often, or mend what makes "
-				"them fail");
+		cj_findings_add_hint(
+			findings, "unrecorded_runs", "warning",
+			psprintf(
+				UINT64_FORMAT
+				" job functions that failed or were rolled back could not be recorded since the server started",
+				lost),
+			"The server log has the failures. Call job functions less often, or fix the cause of the failures.");
 	else
-		add_row(report, "ring", "ok",
-				psprintf("%d runs are waiting to be recorded, none was lost", waiting), NULL);
+		cj_findings_add(findings, "unrecorded_runs", "ok",
+						psprintf("%d runs are waiting to be recorded, none was dropped", waiting),
+						NULL);
 }
 
 static void
-check_refusals(const Report *report)
+check_refusals(CjFindings *findings)
 {
 	CjRows rows = cj_sql_run_own(&find_refusals, NULL);
 
 	if (rows.processed > 0)
-		add_row(report, "refusals", "warning",
-				psprintf("%s calls of job \"%s\" by role \"%s\" have been refused: %s",
-						 cj_sql_text(&rows, 0, 3), cj_sql_text(&rows, 0, 1),
-						 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 4)),
-				"SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;");
+		cj_findings_add(findings, "refusals", "warning",
+						psprintf("%s calls of job \"%s\" by role \"%s\" have been refused: %s",
+								 cj_sql_text(&rows, 0, 3), cj_sql_text(&rows, 0, 1),
+								 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 4)),
+						"SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;");
 	cj_sql_free(&rows);
 }
 
 static void
-check_execute(const Report *report)
+check_execute(CjFindings *findings)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -511,21 +475,22 @@ check_execute(const Report *report)
 	rows = cj_sql_run_own(&list_grantees, &params);
 	grantees = cj_sql_text(&rows, 0, 1);
 	if (cj_sql_bool(&rows, 0, 2))
-		add_row(report, "execute", "warning",
-				psprintf("functions of the extension may be executed by %s", grantees),
-				cj_sql_text(&rows, 0, 3));
+		cj_findings_add_as(findings, "execute", "warning",
+						   psprintf("functions of the extension may be executed by %s", grantees),
+						   cj_sql_text(&rows, 0, 3), CJ_AS_SUPERUSER);
 	else
-		add_row(report, "execute", "ok",
-				grantees ? psprintf("besides the owner, %s may execute functions of the extension",
-									grantees)
-						 : "nobody but the owner may execute functions of the extension",
-				NULL);
+		cj_findings_add(
+			findings, "execute", "ok",
+			grantees
+				? psprintf("besides the owner, %s may execute functions of the extension", grantees)
+				: "nobody but the owner may execute functions of the extension",
+			NULL);
 	cj_sql_free(&rows);
 }
 
-/* check_writers tells who may do more than read the extension's tables. */
+/* check_writers reports who may do more than read the extension's tables. */
 static void
-check_writers(const Report *report)
+check_writers(CjFindings *findings)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -533,32 +498,33 @@ check_writers(const Report *report)
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
 	rows = cj_sql_run_own(&find_writers, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
-		add_row(report, "tables", "error",
-				psprintf("granted: %s; that is as good as the rights of the extension's owner",
-						 cj_sql_text(&rows, row, 1)),
-				cj_sql_text(&rows, row, 2));
+		cj_findings_add_as(findings, "tables", "error",
+						   psprintf("granted: %s; this gives the rights of the extension's owner",
+									cj_sql_text(&rows, row, 1)),
+						   cj_sql_text(&rows, row, 2), CJ_AS_SUPERUSER);
 	cj_sql_free(&rows);
 }
 
-/* check_orphans tells of runs whose backend is gone. */
+/* check_orphans reports runs whose backend is gone. */
 static void
-check_orphans(const Report *report)
+check_orphans(CjFindings *findings)
 {
 	CjRows rows = cj_sql_run_own(&count_orphans, NULL);
 	int64 count = cj_sql_int64(&rows, 0, 1);
 
 	if (count > 0)
-		add_row(report, "runs", "warning",
-				psprintf(INT64_FORMAT
-						 " runs are \"running\" though their backend is gone; the worker, or the "
-						 "next run of the job, closes them as crashed",
-						 count),
-				psprintf("CALL challenge_jobs.run('%s');", cj_sql_text(&rows, 0, 2)));
+		cj_findings_add(
+			findings, "runs", "warning",
+			psprintf(
+				INT64_FORMAT
+				" runs are \"running\" without a backend; the worker, or the next run of the job, marks them as crashed",
+				count),
+			psprintf("CALL challenge_jobs.run('%s');", cj_sql_text(&rows, 0, 2)));
 	cj_sql_free(&rows);
 }
 
 static void
-check_alerts(const Report *report)
+check_alerts(CjFindings *findings)
 {
 	CjRows rows;
 	int64 waiting;
@@ -566,8 +532,8 @@ check_alerts(const Report *report)
 
 	if (!cj_alert_command_is_set())
 	{
-		add_row(
-			report, "alerts", "ok",
+		cj_findings_add(
+			findings, "alerts", "ok",
 			"challenge_jobs.alert_command is not set: alerts go to challenge_jobs.alert, the server log "
 			"and NOTIFY only",
 			NULL);
@@ -577,29 +543,30 @@ check_alerts(const Report *report)
 	waiting = cj_sql_int64(&rows, 0, 1);
 	tried = cj_sql_int64(&rows, 0, 2);
 	if (tried > 0)
-		add_row(
-			report, "alerts", "warning",
+		cj_findings_add_hint(
+			findings, "alerts", "warning",
 			psprintf(INT64_FORMAT " alerts could not be delivered yet; the last one: %s", tried,
 					 cj_sql_text(&rows, 0, 3)),
-			"mend challenge_jobs.alert_command, and as a superuser: CALL challenge_jobs.deliver_alerts();");
+			"Mend challenge_jobs.alert_command, then run as a superuser: CALL challenge_jobs.deliver_alerts();");
 	else if (waiting > 0)
-		add_row(report, "alerts", "warning",
-				psprintf(INT64_FORMAT " alerts wait, and nobody delivers them", waiting),
-				"as a superuser: CALL challenge_jobs.deliver_alerts();");
+		cj_findings_add_as(findings, "alerts", "warning",
+						   psprintf(INT64_FORMAT " alerts wait, and nothing delivers them",
+									waiting),
+						   "CALL challenge_jobs.deliver_alerts();", CJ_AS_SUPERUSER);
 	else
-		add_row(report, "alerts", "ok",
-				"challenge_jobs.alert_command is set, and no alert waits for it", NULL);
+		cj_findings_add(findings, "alerts", "ok",
+						"challenge_jobs.alert_command is set, and no alert waits for it", NULL);
 	cj_sql_free(&rows);
 }
 
 /* ---- the app's tables ---- */
 
 static void
-check_index(const Report *report, const CjBinding *binding, const CjIndexWish *wish)
+check_index(CjFindings *findings, const CjBinding *binding, const CjIndexAdvice *advice)
 {
-	const CjBoundEntity *entity = &binding->entities[wish->entity];
-	const CjBoundColumn *a = wish->first >= 0 ? &entity->columns[wish->first] : NULL;
-	const CjBoundColumn *b = &entity->columns[wish->second];
+	const CjBoundEntity *entity = &binding->entities[advice->entity];
+	const CjBoundColumn *a = advice->first >= 0 ? &entity->columns[advice->first] : NULL;
+	const CjBoundColumn *b = &entity->columns[advice->second];
 	bool partitioned = entity->relkind == RELKIND_PARTITIONED_TABLE;
 	const char *columns;
 	const char *check;
@@ -607,37 +574,39 @@ check_index(const Report *report, const CjBinding *binding, const CjIndexWish *w
 	CjRows rows;
 
 	/* a partitioned table cannot have a unique index on any column of its own */
-	if (!entity->used || !b->present || (a && !a->present) || (wish->unique && partitioned))
+	if (!entity->used || !b->present || (a && !a->present) || (advice->unique && partitioned))
 		return;
 	columns = a ? psprintf("%s, %s", quote_identifier(a->name), quote_identifier(b->name))
 				: quote_identifier(b->name);
-	check = psprintf("%s:%s(%s)", wish->unique ? "unique" : "index", cj_entity_name(wish->entity),
-					 columns);
+	check = psprintf("%s:%s(%s)", advice->unique ? "unique" : "index",
+					 cj_entity_name(advice->entity), columns);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(a ? a->number : b->number), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(b->number), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->unique), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->is_gone_through), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(wish->but_nulls), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(advice->unique), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(advice->needs_ordered_scan), false);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(advice->ignores_nulls), false);
 	rows = cj_sql_run_own(&find_index, &params);
 	if (rows.processed == 0)
-		add_row(report, check, "warning",
-				psprintf("%s has no %s %s: %s", entity->relation,
-						 wish->unique ? "unique index on"
-						 : wish->is_gone_through
-							 ? "btree index, in the usual order and of all rows, that begins with"
-							 : "index that begins with",
-						 columns, wish->without),
-				psprintf("CREATE %sINDEX %sON %s (%s);", wish->unique ? "UNIQUE " : "",
-						 partitioned ? "" : "CONCURRENTLY ", entity->relation, columns));
+		cj_findings_add_as(
+			findings, check, "warning",
+			psprintf("%s has no %s %s: %s", entity->relation,
+					 advice->unique ? "unique index on"
+					 : advice->needs_ordered_scan
+						 ? "btree index, in the usual order and of all rows, that begins with"
+						 : "index that begins with",
+					 columns, advice->without),
+			psprintf("CREATE %sINDEX %sON %s (%s);", advice->unique ? "UNIQUE " : "",
+					 partitioned ? "" : "CONCURRENTLY ", entity->relation, columns),
+			GetUserNameFromId(entity->owner, false));
 	else
-		add_row(report, check, "ok", "there is an index", NULL);
+		cj_findings_add(findings, check, "ok", "there is an index", NULL);
 	cj_sql_free(&rows);
 }
 
 /* check_fillable looks for columns of notifications that nobody would fill in. */
 static void
-check_fillable(const Report *report, const CjBoundEntity *entity)
+check_fillable(CjFindings *findings, const CjBoundEntity *entity)
 {
 	Datum numbers[CJ_MAX_COLUMNS];
 	int count = 0;
@@ -655,11 +624,11 @@ check_fillable(const Report *report, const CjBoundEntity *entity)
 	rows = cj_sql_run_own(&unfilled_columns, &params);
 	columns = cj_sql_text(&rows, 0, 1);
 	if (columns)
-		add_row(
-			report, "columns:notifications", "warning",
+		cj_findings_add_hint(
+			findings, "columns:notifications", "warning",
 			psprintf("columns of %s are NOT NULL without a default, and no job fills them in: %s",
 					 entity->relation, columns),
-			psprintf("ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;",
+			psprintf("Fill in and run: ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;",
 					 entity->relation));
 	cj_sql_free(&rows);
 }
@@ -669,7 +638,7 @@ check_fillable(const Report *report, const CjBoundEntity *entity)
  * has changed it, up to PostgreSQL 17.
  */
 static void
-check_cascades(const Report *report, const CjBoundEntity *entity, const CjUsage *usage)
+check_cascades(CjFindings *findings, const CjBoundEntity *entity, const CjUsage *usage)
 {
 	const CjBoundColumn *status = &entity->columns[CJ_CHALLENGES_STATUS];
 	bool updates = usage->entity == CJ_CHALLENGES && (usage->privileges & ACL_UPDATE);
@@ -686,20 +655,20 @@ check_cascades(const Report *report, const CjBoundEntity *entity, const CjUsage 
 	cj_sql_param(&params, INT2OID, Int16GetDatum(updates ? status->number : 0), !updates);
 	rows = cj_sql_run_own(&find_cascades, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
-		add_row(
-			report, psprintf("cascade:%s", cj_sql_text(&rows, row, 1)), "warning",
+		cj_findings_add_as(
+			findings, psprintf("cascade:%s", cj_sql_text(&rows, row, 1)), "warning",
 			psprintf(
-				"%s of \"%s\" changes along with %s, by foreign keys: its triggers can run with the "
-				"rights of \"%s\"",
+				"%s of \"%s\" changes along with %s through foreign keys, so its triggers can run with the rights of \"%s\"",
 				cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2), entity->relation, owner),
 			psprintf("ALTER TABLE %s OWNER TO %s;", cj_sql_text(&rows, row, 1),
-					 quote_identifier(owner)));
+					 quote_identifier(owner)),
+			CJ_AS_SUPERUSER);
 	cj_sql_free(&rows);
 }
 
 /* check_text checks that a text of the settings fits into its column, whatever stands for placeholders. */
 static void
-check_text(const Report *report, const CjJob *job, const CjJobConfig *config,
+check_text(CjFindings *findings, const CjJob *job, const CjJobConfig *config,
 		   const CjSetting *setting, const CjBoundEntity *entity, const CjBoundColumn *column)
 {
 	const char *text = cj_settings_text(config->settings, setting->name);
@@ -707,19 +676,20 @@ check_text(const Report *report, const CjJob *job, const CjJobConfig *config,
 	int length = pg_mbstrlen(cj_template_expand(text, setting->words, NULL));
 
 	if (length > size)
-		add_row(
-			report, psprintf("columns:%s", cj_entity_name(CJ_NOTIFICATIONS)), "error",
+		cj_findings_add_as(
+			findings, psprintf("columns:%s", cj_entity_name(CJ_NOTIFICATIONS)), "error",
 			psprintf(
 				"setting \"%s\" of job \"%s\" has %d characters or more, column %s of %s takes %d",
 				setting->name, job->definition.name, length, quote_identifier(column->name),
 				entity->relation, size),
 			psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE text;", entity->relation,
-					 quote_identifier(column->name)));
+					 quote_identifier(column->name)),
+			GetUserNameFromId(entity->owner, false));
 }
 
 /* check_texts checks the texts that a job writes: settings that are or end in "title" or "body". */
 static void
-check_texts(const Report *report, const CjJob *job, const CjJobConfig *config,
+check_texts(CjFindings *findings, const CjJob *job, const CjJobConfig *config,
 			const CjBoundEntity *entity)
 {
 	for (const CjSetting *s = job->definition.settings; s->name; s++)
@@ -733,43 +703,43 @@ check_texts(const Report *report, const CjJob *job, const CjJobConfig *config,
 		if (s->type == CJ_SETTING_TEMPLATE && column->present &&
 			(column->base_type == VARCHAROID || column->base_type == BPCHAROID) &&
 			column->typmod >= (int32) VARHDRSZ)
-			check_text(report, job, config, s, entity, column);
+			check_text(findings, job, config, s, entity, column);
 	}
 }
 
 /* check_tables checks what only makes sense when every table was found. */
 static void
-check_tables(const Report *report, const CjJob *job, CjJobConfig *config, CjBinding *binding,
+check_tables(CjFindings *findings, const CjJob *job, CjJobConfig *config, CjBinding *binding,
 			 const CjUsage *usage, int count)
 {
-	add_row(report, "owner", "ok",
-			psprintf("the tables belong to \"%s\", as whom jobs run",
-					 GetUserNameFromId(binding->owner, false)),
-			NULL);
+	cj_findings_add(findings, "owner", "ok",
+					psprintf("the tables belong to \"%s\", and jobs run as that role",
+							 GetUserNameFromId(binding->owner, false)),
+					NULL);
 	for (int i = 0; i < count; i++)
 	{
 		if (usage[i].privileges & ACL_INSERT)
 		{
-			check_fillable(report, &binding->entities[usage[i].entity]);
-			check_texts(report, job, config, &binding->entities[usage[i].entity]);
+			check_fillable(findings, &binding->entities[usage[i].entity]);
+			check_texts(findings, job, config, &binding->entities[usage[i].entity]);
 		}
-		check_cascades(report, &binding->entities[usage[i].entity], &usage[i]);
+		check_cascades(findings, &binding->entities[usage[i].entity], &usage[i]);
 	}
-	for (const CjIndexWish *wish = job->indexes; wish && wish->without; wish++)
-		check_index(report, binding, wish);
+	for (const CjIndexAdvice *advice = job->indexes; advice && advice->without; advice++)
+		check_index(findings, binding, advice);
 	if (job->examine)
 	{
-		Trial trial = {.job = job, .binding = binding, .config = config, .report = report};
+		Trial trial = {.job = job, .binding = binding, .config = config, .findings = findings};
 		ErrorData *error = attempt(&trial);
 
 		if (error)
-			add_error(report, psprintf("job:%s", job->definition.name), error);
+			cj_findings_add_error(findings, psprintf("job:%s", job->definition.name), error);
 	}
 }
 
 /* check_entity resolves one entity by itself; false if it cannot be used. */
 static bool
-check_entity(const Report *report, const CjUsage *usage)
+check_entity(CjFindings *findings, const CjUsage *usage)
 {
 	const char *name = cj_entity_name(usage->entity);
 	const char *check = psprintf("binding:%s", name);
@@ -779,20 +749,20 @@ check_entity(const Report *report, const CjUsage *usage)
 
 	if (error)
 	{
-		add_error(report, check, error);
+		cj_findings_add_error(findings, check, error);
 		return false;
 	}
 	entity = &trial.binding->entities[usage->entity];
-	add_row(report, check, "ok",
-			psprintf("%s, %s", entity->relation,
-					 entity->is_bound ? "bound" : "by its default name"),
-			NULL);
+	cj_findings_add(findings, check, "ok",
+					psprintf("%s, %s", entity->relation,
+							 entity->is_bound ? "bound" : "by its default name"),
+					NULL);
 	return true;
 }
 
 /* check_bindings checks everything that a job uses of the app's tables. */
 static void
-check_bindings(const Report *report, const CjJob *job, CjJobConfig *config)
+check_bindings(CjFindings *findings, const CjJob *job, CjJobConfig *config)
 {
 	CjUsage usage[CJ_ENTITY_COUNT];
 	int count = job->usage ? job->usage(config, true, usage) : 0;
@@ -802,85 +772,86 @@ check_bindings(const Report *report, const CjJob *job, CjJobConfig *config)
 
 	if (job->usage == NULL)
 	{
-		job->examine(config, NULL, report, add_row);
+		job->examine(config, NULL, findings);
 		return;
 	}
 	for (int i = 0; i < count; i++)
-		all &= check_entity(report, &usage[i]);
+		all &= check_entity(findings, &usage[i]);
 	if (!all)
 		return;
 	error = attempt(&trial);
 	if (error)
-		add_error(report, "owner", error);
+		cj_findings_add_error(findings, "owner", error);
 	else
-		check_tables(report, job, config, trial.binding, usage, count);
+		check_tables(findings, job, config, trial.binding, usage, count);
 }
 
 /* ---- jobs ---- */
 
 /* check_prepared names a prepared transaction that keeps a job from running until somebody ends it. */
 static void
-check_prepared(const Report *report, const CjJob *job)
+check_prepared(CjFindings *findings, const CjJob *job)
 {
 	CjJobLock lock = cj_job_lock_of(job->definition.number);
 	const char *gid = cj_job_lock_prepared(&lock);
 
 	if (gid)
-		add_row(
-			report, psprintf("prepared:%s", job->definition.name), "error",
+		cj_findings_add(
+			findings, psprintf("prepared:%s", job->definition.name), "error",
 			psprintf(
-				"the prepared transaction %s has called the job and keeps it from running; COMMIT PREPARED would "
-				"keep what it has done",
+				"the prepared transaction %s called the job and blocks it; COMMIT PREPARED would keep its work",
 				gid),
 			psprintf("ROLLBACK PREPARED %s;", gid));
 }
 
 static void
-check_schedule(const Report *report, const CjJob *job, const CjJobConfig *config)
+check_schedule(CjFindings *findings, const CjJob *job, const CjJobConfig *config)
 {
 	const char *name = job->definition.name;
 	const char *check = psprintf("schedule:%s", name);
 	const char *zone = cj_pg_cron_foreign_time_zone();
-	const char *remedy;
+	const char *hint;
 	const char *problem;
 
 	if (config->engine == NULL)
 	{
-		add_row(report, check, "warning", "the job is not scheduled",
-				psprintf("SELECT * FROM challenge_jobs.schedule('%s');", name));
+		cj_findings_add(findings, check, "warning", "the job is not scheduled",
+						psprintf("SELECT * FROM challenge_jobs.schedule('%s');", name));
 		return;
 	}
 	if (strcmp(config->engine, "worker") == 0)
 	{
-		problem = cj_pg_cron_worker_problem(&remedy);
+		problem = cj_pg_cron_worker_problem(&hint);
 		if (problem)
-			add_row(report, check, "warning", problem, remedy);
+			cj_findings_add_hint(findings, check, "warning", problem, hint);
 		else
-			add_row(report, check, "ok", psprintf("\"%s\", fired by the worker", config->schedule),
-					NULL);
+			cj_findings_add(findings, check, "ok",
+							psprintf("\"%s\", fired by the worker", config->schedule), NULL);
 		return;
 	}
 	if (strcmp(config->engine, "pg_cron") != 0)
 	{
-		add_row(report, check, "ok",
-				psprintf("\"%s\", fired by something outside", config->schedule), NULL);
+		cj_findings_add(findings, check, "ok",
+						psprintf("\"%s\", fired from outside", config->schedule), NULL);
 		return;
 	}
-	problem = cj_pg_cron_problem(&job->definition, config, &remedy);
+	problem = cj_pg_cron_problem(&job->definition, config, &hint);
 	if (problem)
-		add_row(report, check, "error", problem, remedy);
+		cj_findings_add_hint(findings, check, "error", problem, hint);
 	else if (zone)
-		add_row(report, check, "warning",
-				psprintf("pg_cron reads \"%s\" in the time zone \"%s\", not in UTC",
-						 config->schedule, zone),
-				"ALTER SYSTEM SET cron.timezone = 'GMT'; and restart the server");
+		cj_findings_add_hint(
+			findings, check, "warning",
+			psprintf("pg_cron reads \"%s\" in the time zone \"%s\", not in UTC", config->schedule,
+					 zone),
+			"Run: ALTER SYSTEM SET cron.timezone = 'GMT'; then restart the server.");
 	else
-		add_row(report, check, "ok", psprintf("\"%s\", fired by pg_cron", config->schedule), NULL);
+		cj_findings_add(findings, check, "ok",
+						psprintf("\"%s\", fired by pg_cron", config->schedule), NULL);
 }
 
-/* check_state tells of a job that fails, or does not run when it should. */
+/* check_state reports a job that fails, or does not run when it should. */
 static void
-check_state(const Report *report, const CjJob *job)
+check_state(CjFindings *findings, const CjJob *job)
 {
 	const char *name = job->definition.name;
 	const char *check = psprintf("state:%s", name);
@@ -890,24 +861,23 @@ check_state(const Report *report, const CjJob *job)
 	cj_sql_param_text(&params, name);
 	rows = cj_sql_run_own(&find_state, &params);
 	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 1))
-		add_row(
-			report, check, "error",
-			psprintf("failing: %s runs in a row did not succeed, the last one says: %s",
+		cj_findings_add(
+			findings, check, "error",
+			psprintf("failing: %s runs in a row did not succeed; message of the last one: %s",
 					 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 3)),
 			psprintf(
 				"SELECT * FROM challenge_jobs.job_run WHERE job = '%s' ORDER BY run_id DESC LIMIT 5;",
 				name));
 	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 4))
-		add_row(report, check, "error",
-				psprintf("overdue: no run has succeeded as of the slot of %s or later",
-						 cj_sql_text(&rows, 0, 5)),
-				psprintf("CALL challenge_jobs.run('%s');", name));
+		cj_findings_add(findings, check, "error",
+						psprintf("overdue: no run covers the scheduled time %s",
+								 cj_sql_text(&rows, 0, 5)),
+						psprintf("CALL challenge_jobs.run('%s');", name));
 	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 6))
-		add_row(
-			report, check, "warning",
+		cj_findings_add(
+			findings, check, "warning",
 			psprintf(
-				"the last run that succeeded is of %s, in the future: the clock was set back, and "
-				"until then nothing is overdue",
+				"the last successful run has an as_of of %s, in the future: the clock was set back, and until then nothing is overdue",
 				cj_sql_text(&rows, 0, 7)),
 			psprintf(
 				"UPDATE challenge_jobs.job_run SET as_of = now() WHERE job = '%s' AND as_of > now();",
@@ -915,9 +885,9 @@ check_state(const Report *report, const CjJob *job)
 	cj_sql_free(&rows);
 }
 
-/* check_namesakes looks for functions that make calls of the verb ambiguous, or come before it. */
+/* check_namesakes looks for functions that make calls of the job function ambiguous, or come before it. */
 static void
-check_namesakes(const Report *report, const CjJob *job)
+check_namesakes(CjFindings *findings, const CjJob *job)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -926,72 +896,70 @@ check_namesakes(const Report *report, const CjJob *job)
 	cj_sql_param_text(&params, job->definition.name);
 	rows = cj_sql_run_own(&find_namesakes, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
-		add_row(
-			report, psprintf("verb:%s", job->definition.name), "warning",
-			"there is another function of that name: calls may be ambiguous, or never reach the verb",
+		cj_findings_add(
+			findings, psprintf("function:%s", job->definition.name), "warning",
+			"another function has that name: calls may be ambiguous, or never reach the job function",
 			cj_sql_text(&rows, row, 1));
 	cj_sql_free(&rows);
 }
 
-/* check_change_log tells of changes that pile up since tracked views are not refreshed. */
+/* check_change_log reports changes that pile up since tracked views are not refreshed. */
 static void
-check_change_log(const Report *report)
+check_change_log(CjFindings *findings)
 {
 	CjRows rows = cj_sql_run_own(&find_piled_up, NULL);
 
 	if (cj_sql_bool(&rows, 0, 1))
-		add_row(report, "change_log", "warning",
-				"more than a million changes of tracked views wait for a refresh",
-				"CALL challenge_jobs.run('refresh_challenge_stats');");
+		cj_findings_add(findings, "change_log", "warning",
+						"more than a million changes of tracked views wait for a refresh",
+						"CALL challenge_jobs.run('refresh_challenge_stats');");
 	cj_sql_free(&rows);
 }
 
 static void
-check_job(const Report *report, const CjJob *job)
+check_job(CjFindings *findings, const CjJob *job)
 {
 	Trial trial = {NULL, 0, job};
 	ErrorData *error = attempt(&trial);
 
 	if (error)
 	{
-		add_error(report, psprintf("job:%s", job->definition.name), error);
+		cj_findings_add_error(findings, psprintf("job:%s", job->definition.name), error);
 		return;
 	}
-	check_namesakes(report, job);
+	check_namesakes(findings, job);
 	if (!trial.config->enabled)
 	{
 		/* of no interest is then what it would need */
-		add_row(report, psprintf("job:%s", job->definition.name), "warning", "the job is disabled",
-				psprintf("SELECT challenge_jobs.alter_job('%s', enabled => true);",
-						 job->definition.name));
+		cj_findings_add(findings, psprintf("job:%s", job->definition.name), "warning",
+						"the job is disabled",
+						psprintf("SELECT challenge_jobs.alter_job('%s', enabled => true);",
+								 job->definition.name));
 		return;
 	}
-	check_bindings(report, job, trial.config);
-	check_schedule(report, job, trial.config);
-	check_prepared(report, job);
-	check_state(report, job);
+	check_bindings(findings, job, trial.config);
+	check_schedule(findings, job, trial.config);
+	check_prepared(findings, job);
+	check_state(findings, job);
 }
 
 void
 cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 {
-	HASHCTL hash = {.keysize = sizeof(uint64), .entrysize = sizeof(uint64)};
-	Report report = {store, desc};
+	CjFindings *findings = cj_findings_create(store, desc);
 	const CjJob *const *jobs = cj_job_list_jobs();
 
-	report.added = hash_create("challenge_jobs findings", 64, &hash, HASH_ELEM | HASH_BLOBS);
-
-	check_version(&report);
-	check_preload(&report);
-	check_installation(&report);
-	check_worker(&report);
-	check_ring(&report);
-	check_refusals(&report);
-	check_execute(&report);
-	check_writers(&report);
-	check_orphans(&report);
-	check_alerts(&report);
-	check_change_log(&report);
+	check_version(findings);
+	check_preload(findings);
+	check_installation(findings);
+	check_worker(findings);
+	check_unrecorded_runs(findings);
+	check_refusals(findings);
+	check_execute(findings);
+	check_writers(findings);
+	check_orphans(findings);
+	check_alerts(findings);
+	check_change_log(findings);
 	for (int i = 0; jobs[i]; i++)
-		check_job(&report, jobs[i]);
+		check_job(findings, jobs[i]);
 }

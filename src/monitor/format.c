@@ -12,7 +12,7 @@
 #include "monitor/format.h"
 
 char *
-cj_format_moment(TimestampTz moment, CjReadable as)
+cj_format_moment(TimestampTz moment, CjMomentFormat as)
 {
 	struct pg_tm tm;
 	fsec_t fsec;
@@ -24,19 +24,19 @@ cj_format_moment(TimestampTz moment, CjReadable as)
 	month = months[tm.tm_mon - 1];
 	switch (as)
 	{
-		case CJ_READABLE_SECOND:
+		case CJ_FORMAT_SECOND:
 			return psprintf("%d-%02d-%02d %02d:%02d:%02d", tm.tm_year, tm.tm_mon, tm.tm_mday,
 							tm.tm_hour, tm.tm_min, tm.tm_sec);
-		case CJ_READABLE_MINUTE:
+		case CJ_FORMAT_MINUTE:
 			return psprintf("%d-%02d-%02d %02d:%02d", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour,
 							tm.tm_min);
-		case CJ_READABLE_TIME:
+		case CJ_FORMAT_TIME:
 			return psprintf("%02d:%02d", tm.tm_hour, tm.tm_min);
-		case CJ_READABLE_DATE:
+		case CJ_FORMAT_DATE:
 			return psprintf("%d %s", tm.tm_mday, month);
-		case CJ_READABLE_YEAR:
+		case CJ_FORMAT_YEAR:
 			return psprintf("%s %d", month, tm.tm_year);
-		case CJ_READABLE_MACHINE:
+		case CJ_FORMAT_MACHINE:
 			break;
 	}
 	return psprintf("%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour,
@@ -44,7 +44,7 @@ cj_format_moment(TimestampTz moment, CjReadable as)
 }
 
 static char *
-tell_units(int64 number, int64 in_large, const char *large, const char *small)
+format_units(int64 number, int64 in_large, const char *large, const char *small)
 {
 	if (number % in_large == 0)
 		return psprintf(INT64_FORMAT " %s", number / in_large, large);
@@ -52,9 +52,9 @@ tell_units(int64 number, int64 in_large, const char *large, const char *small)
 					number % in_large, small);
 }
 
-/* tell_decimal tells a quantity below 1000 with two or three digits. */
+/* format_decimal formats a quantity below 1000 with two or three digits. */
 static char *
-tell_decimal(double quantity, const char *unit)
+format_decimal(double quantity, const char *unit)
 {
 	char *text;
 
@@ -77,15 +77,15 @@ cj_format_duration(int64 microseconds)
 
 	/* where rounding would make 1000 ms or 60 s of it, the next unit begins */
 	if (microseconds < INT64CONST(999500))
-		return tell_decimal(microseconds / 1000.0, "ms");
+		return format_decimal(microseconds / 1000.0, "ms");
 	if (microseconds < INT64CONST(59500000))
-		return tell_decimal(microseconds / 1000000.0, "s");
+		return format_decimal(microseconds / 1000000.0, "s");
 	seconds = microseconds / USECS_PER_SEC + (microseconds % USECS_PER_SEC >= USECS_PER_SEC / 2);
 	if (seconds < SECS_PER_HOUR)
-		return tell_units(seconds, SECS_PER_MINUTE, "min", "s");
+		return format_units(seconds, SECS_PER_MINUTE, "min", "s");
 	if (seconds < SECS_PER_DAY)
-		return tell_units(seconds / SECS_PER_MINUTE, MINS_PER_HOUR, "h", "min");
-	return tell_units(seconds / SECS_PER_HOUR, HOURS_PER_DAY, "d", "h");
+		return format_units(seconds / SECS_PER_MINUTE, MINS_PER_HOUR, "h", "min");
+	return format_units(seconds / SECS_PER_HOUR, HOURS_PER_DAY, "d", "h");
 }
 
 char *

@@ -14,7 +14,7 @@
 #define REPLACEMENT 0xFFFD
 #define ELLIPSIS    0x2026
 
-/* is_allowed tells whether a character may stand in HTML and in XML; the numbers are Unicode's. */
+/* is_allowed returns whether a character may stand in HTML and in XML; the numbers are Unicode's. */
 static bool
 is_allowed(pg_wchar c)
 {

@@ -17,7 +17,7 @@
  */
 extern void cj_html_text(StringInfo html, const char *text);
 
-/* The same of the first so many characters; three dots tell if there are more. */
+/* The same of the first so many characters; three dots if there are more. */
 extern void cj_html_text_cut(StringInfo html, const char *text, int characters);
 
 /* Appends an element with a class (NULL: none) that holds a text. */

@@ -33,7 +33,7 @@
 #define MAX_FINDINGS  50
 #define OPEN_FAILURES 5 /* that are to be seen at once */
 #define MAX_YEARS     100
-#define EXAMPLE       "SELECT challenge_jobs.report_html('7 days');"
+#define EXAMPLE       "Run: SELECT challenge_jobs.report_html('7 days');"
 
 /* $1 the caller */
 static const CjStatement may_call_doctor = {
@@ -45,21 +45,20 @@ static const CjStatement may_call_doctor = {
 
 /* put_moment appends a moment, to the minute or to the second. */
 static void
-put_moment(StringInfo html, TimestampTz moment, CjReadable as)
+put_moment(StringInfo html, TimestampTz moment, CjMomentFormat as)
 {
 	if (TIMESTAMP_NOT_FINITE(moment))
 		appendStringInfoString(html, "never");
 	else
 		appendStringInfo(html, "<time datetime=\"%s\">%s</time>",
-						 cj_format_moment(moment, CJ_READABLE_MACHINE),
-						 cj_format_moment(moment, as));
+						 cj_format_moment(moment, CJ_FORMAT_MACHINE), cj_format_moment(moment, as));
 }
 
 /* put_until appends how long it is until a moment, in minutes or more. */
 static void
-put_until(StringInfo html, const CjReportFacts *facts, TimestampTz moment)
+put_until(StringInfo html, const CjReportData *data, TimestampTz moment)
 {
-	int64 minutes = (moment - facts->now) / USECS_PER_MINUTE;
+	int64 minutes = (moment - data->now) / USECS_PER_MINUTE;
 
 	if (minutes < 1)
 		appendStringInfoString(html, "in a moment");
@@ -77,7 +76,7 @@ begin_section(StringInfo html, const char *id, const char *heading)
 /* ---- the head, and the figures at the top ---- */
 
 static void
-put_head(StringInfo html, const CjReportFacts *facts)
+put_head(StringInfo html, const CjReportData *data)
 {
 	appendStringInfoString(
 		html,
@@ -92,30 +91,30 @@ put_head(StringInfo html, const CjReportFacts *facts)
 		"<meta name=\"referrer\" content=\"no-referrer\"/>\n"
 		"<meta name=\"robots\" content=\"noindex\"/>\n"
 		"<title>challenge_jobs in ");
-	cj_html_text(html, facts->database);
+	cj_html_text(html, data->database);
 	appendStringInfo(html, ", %s UTC</title>\n<style>\n%s</style>\n</head>\n",
-					 cj_format_moment(facts->now, CJ_READABLE_MINUTE), cj_report_style_sheet());
+					 cj_format_moment(data->now, CJ_FORMAT_MINUTE), cj_report_style_sheet());
 }
 
 static int
-count_state(const CjReportFacts *facts, const char *state)
+count_state(const CjReportData *data, const char *state)
 {
 	int count = 0;
 
-	for (int i = 0; i < facts->job_count; i++)
-		count += strcmp(facts->jobs[i].state, state) == 0;
+	for (int i = 0; i < data->job_count; i++)
+		count += strcmp(data->jobs[i].state, state) == 0;
 	return count;
 }
 
 static void
-put_headline(StringInfo html, const CjReportFacts *facts)
+put_headline(StringInfo html, const CjReportData *data)
 {
-	int failing = count_state(facts, "failing");
-	int bad = failing + count_state(facts, "overdue");
-	int never_run = count_state(facts, "never_run");
-	int disabled = count_state(facts, "disabled");
-	int restored = count_state(facts, "restored");
-	int paused = count_state(facts, "paused");
+	int failing = count_state(data, "failing");
+	int bad = failing + count_state(data, "overdue");
+	int never_run = count_state(data, "never_run");
+	int disabled = count_state(data, "disabled");
+	int restored = count_state(data, "restored");
+	int paused = count_state(data, "paused");
 
 	appendStringInfoString(html, "<h1>");
 	if (restored > 0)
@@ -131,12 +130,12 @@ put_headline(StringInfo html, const CjReportFacts *facts)
 	else if (bad > 0)
 	{
 		cj_report_chart_sign(html, failing > 0 ? "failing" : "overdue");
-		appendStringInfo(html, "%d of %d jobs need%s attention", bad, facts->job_count,
+		appendStringInfo(html, "%d of %d jobs need%s attention", bad, data->job_count,
 						 bad == 1 ? "s" : "");
 	}
-	else if (never_run == facts->job_count)
+	else if (never_run == data->job_count)
 		appendStringInfoString(html, "No job has run yet");
-	else if (never_run + disabled == facts->job_count)
+	else if (never_run + disabled == data->job_count)
 		appendStringInfoString(html, never_run == 0 ? "All jobs are disabled"
 													: "No job that is enabled has run yet");
 	else
@@ -170,49 +169,48 @@ share(int64 succeeded, int64 failed)
 
 /* count_alerts returns how many alerts wait, as a text. */
 static char *
-count_alerts(const CjReportFacts *facts)
+count_alerts(const CjReportData *data)
 {
-	if (facts->waiting_alerts > CJ_REPORT_MAX_COUNTED)
+	if (data->waiting_alerts > CJ_REPORT_MAX_COUNTED)
 		return psprintf("over %s", cj_format_count(CJ_REPORT_MAX_COUNTED));
-	return cj_format_count(facts->waiting_alerts);
+	return cj_format_count(data->waiting_alerts);
 }
 
 static void
-put_figures(StringInfo html, const CjReportFacts *facts)
+put_figures(StringInfo html, const CjReportData *data)
 {
 	int64 runs = 0;
 	int64 succeeded = 0;
 	int64 failed = 0;
 
-	for (int i = 0; i < facts->job_count; i++)
+	for (int i = 0; i < data->job_count; i++)
 	{
-		runs += cj_report_data_runs(&facts->jobs[i]);
-		succeeded += facts->jobs[i].totals[CJ_REPORT_SUCCEEDED];
-		failed += cj_report_data_failures(&facts->jobs[i]);
+		runs += cj_report_data_runs(&data->jobs[i]);
+		succeeded += data->jobs[i].totals[CJ_REPORT_SUCCEEDED];
+		failed += cj_report_data_failures(&data->jobs[i]);
 	}
 	appendStringInfoString(html, "<ul class=\"figures\">\n");
 	put_figure(html, cj_format_count(runs), runs == 1 ? "run" : "runs");
 	put_figure(html, share(succeeded, failed), "succeeded");
 	put_figure(html, cj_format_count(failed), "went wrong");
-	put_figure(html, count_alerts(facts),
-			   facts->waiting_alerts == 1 ? "alert waits" : "alerts wait");
+	put_figure(html, count_alerts(data), data->waiting_alerts == 1 ? "alert waits" : "alerts wait");
 	appendStringInfoString(html, "</ul>\n");
 }
 
 static void
-put_header(StringInfo html, const CjReportFacts *facts)
+put_header(StringInfo html, const CjReportData *data)
 {
 	appendStringInfoString(html, "<header>\n<p class=\"kicker\">challenge_jobs in database <bdi>");
-	cj_html_text(html, facts->database);
+	cj_html_text(html, data->database);
 	appendStringInfoString(html, "</bdi></p>\n");
-	put_headline(html, facts);
+	put_headline(html, data);
 	appendStringInfoString(html, "<p class=\"period\">");
-	put_moment(html, facts->since, CJ_READABLE_MINUTE);
+	put_moment(html, data->since, CJ_FORMAT_MINUTE);
 	appendStringInfoString(html, " to ");
-	put_moment(html, facts->now, CJ_READABLE_MINUTE);
+	put_moment(html, data->now, CJ_FORMAT_MINUTE);
 	appendStringInfo(html, ", <span class=\"unit\">%s.</span> All times are UTC.</p>\n",
-					 cj_format_duration(facts->now - facts->since));
-	put_figures(html, facts);
+					 cj_format_duration(data->now - data->since));
+	put_figures(html, data);
 	appendStringInfoString(html, "</header>\n");
 }
 
@@ -226,14 +224,14 @@ begin_fact(StringInfo html, const char *name)
 }
 
 static void
-put_next_due(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
+put_next_due(StringInfo html, const CjReportData *data, const CjReportJob *job)
 {
 	begin_fact(html, "Next due");
-	if (job->slot_count > 0)
+	if (job->next_count > 0)
 	{
-		put_moment(html, job->slots[0], CJ_READABLE_MINUTE);
+		put_moment(html, job->next[0], CJ_FORMAT_MINUTE);
 		appendStringInfoString(html, " <span class=\"soft unit\">");
-		put_until(html, facts, job->slots[0]);
+		put_until(html, data, job->next[0]);
 		appendStringInfoString(html, "</span>");
 	}
 	else
@@ -242,7 +240,7 @@ put_next_due(StringInfo html, const CjReportFacts *facts, const CjReportJob *job
 }
 
 static void
-put_job_facts(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
+put_job_facts(StringInfo html, const CjReportData *data, const CjReportJob *job)
 {
 	appendStringInfoString(html, "<dl>\n");
 	begin_fact(html, "Schedule");
@@ -252,16 +250,16 @@ put_job_facts(StringInfo html, const CjReportFacts *facts, const CjReportJob *jo
 	appendStringInfoString(html, "</span></dd>\n");
 
 	begin_fact(html, "Last run");
-	put_moment(html, job->last_run, CJ_READABLE_MINUTE);
+	put_moment(html, job->last_run, CJ_FORMAT_MINUTE);
 	if (job->last_status)
 		cj_html_element(html, "span", "soft",
 						psprintf(" %s", cj_report_chart_label(job->last_status)));
 	appendStringInfoString(html, "</dd>\n");
 
 	begin_fact(html, "Last success");
-	put_moment(html, job->last_success, CJ_READABLE_MINUTE);
+	put_moment(html, job->last_success, CJ_FORMAT_MINUTE);
 	appendStringInfoString(html, "</dd>\n");
-	put_next_due(html, facts, job);
+	put_next_due(html, data, job);
 	if (job->has_durations)
 	{
 		begin_fact(html, "Takes");
@@ -280,13 +278,13 @@ put_job_facts(StringInfo html, const CjReportFacts *facts, const CjReportJob *jo
 }
 
 static void
-put_jobs(StringInfo html, const CjReportFacts *facts)
+put_jobs(StringInfo html, const CjReportData *data)
 {
 	begin_section(html, "jobs", "Jobs");
 	appendStringInfoString(html, "<div class=\"jobs\">\n");
-	for (int i = 0; i < facts->job_count; i++)
+	for (int i = 0; i < data->job_count; i++)
 	{
-		const CjReportJob *job = &facts->jobs[i];
+		const CjReportJob *job = &data->jobs[i];
 
 		appendStringInfo(
 			html,
@@ -298,7 +296,7 @@ put_jobs(StringInfo html, const CjReportFacts *facts)
 		cj_report_chart_badge(html, job->state);
 		appendStringInfoString(html, "</div>\n");
 		cj_html_element(html, "p", NULL, cj_job_list_find(job->name)->definition.description);
-		put_job_facts(html, facts, job);
+		put_job_facts(html, data, job);
 		appendStringInfoString(html, "</article>\n");
 	}
 	appendStringInfoString(html, "</div>\n</section>\n");
@@ -308,7 +306,7 @@ put_jobs(StringInfo html, const CjReportFacts *facts)
 
 /* put_legend appends what the marks of the timeline mean. */
 static void
-put_legend(StringInfo html, const CjReportFacts *facts)
+put_legend(StringInfo html, const CjReportData *data)
 {
 	appendStringInfoString(html, "<ul class=\"legend\">\n");
 	for (int status = 0; status < CJ_REPORT_STATUSES; status++)
@@ -321,7 +319,7 @@ put_legend(StringInfo html, const CjReportFacts *facts)
 		appendStringInfoString(html, "</li>\n");
 	}
 	appendStringInfo(html, "<li>a mark stands for the runs of %s</li>\n</ul>\n",
-					 cj_format_duration((facts->now - facts->since) / CJ_REPORT_SLICES));
+					 cj_format_duration((data->now - data->since) / CJ_REPORT_SLICES));
 }
 
 /*
@@ -366,7 +364,7 @@ put_number(StringInfo html, int64 number, const char *status)
 }
 
 static void
-put_counts(StringInfo html, const CjReportFacts *facts)
+put_counts(StringInfo html, const CjReportData *data)
 {
 	begin_table(html, "numbers", "Number of runs of each job by status");
 	for (int status = 0; status < CJ_REPORT_STATUSES; status++)
@@ -374,9 +372,9 @@ put_counts(StringInfo html, const CjReportFacts *facts)
 				   cj_report_chart_label(cj_report_data_status_name((CjReportStatus) status)));
 	put_column(html, "in all");
 	appendStringInfoString(html, "</tr></thead>\n<tbody role=\"rowgroup\">\n");
-	for (int i = 0; i < facts->job_count; i++)
+	for (int i = 0; i < data->job_count; i++)
 	{
-		const CjReportJob *job = &facts->jobs[i];
+		const CjReportJob *job = &data->jobs[i];
 
 		begin_row(html, job);
 		for (int status = 0; status < CJ_REPORT_STATUSES; status++)
@@ -389,11 +387,11 @@ put_counts(StringInfo html, const CjReportFacts *facts)
 }
 
 static void
-put_what_is_left_out(StringInfo html, const CjReportFacts *facts)
+put_what_is_left_out(StringInfo html, const CjReportData *data)
 {
-	for (int i = 0; i < facts->job_count; i++)
+	for (int i = 0; i < data->job_count; i++)
 	{
-		const CjReportJob *job = &facts->jobs[i];
+		const CjReportJob *job = &data->jobs[i];
 
 		if (job->looked_at < CJ_REPORT_MAX_RUNS)
 			continue;
@@ -401,47 +399,47 @@ put_what_is_left_out(StringInfo html, const CjReportFacts *facts)
 		cj_html_text(html, job->name);
 		appendStringInfo(html, " the newest %s are looked at and no more: those since ",
 						 cj_format_number_of(CJ_REPORT_MAX_RUNS, "run", "runs"));
-		put_moment(html, job->oldest, CJ_READABLE_MINUTE);
+		put_moment(html, job->oldest, CJ_FORMAT_MINUTE);
 		appendStringInfoString(html, ".</p>\n");
 	}
 }
 
 static void
-put_runs(StringInfo html, const CjReportFacts *facts)
+put_runs(StringInfo html, const CjReportData *data)
 {
 	begin_section(html, "runs", "Runs");
 	appendStringInfoString(
 		html, "<p>What went wrong stands above a lane, what did nothing or has not ended "
 			  "below it. Dry runs are left out.</p>\n");
-	put_what_is_left_out(html, facts);
+	put_what_is_left_out(html, data);
 	appendStringInfoString(html, "<div class=\"card\">\n");
-	cj_report_chart_timeline(html, facts);
-	put_legend(html, facts);
+	cj_report_chart_timeline(html, data);
+	put_legend(html, data);
 	appendStringInfoString(html, "</div>\n");
-	put_counts(html, facts);
+	put_counts(html, data);
 	appendStringInfoString(html, "</section>\n");
 }
 
 /* put_durations appends how long runs have taken. */
 static void
-put_durations(StringInfo html, const CjReportFacts *facts)
+put_durations(StringInfo html, const CjReportData *data)
 {
 	begin_section(html, "durations", "How long they take");
 	appendStringInfo(
 		html,
 		"<p>Runs that succeeded: a dot is the average of those of %s, a line reaches from the shortest "
 		"run to the longest.</p>\n<div class=\"charts\">\n",
-		cj_format_duration((facts->now - facts->since) / CJ_REPORT_SLICES));
-	for (int i = 0; i < facts->job_count; i++)
+		cj_format_duration((data->now - data->since) / CJ_REPORT_SLICES));
+	for (int i = 0; i < data->job_count; i++)
 	{
-		const CjReportJob *job = &facts->jobs[i];
+		const CjReportJob *job = &data->jobs[i];
 
 		appendStringInfoString(html, "<figure class=\"card\">\n<figcaption>");
 		cj_html_element(html, "span", "name", job->name);
 		cj_html_element(html, "span", NULL,
 						cj_format_number_of(job->totals[CJ_REPORT_SUCCEEDED], "run", "runs"));
 		appendStringInfoString(html, "</figcaption>\n");
-		cj_report_chart_durations(html, facts, i);
+		cj_report_chart_durations(html, data, i);
 		appendStringInfoString(html, "</figure>\n");
 	}
 	appendStringInfoString(html, "</div>\n</section>\n");
@@ -467,7 +465,7 @@ put_failure(StringInfo html, const CjReportFailure *failure)
 	appendStringInfoString(html, "<li>\n<div class=\"where\">");
 	cj_report_chart_badge(html, cj_report_data_status_name(failure->status));
 	cj_html_element(html, "span", "name", failure->job);
-	put_moment(html, failure->started_at, CJ_READABLE_SECOND);
+	put_moment(html, failure->started_at, CJ_FORMAT_SECOND);
 	appendStringInfo(html, "<span class=\"soft\">run " INT64_FORMAT, failure->run_id);
 	if (failure->attempt > 1)
 		appendStringInfo(html, ", attempt " INT64_FORMAT, failure->attempt);
@@ -495,16 +493,16 @@ put_rest(StringInfo html, int64 more, const char *where)
 
 /* put_failure_list appends them all; the first few are to be seen at once, the others when asked for. */
 static void
-put_failure_list(StringInfo html, const CjReportFacts *facts)
+put_failure_list(StringInfo html, const CjReportData *data)
 {
-	int shown = list_length(facts->failures);
+	int shown = list_length(data->failures);
 	int64 all = 0;
 	ListCell *cell;
 
-	for (int i = 0; i < facts->job_count; i++)
-		all += cj_report_data_failures(&facts->jobs[i]);
+	for (int i = 0; i < data->job_count; i++)
+		all += cj_report_data_failures(&data->jobs[i]);
 	appendStringInfoString(html, "<div class=\"card list\">\n<ul>\n");
-	foreach(cell, facts->failures)
+	foreach(cell, data->failures)
 	{
 		if (foreach_current_index(cell) == OPEN_FAILURES)
 			appendStringInfo(
@@ -518,16 +516,16 @@ put_failure_list(StringInfo html, const CjReportFacts *facts)
 
 /* put_failures appends the last runs that went wrong. */
 static void
-put_failures(StringInfo html, const CjReportFacts *facts)
+put_failures(StringInfo html, const CjReportData *data)
 {
 	begin_section(html, "failures", "What went wrong");
-	if (facts->failures == NIL)
+	if (data->failures == NIL)
 		appendStringInfoString(html, "<p>Nothing in this period.</p>\n");
 	else
 	{
 		appendStringInfoString(
 			html, "<p>Runs that failed, crashed or were cancelled, the last one first.</p>\n");
-		put_failure_list(html, facts);
+		put_failure_list(html, data);
 	}
 	appendStringInfoString(html, "</section>\n");
 }
@@ -538,7 +536,7 @@ put_alert(StringInfo html, const CjReportAlert *alert)
 	appendStringInfoString(html, "<li>\n<div class=\"where\">");
 	cj_report_chart_badge(html, alert->kind);
 	cj_html_element(html, "span", "name", alert->job);
-	put_moment(html, alert->raised_at, CJ_READABLE_SECOND);
+	put_moment(html, alert->raised_at, CJ_FORMAT_SECOND);
 	appendStringInfo(html, "<span class=\"soft\">alert " INT64_FORMAT ", %s</span></div>\n",
 					 alert->alert_id,
 					 alert->attempts == 0
@@ -551,12 +549,12 @@ put_alert(StringInfo html, const CjReportAlert *alert)
 }
 
 static void
-put_alerts(StringInfo html, const CjReportFacts *facts)
+put_alerts(StringInfo html, const CjReportData *data)
 {
 	ListCell *cell;
 
 	begin_section(html, "alerts", "Alerts that wait");
-	if (facts->alerts == NIL)
+	if (data->alerts == NIL)
 		appendStringInfoString(html, "<p>None.</p>\n");
 	else
 	{
@@ -565,9 +563,9 @@ put_alerts(StringInfo html, const CjReportFacts *facts)
 			"<p>Not taken by <code>challenge_jobs.alert_command</code>%s, the last one "
 			"first.</p>\n<div class=\"card list\">\n<ul>\n",
 			cj_alert_command_is_set() ? " yet" : ", which is not set");
-		foreach(cell, facts->alerts)
+		foreach(cell, data->alerts)
 			put_alert(html, lfirst(cell));
-		put_rest(html, facts->waiting_alerts - list_length(facts->alerts),
+		put_rest(html, data->waiting_alerts - list_length(data->alerts),
 				 "<code>challenge_jobs.alert</code>");
 		appendStringInfoString(html, "</ul>\n</div>\n");
 	}
@@ -577,7 +575,7 @@ put_alerts(StringInfo html, const CjReportFacts *facts)
 /* ---- what is to come ---- */
 
 static const char *
-why_no_slot(const CjReportJob *job)
+why_none_next(const CjReportJob *job)
 {
 	if (strcmp(job->state, "disabled") == 0 || strcmp(job->state, "paused") == 0)
 		return job->state;
@@ -589,35 +587,35 @@ why_no_slot(const CjReportJob *job)
 }
 
 static void
-put_slots(StringInfo html, const CjReportFacts *facts, const CjReportJob *job)
+put_next_cells(StringInfo html, const CjReportData *data, const CjReportJob *job)
 {
-	for (int slot = 0; slot < job->slot_count; slot++)
+	for (int i = 0; i < job->next_count; i++)
 	{
 		appendStringInfoString(html, "<td role=\"cell\">");
-		put_moment(html, job->slots[slot], CJ_READABLE_MINUTE);
+		put_moment(html, job->next[i], CJ_FORMAT_MINUTE);
 		appendStringInfoString(html, "<small>");
-		put_until(html, facts, job->slots[slot]);
+		put_until(html, data, job->next[i]);
 		appendStringInfoString(html, "</small></td>");
 	}
-	if (job->slot_count < CJ_REPORT_MAX_SLOTS)
+	if (job->next_count < CJ_REPORT_MAX_NEXT)
 		appendStringInfo(html, "<td role=\"cell\" colspan=\"%d\" class=\"soft\">%s</td>",
-						 CJ_REPORT_MAX_SLOTS - job->slot_count,
-						 job->slot_count == 0 ? why_no_slot(job) : "none");
+						 CJ_REPORT_MAX_NEXT - job->next_count,
+						 job->next_count == 0 ? why_none_next(job) : "none");
 }
 
 static void
-put_next_runs(StringInfo html, const CjReportFacts *facts)
+put_next_runs(StringInfo html, const CjReportData *data)
 {
 	begin_section(html, "next", "What comes next");
-	begin_table(html, "slots", "The next slots of the schedule of each job");
+	begin_table(html, "upcoming", "The next runs of each job");
 	put_column(html, "next");
 	put_column(html, "after it");
 	put_column(html, "then");
 	appendStringInfoString(html, "</tr></thead>\n<tbody role=\"rowgroup\">\n");
-	for (int i = 0; i < facts->job_count; i++)
+	for (int i = 0; i < data->job_count; i++)
 	{
-		begin_row(html, &facts->jobs[i]);
-		put_slots(html, facts, &facts->jobs[i]);
+		begin_row(html, &data->jobs[i]);
+		put_next_cells(html, data, &data->jobs[i]);
 		appendStringInfoString(html, "</tr>\n");
 	}
 	appendStringInfoString(html, "</tbody>\n</table>\n</div>\n</section>\n");
@@ -625,7 +623,7 @@ put_next_runs(StringInfo html, const CjReportFacts *facts)
 
 /* ---- the doctor ---- */
 
-/* caller_may_call_doctor tells whether the caller has the right to call challenge_jobs.doctor(). */
+/* caller_may_call_doctor returns whether the caller has the right to call challenge_jobs.doctor(). */
 static bool
 caller_may_call_doctor(void)
 {
@@ -723,19 +721,19 @@ put_doctor(StringInfo html)
 }
 
 static void
-put_footer(StringInfo html, const CjReportFacts *facts)
+put_footer(StringInfo html, const CjReportData *data)
 {
 	appendStringInfo(html, "<footer>\n<p>Made by challenge_jobs %s with PostgreSQL ", CJ_VERSION);
 	cj_html_text(html, GetConfigOption("server_version", false, false));
 	appendStringInfoString(html, " at ");
-	put_moment(html, facts->now, CJ_READABLE_SECOND);
+	put_moment(html, data->now, CJ_FORMAT_SECOND);
 	appendStringInfoString(
 		html, " UTC, by <code>SELECT challenge_jobs.report_html();</code></p>\n</footer>\n");
 }
 
 /* ---- the page ---- */
 
-/* is_within tells whether a part of an interval is at most so large, in either direction. */
+/* is_within returns whether a part of an interval is at most so large, in either direction. */
 static bool
 is_within(int64 part, int64 limit)
 {
@@ -781,24 +779,24 @@ char *
 cj_report_html(const Interval *since)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	CjReportFacts *facts = cj_report_data_read(job_names(), find_since(since, now), now);
+	CjReportData *data = cj_report_data_read(job_names(), find_since(since, now), now);
 	StringInfoData html;
 
 	initStringInfo(&html);
-	put_head(&html, facts);
+	put_head(&html, data);
 	appendStringInfoString(&html, "<body>\n");
 	cj_report_chart_shapes(&html);
-	put_header(&html, facts);
+	put_header(&html, data);
 	appendStringInfoString(&html, "<main>\n");
-	put_jobs(&html, facts);
-	put_runs(&html, facts);
-	put_durations(&html, facts);
-	put_failures(&html, facts);
-	put_alerts(&html, facts);
-	put_next_runs(&html, facts);
+	put_jobs(&html, data);
+	put_runs(&html, data);
+	put_durations(&html, data);
+	put_failures(&html, data);
+	put_alerts(&html, data);
+	put_next_runs(&html, data);
 	put_doctor(&html);
 	appendStringInfoString(&html, "</main>\n");
-	put_footer(&html, facts);
+	put_footer(&html, data);
 	appendStringInfoString(&html, "</body>\n</html>\n");
 	return html.data;
 }

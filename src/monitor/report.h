@@ -9,7 +9,7 @@
 
 /*
  * Makes the page, one HTML document that needs nothing else, of the time from now back to `since` before. It
- * tells what the owner of the extension may read, and of the doctor's findings if the caller may call the
+ * shows what the owner of the extension may read, and the doctor's findings if the caller may call the
  * doctor. Its size is bounded. The caller is connected to SPI; the page lives in the current memory context.
  * Raises invalid_parameter_value.
  */

@@ -192,9 +192,9 @@ cj_report_chart_badge(StringInfo html, const char *name)
 
 /* place returns where a moment of the period is, in percent. */
 static double
-place(const CjReportFacts *facts, TimestampTz moment)
+place(const CjReportData *data, TimestampTz moment)
 {
-	return 100.0 * (moment - facts->since) / (facts->now - facts->since);
+	return 100.0 * (moment - data->since) / (data->now - data->since);
 }
 
 static double
@@ -205,11 +205,11 @@ slice_place(int slice)
 
 /* choose_tick_step returns the time between ticks, in seconds. */
 static int64
-choose_tick_step(const CjReportFacts *facts)
+choose_tick_step(const CjReportData *data)
 {
 	for (int i = 0; i < lengthof(tick_steps); i++)
 	{
-		if ((facts->now - facts->since) / USECS_PER_SEC / tick_steps[i] <= MAX_TICKS)
+		if ((data->now - data->since) / USECS_PER_SEC / tick_steps[i] <= MAX_TICKS)
 			return tick_steps[i];
 	}
 	return tick_steps[lengthof(tick_steps) - 1];
@@ -219,24 +219,23 @@ static char *
 tick_text(TimestampTz moment, int64 step)
 {
 	if (step >= 91 * (int64) SECS_PER_DAY)
-		return cj_format_moment(moment, CJ_READABLE_YEAR);
-	return cj_format_moment(moment,
-							moment % USECS_PER_DAY == 0 ? CJ_READABLE_DATE : CJ_READABLE_TIME);
+		return cj_format_moment(moment, CJ_FORMAT_YEAR);
+	return cj_format_moment(moment, moment % USECS_PER_DAY == 0 ? CJ_FORMAT_DATE : CJ_FORMAT_TIME);
 }
 
 /* put_time_axis appends ticks, from `top` to `bottom`, and their texts below. Every other text is left out on small screens. */
 static void
-put_time_axis(StringInfo html, const CjReportFacts *facts, int top, int bottom)
+put_time_axis(StringInfo html, const CjReportData *data, int top, int bottom)
 {
-	int64 step = choose_tick_step(facts);
-	TimestampTz moment = facts->since / (step * USECS_PER_SEC) * (step * USECS_PER_SEC);
+	int64 step = choose_tick_step(data);
+	TimestampTz moment = data->since / (step * USECS_PER_SEC) * (step * USECS_PER_SEC);
 
 	appendStringInfoString(html, "<g class=\"axis\">");
-	for (int tick = 0; moment < facts->now; moment += step * USECS_PER_SEC)
+	for (int tick = 0; moment < data->now; moment += step * USECS_PER_SEC)
 	{
-		double x = place(facts, moment);
+		double x = place(data, moment);
 
-		if (moment <= facts->since)
+		if (moment <= data->since)
 			continue;
 		appendStringInfo(html, "<line x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"%d\" y2=\"%d\"/>", x, x, top,
 						 bottom + 5);
@@ -269,9 +268,9 @@ put_runs_title(StringInfo html, const CjReportRuns *slice, const Row *row)
 		is_first = false;
 		appendStringInfo(html, "%s %s, %s", cj_format_count(runs->count),
 						 cj_report_chart_label(cj_report_data_status_name(status)),
-						 cj_format_moment(runs->first, CJ_READABLE_SECOND));
+						 cj_format_moment(runs->first, CJ_FORMAT_SECOND));
 		if (runs->count > 1)
-			appendStringInfo(html, " to %s", cj_format_moment(runs->last, CJ_READABLE_SECOND));
+			appendStringInfo(html, " to %s", cj_format_moment(runs->last, CJ_FORMAT_SECOND));
 		appendStringInfoString(html, " UTC");
 		if (status == CJ_REPORT_RUNNING)
 			continue;
@@ -330,14 +329,14 @@ put_lane(StringInfo html, const CjReportJob *job, int lane)
 }
 
 static void
-put_timeline_description(StringInfo html, const CjReportFacts *facts)
+put_timeline_description(StringInfo html, const CjReportData *data)
 {
 	appendStringInfo(html, "<desc id=\"timeline-desc\">From %s to %s UTC.",
-					 cj_format_moment(facts->since, CJ_READABLE_MINUTE),
-					 cj_format_moment(facts->now, CJ_READABLE_MINUTE));
-	for (int i = 0; i < facts->job_count; i++)
+					 cj_format_moment(data->since, CJ_FORMAT_MINUTE),
+					 cj_format_moment(data->now, CJ_FORMAT_MINUTE));
+	for (int i = 0; i < data->job_count; i++)
 	{
-		const CjReportJob *job = &facts->jobs[i];
+		const CjReportJob *job = &data->jobs[i];
 
 		appendStringInfoString(html, " ");
 		cj_html_text(html, job->name);
@@ -355,9 +354,9 @@ put_timeline_description(StringInfo html, const CjReportFacts *facts)
 }
 
 void
-cj_report_chart_timeline(StringInfo html, const CjReportFacts *facts)
+cj_report_chart_timeline(StringInfo html, const CjReportData *data)
 {
-	int bottom = facts->job_count * LANE_HEIGHT;
+	int bottom = data->job_count * LANE_HEIGHT;
 
 	appendStringInfo(
 		html,
@@ -365,10 +364,10 @@ cj_report_chart_timeline(StringInfo html, const CjReportFacts *facts)
 		"aria-labelledby=\"timeline-title timeline-desc\" width=\"100%%\" height=\"%d\">\n"
 		"<title id=\"timeline-title\">Runs of each job over time</title>\n",
 		bottom + AXIS_HEIGHT);
-	put_timeline_description(html, facts);
-	put_time_axis(html, facts, 0, bottom);
-	for (int i = 0; i < facts->job_count; i++)
-		put_lane(html, &facts->jobs[i], i * LANE_HEIGHT);
+	put_timeline_description(html, data);
+	put_time_axis(html, data, 0, bottom);
+	for (int i = 0; i < data->job_count; i++)
+		put_lane(html, &data->jobs[i], i * LANE_HEIGHT);
 	appendStringInfoString(html, "</svg>\n");
 }
 
@@ -471,9 +470,9 @@ put_duration(StringInfo html, const CjReportRuns *slice, int number, int64 top)
 }
 
 static void
-put_durations_drawing(StringInfo html, const CjReportFacts *facts, int number, int64 longest)
+put_durations_drawing(StringInfo html, const CjReportData *data, int number, int64 longest)
 {
-	const CjReportJob *job = &facts->jobs[number];
+	const CjReportJob *job = &data->jobs[number];
 	int64 top = choose_top(longest);
 
 	appendStringInfo(
@@ -489,9 +488,9 @@ put_durations_drawing(StringInfo html, const CjReportFacts *facts, int number, i
 		number,
 		cj_format_number_of(job->totals[CJ_REPORT_SUCCEEDED], "run that succeeded",
 							"runs that succeeded"),
-		cj_format_moment(facts->since, CJ_READABLE_MINUTE),
-		cj_format_moment(facts->now, CJ_READABLE_MINUTE), cj_format_duration(longest));
-	put_time_axis(html, facts, PLOT_TOP, PLOT_TOP + PLOT_HEIGHT);
+		cj_format_moment(data->since, CJ_FORMAT_MINUTE),
+		cj_format_moment(data->now, CJ_FORMAT_MINUTE), cj_format_duration(longest));
+	put_time_axis(html, data, PLOT_TOP, PLOT_TOP + PLOT_HEIGHT);
 	put_duration_lines(html);
 	put_mean_line(html, job, top);
 	for (int slice = 0; slice < CJ_REPORT_SLICES; slice++)
@@ -501,13 +500,13 @@ put_durations_drawing(StringInfo html, const CjReportFacts *facts, int number, i
 }
 
 void
-cj_report_chart_durations(StringInfo html, const CjReportFacts *facts, int number)
+cj_report_chart_durations(StringInfo html, const CjReportData *data, int number)
 {
-	int64 longest = longest_duration(&facts->jobs[number]);
+	int64 longest = longest_duration(&data->jobs[number]);
 
 	CHECK_FOR_INTERRUPTS();
 	if (longest < 0)
 		cj_html_element(html, "p", "nothing", "No run has succeeded in this period.");
 	else
-		put_durations_drawing(html, facts, number, longest);
+		put_durations_drawing(html, data, number, longest);
 }

@@ -28,9 +28,9 @@ extern void cj_report_chart_sign(StringInfo html, const char *name);
 extern const char *cj_report_chart_label(const char *name);
 
 /* Appends the runs of all jobs in the period, a lane for each job. */
-extern void cj_report_chart_timeline(StringInfo html, const CjReportFacts *facts);
+extern void cj_report_chart_timeline(StringInfo html, const CjReportData *data);
 
 /* Appends how long the runs of a job that succeeded have taken; `number` is its place among the jobs. */
-extern void cj_report_chart_durations(StringInfo html, const CjReportFacts *facts, int number);
+extern void cj_report_chart_durations(StringInfo html, const CjReportData *data, int number);
 
 #endif /* CJ_MONITOR_REPORT_CHART_H */

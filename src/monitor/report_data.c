@@ -1,6 +1,6 @@
 /*
  * monitor/report_data.c
- *		What the report tells, read from the extension's own tables.
+ *		The data of the report, read from the extension's own tables.
  *
  * What is read does not grow with the log: runs come by the index on job and started_at, the newest first and so
  * many of a job at most, and are counted by slice where they are read.
@@ -163,32 +163,32 @@ add_names(CjParams *params, const char *const *names)
 
 /* ---- the jobs ---- */
 
-/* find_slots finds the slots of a job that are to come, beginning with the one that job_status tells. */
+/* find_scheduled_times finds the scheduled times of a job that are to come, beginning with that of job_status. */
 static void
-find_slots(CjReportJob *job, TimestampTz next_due)
+find_scheduled_times(CjReportJob *job, TimestampTz next_due)
 {
-	CjCronExpression slots;
+	CjCronExpression cron;
 
-	if (TIMESTAMP_NOT_FINITE(next_due) || cj_cron_parse(job->schedule, &slots) != NULL)
+	if (TIMESTAMP_NOT_FINITE(next_due) || cj_cron_parse(job->schedule, &cron) != NULL)
 		return;
 	do
-		job->slots[job->slot_count++] = next_due;
-	while (job->slot_count < CJ_REPORT_MAX_SLOTS && cj_cron_next(&slots, next_due, &next_due));
+		job->next[job->next_count++] = next_due;
+	while (job->next_count < CJ_REPORT_MAX_NEXT && cj_cron_next(&cron, next_due, &next_due));
 }
 
 static void
-read_jobs(CjReportFacts *facts, const char *const *names)
+read_jobs(CjReportData *data, const char *const *names)
 {
 	CjParams params = {0};
 	CjRows rows;
 
 	add_names(&params, names);
 	rows = cj_sql_run_own(&find_jobs, &params);
-	facts->job_count = (int) rows.processed;
-	facts->jobs = palloc0(sizeof(CjReportJob) * Max(facts->job_count, 1));
-	for (int i = 0; i < facts->job_count; i++)
+	data->job_count = (int) rows.processed;
+	data->jobs = palloc0(sizeof(CjReportJob) * Max(data->job_count, 1));
+	for (int i = 0; i < data->job_count; i++)
 	{
-		CjReportJob *job = &facts->jobs[i];
+		CjReportJob *job = &data->jobs[i];
 
 		job->name = cj_sql_text(&rows, i, 1);
 		job->state = cj_sql_text(&rows, i, 2);
@@ -201,7 +201,7 @@ read_jobs(CjReportFacts *facts, const char *const *names)
 		job->has_durations = !is_null(&rows, i, 10);
 		job->mean_duration = cj_sql_int64(&rows, i, 10);
 		job->p95_duration = cj_sql_int64(&rows, i, 11);
-		find_slots(job, get_moment(&rows, i, 8));
+		find_scheduled_times(job, get_moment(&rows, i, 8));
 	}
 	cj_sql_free(&rows);
 }
@@ -235,14 +235,14 @@ note_runs(CjReportJob *job, const CjRows *rows, uint64 row)
 }
 
 static void
-read_runs(const CjReportFacts *facts, CjReportJob *job)
+read_runs(const CjReportData *data, CjReportJob *job)
 {
-	double slice = (facts->now - facts->since) / (double) USECS_PER_SEC / CJ_REPORT_SLICES;
+	double slice = (data->now - data->since) / (double) USECS_PER_SEC / CJ_REPORT_SLICES;
 	CjParams params = {0};
 	CjRows rows;
 
 	cj_sql_param_text(&params, job->name);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(facts->since), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(data->since), false);
 	add_int8(&params, CJ_REPORT_MAX_RUNS);
 	cj_sql_param(&params, FLOAT8OID, Float8GetDatum(slice), false);
 	cj_sql_param(&params, FLOAT8OID, Float8GetDatum(CJ_REPORT_SLICES - 1), false);
@@ -259,13 +259,13 @@ read_runs(const CjReportFacts *facts, CjReportJob *job)
 
 /* read_failures reads the last runs that went wrong. */
 static void
-read_failures(CjReportFacts *facts, const char *const *names)
+read_failures(CjReportData *data, const char *const *names)
 {
 	CjParams params = {0};
 	CjRows rows;
 
 	add_names(&params, names);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(facts->since), false);
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(data->since), false);
 	add_int8(&params, CJ_REPORT_MAX_RUNS);
 	add_int8(&params, CJ_REPORT_MAX_FAILURES);
 	add_int4(&params, CJ_REPORT_MAX_TEXT + 1);
@@ -288,13 +288,13 @@ read_failures(CjReportFacts *facts, const char *const *names)
 		failure->detail = cj_sql_text(&rows, row, 11);
 		failure->hint = cj_sql_text(&rows, row, 12);
 		failure->context = cj_sql_text(&rows, row, 13);
-		facts->failures = lappend(facts->failures, failure);
+		data->failures = lappend(data->failures, failure);
 	}
 	cj_sql_free(&rows);
 }
 
 static void
-read_alerts(CjReportFacts *facts)
+read_alerts(CjReportData *data)
 {
 	CjParams params = {0};
 	CjParams limit = {0};
@@ -302,7 +302,7 @@ read_alerts(CjReportFacts *facts)
 
 	add_int8(&limit, CJ_REPORT_MAX_COUNTED + 1);
 	rows = cj_sql_run_own(&count_alerts, &limit);
-	facts->waiting_alerts = cj_sql_int64(&rows, 0, 1);
+	data->waiting_alerts = cj_sql_int64(&rows, 0, 1);
 	cj_sql_free(&rows);
 
 	add_int8(&params, CJ_REPORT_MAX_ALERTS);
@@ -319,27 +319,27 @@ read_alerts(CjReportFacts *facts)
 		alert->attempts = cj_sql_int64(&rows, row, 5);
 		alert->message = cj_sql_text(&rows, row, 6);
 		alert->last_error = cj_sql_text(&rows, row, 7);
-		facts->alerts = lappend(facts->alerts, alert);
+		data->alerts = lappend(data->alerts, alert);
 	}
 	cj_sql_free(&rows);
 }
 
 /* ---- for the caller ---- */
 
-CjReportFacts *
+CjReportData *
 cj_report_data_read(const char *const *names, TimestampTz since, TimestampTz now)
 {
-	CjReportFacts *facts = palloc0(sizeof(CjReportFacts));
+	CjReportData *data = palloc0(sizeof(CjReportData));
 
-	facts->since = since;
-	facts->now = now;
-	facts->database = get_database_name(MyDatabaseId);
-	read_jobs(facts, names);
-	for (int i = 0; i < facts->job_count; i++)
-		read_runs(facts, &facts->jobs[i]);
-	read_failures(facts, names);
-	read_alerts(facts);
-	return facts;
+	data->since = since;
+	data->now = now;
+	data->database = get_database_name(MyDatabaseId);
+	read_jobs(data, names);
+	for (int i = 0; i < data->job_count; i++)
+		read_runs(data, &data->jobs[i]);
+	read_failures(data, names);
+	read_alerts(data);
+	return data;
 }
 
 int64
@@ -366,7 +366,7 @@ cj_report_data_status_name(CjReportStatus status)
 }
 
 TimestampTz
-cj_report_data_slice(const CjReportFacts *facts, int slice)
+cj_report_data_slice(const CjReportData *data, int slice)
 {
-	return facts->since + (facts->now - facts->since) / CJ_REPORT_SLICES * slice;
+	return data->since + (data->now - data->since) / CJ_REPORT_SLICES * slice;
 }

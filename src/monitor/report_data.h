@@ -1,6 +1,6 @@
 /*
  * monitor/report_data.h
- *		What the report tells, read from the extension's own tables: as much as a page can hold, however large
+ *		The data of the report, read from the extension's own tables: as much as a page can hold, however large
  *		the log is.
  *
  * The caller is connected to SPI. Everything is read as the owner of the extension and lives in the current
@@ -18,10 +18,10 @@
 /* So many runs of a job are looked at, the newest. */
 #define CJ_REPORT_MAX_RUNS 50000
 
-/* So many failures, alerts and slots of a job to come are told. */
+/* How many failures, alerts and next runs of a job are shown. */
 #define CJ_REPORT_MAX_FAILURES 25
 #define CJ_REPORT_MAX_ALERTS   20
-#define CJ_REPORT_MAX_SLOTS    3
+#define CJ_REPORT_MAX_NEXT     3
 
 /* More alerts than that are not counted. */
 #define CJ_REPORT_MAX_COUNTED 1000
@@ -67,8 +67,8 @@ typedef struct CjReportJob
 	bool has_durations;
 	int64 mean_duration;
 	int64 p95_duration;
-	TimestampTz slots[CJ_REPORT_MAX_SLOTS]; /* to come; none if disabled or not scheduled */
-	int slot_count;
+	TimestampTz next[CJ_REPORT_MAX_NEXT]; /* to come; none if disabled or not scheduled */
+	int next_count;
 
 	CjReportRuns slices[CJ_REPORT_SLICES][CJ_REPORT_STATUSES];
 	int64 totals[CJ_REPORT_STATUSES];
@@ -107,7 +107,7 @@ typedef struct CjReportAlert
 	const char *last_error; /* or NULL */
 } CjReportAlert;
 
-typedef struct CjReportFacts
+typedef struct CjReportData
 {
 	TimestampTz since;
 	TimestampTz now;
@@ -117,16 +117,16 @@ typedef struct CjReportFacts
 	List *failures;       /* of CjReportFailure, newest first */
 	List *alerts;         /* of CjReportAlert, newest first */
 	int64 waiting_alerts; /* at most CJ_REPORT_MAX_COUNTED + 1 */
-} CjReportFacts;
+} CjReportData;
 
 /* A text longer than so many characters is cut when it is shown, and when it is read it is one longer. */
 #define CJ_REPORT_MAX_TEXT 600
 
 /*
- * Reads what there is to tell of the jobs of these names (a NULL-terminated list) in a period, which ends now.
+ * Reads the data of the jobs of these names (a NULL-terminated list) in a period, which ends now.
  */
-extern CjReportFacts *cj_report_data_read(const char *const *names, TimestampTz since,
-										  TimestampTz now);
+extern CjReportData *cj_report_data_read(const char *const *names, TimestampTz since,
+										 TimestampTz now);
 
 /* The number of all runs of a job in the period, of those that went wrong, and of those of all jobs. */
 extern int64 cj_report_data_runs(const CjReportJob *job);
@@ -136,6 +136,6 @@ extern int64 cj_report_data_failures(const CjReportJob *job);
 extern const char *cj_report_data_status_name(CjReportStatus status);
 
 /* The bounds of a slice of the period. */
-extern TimestampTz cj_report_data_slice(const CjReportFacts *facts, int slice);
+extern TimestampTz cj_report_data_slice(const CjReportData *data, int slice);
 
 #endif /* CJ_MONITOR_REPORT_DATA_H */

@@ -162,7 +162,7 @@ static const char sheet[] =
 	"tbody tr th{flex:1 0 100%;font-weight:600}\n"
 	".numbers .zero{display:none}\n"
 	".numbers td::after{content:\"\\a0\" attr(data-label);color:var(--soft)}\n"
-	".slots td{flex:1 0 100%;display:flex;justify-content:space-between}\n"
+	".upcoming td{flex:1 0 100%;display:flex;justify-content:space-between}\n"
 	".alternate{display:none}\n"
 	"}\n"
 	"@media print{:root{" LIGHT "}body{font-size:12px}.card,.list li{break-inside:avoid}}\n";

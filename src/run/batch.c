@@ -45,7 +45,7 @@ work_on_range(CjRun *run, void *arg)
 }
 
 /*
- * is_by_server tells whether an error comes from the server's own handling of interrupts: the app's code
+ * is_by_server returns whether an error comes from the server's own handling of interrupts: the app's code
  * can raise an error with any SQLSTATE, also one that looks like a cancellation or a lock timeout.
  */
 static bool
@@ -54,14 +54,14 @@ is_by_server(const ErrorData *error)
 	return error->funcname && strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
-/* is_raised_by_app tells errors that were raised by a statement of the app's code, RAISE. */
+/* is_raised_by_app accepts errors that were raised by a statement of the app's code, RAISE. */
 static bool
 is_raised_by_app(const ErrorData *error)
 {
 	return error->funcname && strcmp(error->funcname, "exec_stmt_raise") == 0;
 }
 
-/* is_lock_conflict tells errors that say that someone else was in the way. */
+/* is_lock_conflict accepts errors that say that another transaction was in the way. */
 static bool
 is_lock_conflict(const ErrorData *error)
 {
@@ -71,7 +71,7 @@ is_lock_conflict(const ErrorData *error)
 }
 
 /*
- * ends_run tells errors that are not about the items: the user or the server wants the run to end, or
+ * ends_run accepts errors that are not about the items: the user or the server wants the run to end, or
  * the caller's snapshot is too old. All others are divided, whatever they are called: an item that always
  * fails with "out of memory" or "admin shutdown" must not keep the others waiting, either.
  */
@@ -148,7 +148,7 @@ process_range(CjRun *run, const CjBatch *batch, int from, int to)
 	{
 		if (is_lock_conflict(error))
 		{
-			run->left_over++;
+			run->locked++;
 			FreeErrorData(error);
 		}
 		else

@@ -29,7 +29,7 @@ typedef struct CjBatch
 
 /*
  * Does all items of a batch. What fails is divided until the bad item stands alone; that one is noted
- * in run->failures, or in run->left_over if someone else's lock was in its way. Raises errors that
+ * in run->failures, or in run->locked if someone else's lock was in its way. Raises errors that
  * are not about an item: cancellation, tables that cannot be used, a snapshot that is too old.
  */
 extern void cj_batch_process(CjRun *run, const CjBatch *batch);

@@ -13,7 +13,7 @@
 /* Returns the names, as a list of char *, in the current memory context. Names are case-sensitive. */
 extern List *cj_database_list_names(void);
 
-/* Tells whether a database is named. */
+/* Returns whether a database is named. */
 extern bool cj_database_list_has(const char *name);
 
 /* Defines challenge_jobs.databases. */

@@ -9,7 +9,7 @@
  * A job never begins, commits or aborts a transaction. It works in batches: cj_run_attempt() calls it
  * back in a subtransaction and returns the error if it failed, cj_run_commit_batch() makes what was
  * done durable where the run may commit (CALL run), and does nothing where the transaction is the
- * caller's (a verb). A commit can fail (checks that were left to the end, serialization): then its
+ * caller's (a job function). A commit can fail (checks that were left to the end, serialization): then its
  * error is returned, and what was done since the last commit is undone. After that nothing
  * is valid any more that belonged to the transaction: SPI results, locks, open relations, resolved
  * bindings, memory of the transaction.
@@ -21,6 +21,7 @@
 
 #include "app/binding.h"
 #include "config/job_config.h"
+#include "run/findings.h"
 
 #define CJ_MAX_FIGURES 8
 
@@ -28,11 +29,6 @@ typedef struct CjJob CjJob;
 typedef struct CjRun CjRun;
 
 typedef void (*CjWork)(CjRun *run, void *arg);
-
-/* Adds a row to what the doctor found; status is ok, warning or error, found and remedy may be NULL. */
-typedef struct CjReport CjReport;
-typedef void (*CjAddFinding)(const CjReport *report, const char *check, const char *status,
-							 const char *found, const char *remedy);
 
 struct CjRun
 {
@@ -52,7 +48,7 @@ struct CjRun
 	int64 figures[CJ_MAX_FIGURES]; /* as named by the job */
 	int64 rows_affected;
 	bool has_done;           /* something was done, also if that changed no row */
-	int64 left_over;         /* locked by others, or in someone else's way */
+	int64 locked;            /* locked by others, or in someone else's way */
 	int lock_timeouts;       /* in a row, since something was done */
 	int64 failures;          /* items that failed by themselves */
 	ErrorData *first_error;  /* of those, in `memory` */
@@ -78,7 +74,7 @@ extern void cj_run_put_row(CjRun *run, Datum *values, bool *nulls);
  * An index that serves a job: one that begins with the column `second`, or with `first` (-1: none)
  * and then `second`. `without` says what is bad without it.
  */
-typedef struct CjIndexWish
+typedef struct CjIndexAdvice
 {
 	CjEntity entity;
 	int first;
@@ -86,15 +82,15 @@ typedef struct CjIndexWish
 	bool unique; /* on `second` alone */
 	const char *without;
 	bool
-		is_gone_through; /* from one value to the next: a btree in the usual order, of all values */
-	bool but_nulls;      /* or of all that are not null */
-} CjIndexWish;
+		needs_ordered_scan; /* from one value to the next: a btree in the usual order, of all values */
+	bool ignores_nulls;     /* or of all that are not null */
+} CjIndexAdvice;
 
 struct CjJob
 {
 	CjJobDefinition definition;
-	const char *const *figures; /* names, NULL-terminated, as the verb's OUT parameters */
-	const char *items;          /* what is counted as left over; NULL: rows */
+	const char *const *figures; /* names, NULL-terminated, as the job function's OUT parameters */
+	const char *items;          /* what is counted as locked; NULL: rows */
 
 	/*
 	 * Fills in what the job uses of the app's tables with this configuration; returns the number of
@@ -104,10 +100,11 @@ struct CjJob
 	void (*run)(CjRun *run);
 
 	/* for the doctor */
-	const CjIndexWish
+	const CjIndexAdvice
 		*indexes; /* ends in one without `without`; columns that are not there do not count */
-	void (*examine)(const CjJobConfig *config, CjBinding *binding, const CjReport *report,
-					CjAddFinding add); /* what else there is to say, or NULL; without `usage` the
+	void (*examine)(
+		const CjJobConfig *config, CjBinding *binding,
+		CjFindings *findings); /* what else there is to say, or NULL; without `usage` the
 										  binding is NULL */
 };
 

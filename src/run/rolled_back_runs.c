@@ -1,13 +1,13 @@
 /*
  * run/rolled_back_runs.c
- *		Runs whose row does not outlive the caller's transaction: verbs that fail or are rolled back.
+ *		Runs whose row does not outlive the caller's transaction: job functions that fail or are rolled back.
  *
  * What is to be recorded is put into the ring in shared memory, from which the worker writes it to job_run:
  *
- * - a verb that raised an error: at once, with the error, whatever the caller does about it;
- * - a verb that did its work, in a transaction or subtransaction that is rolled back afterwards: by a
+ * - a job function that raised an error: at once, with the error, whatever the caller does about it;
+ * - a job function that did its work, in a transaction or subtransaction that is rolled back afterwards: by a
  *   callback of the abort, which finds the record ready and allocates nothing;
- * - a verb whose session is ended in the middle (FATAL): by the same callback.
+ * - a job function whose session is ended in the middle (FATAL): by the same callback.
  *
  * A dry run that is rolled back is not recorded: it did nothing that could be undone. A dry run that
  * fails is. With PREPARE TRANSACTION the run is out of our hands: if it is rolled back in the second
@@ -28,23 +28,23 @@
 #include "run/rolled_back_runs.h"
 #include "run/shared_state.h"
 
-/* So many verbs of one transaction are remembered one by one; of more, the number is all that is known. */
+/* So many job functions of one transaction are remembered one by one; of more, the number is all that is known. */
 #define MAX_PENDING (CJ_RING_SIZE / 2)
 
-struct CjLostRun
+struct CjUnrecordedRun
 {
-	CjLostRun *next;
+	CjUnrecordedRun *next;
 	SubTransactionId subtransaction; /* with which the run is rolled back */
 	bool is_at_work;
 	CjRunRecord record;
 };
 
-/* The verbs of this transaction that are at work or have done their work, the last one first. */
-static CjLostRun *pending = NULL;
+/* The job functions of this transaction that are at work or have done their work, the last one first. */
+static CjUnrecordedRun *pending = NULL;
 static int pending_count = 0;
 
 /* What stands for all those beyond MAX_PENDING, and how many have done their work. */
-static CjLostRun beyond;
+static CjUnrecordedRun beyond;
 static uint64 beyond_count = 0;
 
 /* Where a failure is put together: there may be no memory to be had. */
@@ -112,9 +112,9 @@ put_result(CjRunRecord *record, Jsonb *result)
 /* ---- the list ---- */
 
 static void
-forget(CjLostRun *run)
+forget(CjUnrecordedRun *run)
 {
-	CjLostRun **link = &pending;
+	CjUnrecordedRun **link = &pending;
 
 	if (run == &beyond)
 		return;
@@ -140,7 +140,7 @@ forget_all(void)
 
 /* record_rolled_back has a run recorded whose work has been undone. */
 static void
-record_rolled_back(CjLostRun *run)
+record_rolled_back(CjUnrecordedRun *run)
 {
 	if (run->is_at_work)
 		run->record.finished_at = GetCurrentTimestamp();
@@ -158,7 +158,7 @@ on_transaction_end(XactEvent event, void *arg)
 		/* in the order in which they were called: the list is from the last to the first */
 		while (pending)
 		{
-			CjLostRun *first = pending;
+			CjUnrecordedRun *first = pending;
 
 			while (first->next)
 				first = first->next;
@@ -175,9 +175,9 @@ on_transaction_end(XactEvent event, void *arg)
 static void
 on_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	CjLostRun *next;
+	CjUnrecordedRun *next;
 
-	for (CjLostRun *run = pending; run; run = next)
+	for (CjUnrecordedRun *run = pending; run; run = next)
 	{
 		next = run->next;
 		if (run->subtransaction != mine)
@@ -194,7 +194,7 @@ on_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 
 /* ---- what the runner calls ---- */
 
-/* is_served tells whether there is someone who writes down what is lost in this database. */
+/* is_served returns whether there is someone who writes down what is lost in this database. */
 static bool
 is_served(void)
 {
@@ -204,10 +204,10 @@ is_served(void)
 	return cj_shared_state_is_served() || cj_database_list_has(get_database_name(MyDatabaseId));
 }
 
-CjLostRun *
+CjUnrecordedRun *
 cj_rolled_back_runs_begin(const CjRunStart *start)
 {
-	CjLostRun *run;
+	CjUnrecordedRun *run;
 
 	if (!is_served())
 		return NULL;
@@ -215,17 +215,18 @@ cj_rolled_back_runs_begin(const CjRunStart *start)
 		return &beyond;
 	if (pending_memory == NULL)
 	{
-		pending_memory = AllocSetContextCreate(TopMemoryContext, "challenge_jobs lost runs",
+		pending_memory = AllocSetContextCreate(TopMemoryContext, "challenge_jobs unrecorded runs",
 											   ALLOCSET_DEFAULT_SIZES);
 		RegisterXactCallback(on_transaction_end, NULL);
 		RegisterSubXactCallback(on_subtransaction_end, NULL);
 	}
-	run = MemoryContextAlloc(pending_memory, sizeof(CjLostRun));
+	run = MemoryContextAlloc(pending_memory, sizeof(CjUnrecordedRun));
 	run->subtransaction = GetCurrentSubTransactionId();
 	run->is_at_work = true;
 	put_start(&run->record, start);
-	put_end(&run->record, &(CjRunEnd){.status = CJ_RUN_CRASHED,
-									  .message = "the session ended while the verb was at work"});
+	put_end(&run->record,
+			&(CjRunEnd){.status = CJ_RUN_CRASHED,
+						.message = "the session ended while the job function was running"});
 	run->next = pending;
 	pending = run;
 	pending_count++;
@@ -233,7 +234,7 @@ cj_rolled_back_runs_begin(const CjRunStart *start)
 }
 
 void
-cj_rolled_back_runs_end(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end)
+cj_rolled_back_runs_end(CjUnrecordedRun *run, const CjRunStart *start, const CjRunEnd *end)
 {
 	CjRunEnd rolled_back = *end;
 
@@ -246,14 +247,14 @@ cj_rolled_back_runs_end(CjLostRun *run, const CjRunStart *start, const CjRunEnd 
 	}
 	rolled_back.status = CJ_RUN_ROLLED_BACK;
 	if (rolled_back.error == NULL)
-		rolled_back.message = "the caller has rolled back what the verb had done";
+		rolled_back.message = "the caller rolled back the work of the job function";
 	put_end(&run->record, &rolled_back);
 	put_result(&run->record, end->result);
 	run->is_at_work = false;
 }
 
 void
-cj_rolled_back_runs_fail(CjLostRun *run, const CjRunStart *start, const CjRunEnd *end)
+cj_rolled_back_runs_fail(CjUnrecordedRun *run, const CjRunStart *start, const CjRunEnd *end)
 {
 	if (run == NULL)
 		return;
@@ -264,7 +265,7 @@ cj_rolled_back_runs_fail(CjLostRun *run, const CjRunStart *start, const CjRunEnd
 }
 
 bool
-cj_rolled_back_runs_refuse(CjLostRun *run, const CjRunStart *start, const ErrorData *error)
+cj_rolled_back_runs_refuse(CjUnrecordedRun *run, const CjRunStart *start, const ErrorData *error)
 {
 	CjRefusal refusal = {.database = MyDatabaseId, .calls = 1};
 

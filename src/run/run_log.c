@@ -49,8 +49,8 @@ static const CjStatement record_run = {
 	"RETURNING run_id",
 	SPI_OK_INSERT_RETURNING};
 
-static const CjStatement record_lost_run = {
-	"record a run that was lost",
+static const CjStatement write_unrecorded = {
+	"record a run that left no row",
 	"INSERT INTO challenge_jobs.job_run"
 	"       (job, triggered_by, dry_run, as_of, started_at, role_name, pid, status, rows_affected, result,"
 	"        sqlstate, message, detail, hint, context, finished_at)"
@@ -181,7 +181,7 @@ cj_run_log_finish(int64 run_id, const CjRunEnd *end)
 	rows = cj_sql_run_own(&finish_run, &params);
 	if (rows.processed != 1)
 		ereport(WARNING,
-				(errmsg("run " INT64_FORMAT " is not \"running\" in challenge_jobs.job_run any more",
+				(errmsg("run " INT64_FORMAT " is no longer \"running\" in challenge_jobs.job_run",
 						run_id),
 				 errdetail("It ended as \"%s\".", status_names[end->status])));
 	else
@@ -231,7 +231,7 @@ add_filled(CjParams *params, const char *text)
 }
 
 void
-cj_run_log_record_lost(const CjRunRecord *record)
+cj_run_log_write_unrecorded(const CjRunRecord *record)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -252,7 +252,7 @@ cj_run_log_record_lost(const CjRunRecord *record)
 	add_filled(&params, record->hint);
 	add_filled(&params, record->context);
 	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->finished_at), false);
-	rows = cj_sql_run_own(&record_lost_run, &params);
+	rows = cj_sql_run_own(&write_unrecorded, &params);
 	if (!record->dry_run)
 		raise_alert(record->job, cj_sql_int64(&rows, 0, 1), record->status);
 	cj_sql_free(&rows);

@@ -68,7 +68,7 @@ extern void cj_run_log_record(const CjRunStart *start, const CjRunEnd *end);
 extern void cj_run_log_record_for_caller(const CjRunStart *start, const CjRunEnd *end);
 
 /* Writes the row of a run that was lost with its transaction. */
-extern void cj_run_log_record_lost(const CjRunRecord *record);
+extern void cj_run_log_write_unrecorded(const CjRunRecord *record);
 
 /* Notes that a run is being terminated: when its row is closed, it is "cancelled", with this message and SQLSTATE 57P01. */
 extern void cj_run_log_mark_terminated(int64 run_id, const char *message, const char *hint);

@@ -4,7 +4,7 @@
  *
  * The only file that begins, commits or aborts (sub)transactions of a run.
  *
- * A verb works in the caller's transaction: the lock, the work and the run row all last or vanish
+ * A job function works in the caller's transaction: the lock, the work and the run row all last or vanish
  * with it. CALL run works in transactions of its own:
  *
  *		take the job's lock, for the session
@@ -47,15 +47,15 @@ typedef struct Execution
 {
 	CjRun run; /* first: the job knows this part */
 	CjRunStart start;
-	int64 run_id; /* 0: not known (a verb, which writes its row at the end) */
+	int64 run_id; /* 0: not known (a job function, which writes its row at the end) */
 	CjJobLock lock;
-	CjLostRun *lost_run;  /* what watches over a verb, or NULL */
-	bool is_refused;      /* the job was not started, for what is no failure of it */
-	bool has_begun;       /* a verb: all that comes before the work is done */
-	List *advisory_locks; /* of this session, before the work begins */
-	bool holds_lock;      /* for the session; false after a failed commit until it is taken again */
+	CjUnrecordedRun *unrecorded_run; /* what watches over a job function, or NULL */
+	bool is_refused;                 /* the job was not started, for what is no failure of it */
+	bool has_begun;                  /* a job function: all that comes before the work is done */
+	List *advisory_locks;            /* of this session, before the work begins */
+	bool holds_lock; /* for the session; false after a failed commit until it is taken again */
 	MemoryContext attempt_memory;
-	Tuplestorestate *rows; /* of a verb that returns a table, else NULL */
+	Tuplestorestate *rows; /* of a job function that returns a table, else NULL */
 	TupleDesc rows_desc;
 } Execution;
 
@@ -133,7 +133,7 @@ explain_max_runtime(CjRun *run, ErrorData *error)
 	error->message =
 		psprintf("job \"%s\" has been running for longer than its max_runtime of %d ms",
 				 run->job->definition.name, run->config->max_runtime_ms);
-	error->hint = psprintf("SELECT challenge_jobs.alter_job('%s', max_runtime => '%lld ms');",
+	error->hint = psprintf("Run: SELECT challenge_jobs.alter_job('%s', max_runtime => '%lld ms');",
 						   run->job->definition.name, 2LL * run->config->max_runtime_ms);
 }
 
@@ -144,7 +144,7 @@ explain_time_limit(CjRun *run, ErrorData *error)
 	error->message = psprintf("it took longer than the %s of %d ms", run->time_limit_setting,
 							  run->time_limit_ms);
 	error->hint =
-		psprintf("SELECT challenge_jobs.alter_job('%s', settings => '{\"%s\": \"%lld ms\"}');",
+		psprintf("Run: SELECT challenge_jobs.alter_job('%s', settings => '{\"%s\": \"%lld ms\"}');",
 				 run->job->definition.name, run->time_limit_setting, 2LL * run->time_limit_ms);
 }
 
@@ -340,7 +340,7 @@ load_config(CjRun *run, void *arg)
 	MemoryContextSwitchTo(caller);
 }
 
-/* add_run_context tells an error which job and run it comes from. */
+/* add_run_context adds to an error the job and run it comes from. */
 static void
 add_run_context(void *arg)
 {
@@ -366,8 +366,8 @@ make_result(const CjRun *run)
 						 run->figures[i]);
 	if (run->more_result)
 		appendStringInfoString(&json, run->more_result->data);
-	appendStringInfo(&json, "\"left_over\": " INT64_FORMAT ", \"errors\": " INT64_FORMAT "}",
-					 run->left_over, run->failures);
+	appendStringInfo(&json, "\"locked\": " INT64_FORMAT ", \"errors\": " INT64_FORMAT "}",
+					 run->locked, run->failures);
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }
 
@@ -411,22 +411,22 @@ check_not_nested(const CjJob *job)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("job \"%s\" cannot be started: this session is running job \"%s\"",
 						job->definition.name, running_job->definition.name),
-				 errdetail("A trigger or function of the app has called it from inside the job.")));
+				 errdetail("A trigger or function of the app called it from inside the job.")));
 }
 
-/* notice_left_over tells the caller what others had locked. */
+/* notice_locked raises a notice about rows locked by other transactions. */
 static void
-notice_left_over(const CjRun *run)
+notice_locked(const CjRun *run)
 {
 	const char *items = run->job->items ? run->job->items : "rows";
 
-	if (run->left_over > 0)
+	if (run->locked > 0)
 		ereport(NOTICE,
 				(errmsg("job \"%s\" left " INT64_FORMAT " %s over that others have locked",
-						run->job->definition.name, run->left_over, items)));
+						run->job->definition.name, run->locked, items)));
 }
 
-/* ---- verbs ---- */
+/* ---- job functions ---- */
 
 /* The first moment that a job function can work as of, 1800-01-01 in UTC; a dry run, which alarms nobody, also before. */
 #define EARLIEST_AS_OF (INT64CONST(-73048) * USECS_PER_DAY)
@@ -438,18 +438,18 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 	if (TIMESTAMP_NOT_FINITE(as_of))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("as_of must be finite"), errhint("Leave it out for now().")));
+				 errmsg("as_of must be finite"), errhint("Omit it to use now().")));
 	if (!dry_run && as_of < EARLIEST_AS_OF)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("as_of is before 1800-01-01 00:00:00+00"),
-				 errhint("Leave it out for now().")));
+				 errhint("Omit it to use now().")));
 	if (!dry_run && as_of > GetCurrentTimestamp())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("as_of is in the future"),
 				 errdetail("Only a dry run can look ahead."),
-				 errhint("SELECT * FROM %s(as_of => '%s', dry_run => true);",
+				 errhint("Run: SELECT * FROM %s(as_of => '%s', dry_run => true);",
 						 quote_qualified_identifier(
 							 get_namespace_name(cj_identity_extension().schema),
 							 job->definition.name),
@@ -468,7 +468,7 @@ check_enabled(Execution *execution)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("job \"%s\" is disabled", name),
-				 errhint("SELECT challenge_jobs.alter_job('%s', enabled => true);", name)));
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', enabled => true);", name)));
 }
 
 /* check_not_held refuses a run while the jobs are paused, or in a copy; under the job's lock. */
@@ -489,7 +489,7 @@ check_not_held(Execution *execution)
 				 errhint("Run: SELECT * FROM challenge_jobs.resume();")));
 }
 
-/* report_failed_items warns the caller of a verb, or raises the error if nothing was done. */
+/* report_failed_items warns the caller of a job function, or raises the error if nothing was done. */
 static void
 report_failed_items(const CjRun *run)
 {
@@ -518,12 +518,12 @@ run_in_transaction(Execution *execution)
 		report_failed_items(run);
 	if (!XactReadOnly)
 		cj_run_log_record_for_caller(&execution->start, &end);
-	cj_rolled_back_runs_end(execution->lost_run, &execution->start, &end);
-	notice_left_over(run);
+	cj_rolled_back_runs_end(execution->unrecorded_run, &execution->start, &end);
+	notice_locked(run);
 }
 
 /*
- * log_failure writes the failure of a verb to the server log: the run row goes with the caller's
+ * log_failure writes the failure of a job function to the server log: the run row goes with the caller's
  * transaction, and the caller may catch the error.
  */
 static void
@@ -537,7 +537,7 @@ log_failure(const Execution *execution, ErrorData *error)
 			 error->context ? errcontext("%s", error->context) : 0));
 }
 
-/* keep_failure has the failure of a verb recorded, which its row will not survive. */
+/* keep_failure has the failure of a job function recorded, which its row will not survive. */
 static void
 keep_failure(const Execution *execution, ErrorData *error)
 {
@@ -545,19 +545,19 @@ keep_failure(const Execution *execution, ErrorData *error)
 
 	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		end.status = CJ_RUN_CANCELLED;
-	cj_rolled_back_runs_fail(execution->lost_run, &execution->start, &end);
+	cj_rolled_back_runs_fail(execution->unrecorded_run, &execution->start, &end);
 }
 
 /*
  * count_refusal counts a call that was refused. It is no failure of the job and leaves no row, as whoever may call could
- * fill the log with them; the server log tells when calls of a kind begin to be refused.
+ * fill the log with them; the server log says when calls of a kind begin to be refused.
  */
 static void
 count_refusal(const Execution *execution, ErrorData *error)
 {
 	const CjRunStart *start = &execution->start;
 
-	if (cj_rolled_back_runs_refuse(execution->lost_run, start, error))
+	if (cj_rolled_back_runs_refuse(execution->unrecorded_run, start, error))
 		ereport(LOG_SERVER_ONLY,
 				(errcode(error->sqlerrcode),
 				 errmsg("challenge_jobs: calls of job \"%s\" by role \"%s\" are being refused: %s",
@@ -565,9 +565,9 @@ count_refusal(const Execution *execution, ErrorData *error)
 				 errdetail("They are counted in challenge_jobs.refusal.")));
 }
 
-/* lock_for_verb takes the job's lock to the end of the caller's transaction. */
+/* lock_for_function takes the job's lock to the end of the caller's transaction. */
 static void
-lock_for_verb(Execution *execution)
+lock_for_function(Execution *execution)
 {
 	const char *name = execution->start.job;
 
@@ -585,14 +585,14 @@ lock_for_verb(Execution *execution)
 		cj_job_lock_release(&execution->lock, false);
 }
 
-/* run_verb does everything that a verb does; whatever it raises is a failure of the run. */
+/* run_job_function does everything that a job function does; whatever it raises is a failure of the run. */
 static void
-run_verb(Execution *execution)
+run_job_function(Execution *execution)
 {
 	CjRun *run = &execution->run;
 	const CjJob *job = run->job;
 
-	/* whoever may call the verb could have everybody alarmed by calling it wrongly */
+	/* whoever may call the job function could have everybody alarmed by calling it wrongly */
 	execution->is_refused = true;
 	check_not_nested(job);
 	check_as_of(job, run->as_of, run->dry_run);
@@ -601,7 +601,7 @@ run_verb(Execution *execution)
 	execution->is_refused = false;
 	load_config(run, NULL);
 	check_enabled(execution);
-	lock_for_verb(execution);
+	lock_for_function(execution);
 	check_not_held(execution);
 	note_advisory_locks(execution);
 	execution->has_begun = true;
@@ -613,14 +613,15 @@ run_verb(Execution *execution)
 }
 
 void
-cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
+cj_runner_run_function(const CjJob *job, const CjFunctionCall *call, int64 *figures)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	const CjJob *outer_job = running_job;
-	CjRunTrigger trigger = {.triggered_by = "verb", .attempt = 1};
+	CjRunTrigger trigger = {.triggered_by = "function", .attempt = 1};
 	Execution *execution = create_execution(job, &trigger, call->as_of, call->dry_run, false);
 	CjRun *run = &execution->run;
 	ErrorContextCallback context;
+	int count;
 
 	run->force_full = call->force_full;
 	execution->rows = call->rows;
@@ -629,10 +630,10 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 	context.arg = execution;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
-	execution->lost_run = cj_rolled_back_runs_begin(&execution->start);
+	execution->unrecorded_run = cj_rolled_back_runs_begin(&execution->start);
 	PG_TRY();
 	{
-		run_verb(execution);
+		run_job_function(execution);
 	}
 	PG_CATCH();
 	{
@@ -668,8 +669,10 @@ cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures)
 	running_job = outer_job;
 	error_context_stack = context.previous;
 
-	for (int i = 0; job->figures[i]; i++)
-		figures[i] = run->figures[i];
+	for (count = 0; job->figures[count]; count++)
+		figures[count] = run->figures[count];
+	figures[count++] = run->locked;
+	figures[count] = run->failures;
 	MemoryContextDelete(run->memory);
 }
 
@@ -830,7 +833,7 @@ announce(CjRun *run, void *arg)
 }
 
 /*
- * announce_alerts tells of the alerts that have been raised, in a transaction of its own. What fails here
+ * announce_alerts reports the alerts that have been raised, in a transaction of its own. What fails here
  * does not concern the run, and is left to whoever announces next.
  */
 static void
@@ -841,7 +844,7 @@ announce_alerts(Execution *execution)
 	List *announced = NIL;
 	ErrorData *error;
 
-	if (!cj_alert_has_news())
+	if (!cj_alert_has_unannounced())
 		return;
 	error = cj_run_attempt(run, announce, &announced);
 	PG_TRY();
@@ -904,6 +907,6 @@ cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 	error_context_stack = context.previous;
 	if (error)
 		ReThrowError(error);
-	notice_left_over(run);
+	notice_locked(run);
 	MemoryContextDelete(run->memory);
 }

@@ -12,18 +12,18 @@
 #include "run/job.h"
 #include "run/run_log.h"
 
-/* What a verb was called with. */
-typedef struct CjVerbCall
+/* What a job function was called with. */
+typedef struct CjFunctionCall
 {
 	TimestampTz as_of;
 	bool dry_run;
 	bool force_full;
-	Tuplestorestate *rows; /* where the rows go of a verb that returns a table, else NULL */
+	Tuplestorestate *rows; /* where the rows go of a job function that returns a table, else NULL */
 	TupleDesc rows_desc;
-} CjVerbCall;
+} CjFunctionCall;
 
 /*
- * Runs a job in the caller's transaction (a verb) and returns its figures in `figures`. The caller is
+ * Runs a job in the caller's transaction (a job function) and returns its figures in `figures`, followed by those of rows that were locked and of errors. The caller is
  * connected to SPI.
  *
  * Raises lock_not_available if the job is running elsewhere, object_not_in_prerequisite_state if it
@@ -31,7 +31,7 @@ typedef struct CjVerbCall
  * dry_run, and whatever went wrong if nothing at all could be done. What single items failed with is
  * a warning, and stands in the run row.
  */
-extern void cj_runner_run_verb(const CjJob *job, const CjVerbCall *call, int64 *figures);
+extern void cj_runner_run_function(const CjJob *job, const CjFunctionCall *call, int64 *figures);
 
 /*
  * Runs a job as of now, committing batch by batch (CALL challenge_jobs.run). The caller is connected

@@ -34,7 +34,7 @@
 /* How many runs can be shown at once. */
 #define PROGRESS_SLOTS 64
 
-/* How many kinds of refused calls are told apart in all, and in a database. */
+/* How many kinds of refused calls are distinguished in all, and in a database. */
 #define REFUSAL_SLOTS        256
 #define REFUSALS_OF_DATABASE 64
 
@@ -156,7 +156,7 @@ find_database(Oid database)
 
 /* ---- the ring ---- */
 
-/* is_same_kind tells whether two records are of the same job, role and SQLSTATE. */
+/* is_same_kind returns whether two records are of the same job, role and SQLSTATE. */
 static bool
 is_same_kind(const CjRunRecord *a, const CjRunRecord *b)
 {
@@ -165,7 +165,7 @@ is_same_kind(const CjRunRecord *a, const CjRunRecord *b)
 }
 
 /*
- * find_room returns a free slot of the ring for a record, or NULL. Whoever may call a verb can have it fail as often as he
+ * find_room returns a free slot of the ring for a record, or NULL. Whoever may call a job function can have it fail as often as he
  * likes, and can roll it back: neither may push out what befalls others.
  */
 static RingSlot *
@@ -250,7 +250,7 @@ cj_shared_state_lose(uint64 count)
 	LWLockRelease(lock);
 }
 
-/* comes_before tells which of two records is to be written first: what never failed, then what is older. */
+/* comes_before orders two records: what never failed, then what is older. */
 static bool
 comes_before(const RingSlot *a, const RingSlot *b)
 {

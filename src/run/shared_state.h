@@ -68,7 +68,7 @@ extern int cj_shared_state_waiting(uint64 *lost);
 
 /* ---- refusals ---- */
 
-/* Calls of a verb that were refused: of one job and role, with one SQLSTATE. Texts are cut to fit. */
+/* Calls of a job function that were refused: of one job and role, with one SQLSTATE. Texts are cut to fit. */
 typedef struct CjRefusal
 {
 	Oid database;
@@ -111,7 +111,7 @@ typedef enum CjNote
 /* Says which databases are served; what is known of others goes. The launcher's. */
 extern void cj_shared_state_serve(const Oid *databases, int count);
 
-/* Tells whether this database is being served. */
+/* Returns whether this database is being served. */
 extern bool cj_shared_state_is_served(void);
 
 /* Notes something of this database, and returns what was noted before, at first 0. */
@@ -135,7 +135,7 @@ extern void cj_shared_state_note_worker(Oid database, bool is_there);
 /* Notes that this database has been looked after. The worker's. */
 extern void cj_shared_state_looked_after(void);
 
-/* Tells how this database is served; false if it is not. */
+/* Finds how this database is served; false if it is not. */
 extern bool cj_shared_state_service(CjService *service);
 
 /* ---- the launcher ---- */
@@ -149,7 +149,7 @@ extern int cj_shared_state_launcher(void);
 /* Has the launcher look after this database at once. */
 extern void cj_shared_state_wake(void);
 
-/* Tells whether a database has to be looked after at once, and forgets it. */
+/* Returns whether a database has to be looked after at once, and forgets it. */
 extern bool cj_shared_state_take_wake(Oid database);
 
 /* ---- progress ---- */
@@ -158,7 +158,7 @@ typedef struct CjProgress
 {
 	Oid database;
 	int pid;
-	int64 run_id; /* 0: of a verb, whose row has no number yet */
+	int64 run_id; /* 0: of a job function, whose row has no number yet */
 	char job[NAMEDATALEN];
 	char phase[NAMEDATALEN];
 	int64 done;

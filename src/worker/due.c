@@ -42,32 +42,32 @@ static const struct
 };
 
 static bool
-is_slot(TimestampTz slot)
+is_scheduled(TimestampTz moment)
 {
-	return !TIMESTAMP_IS_NOBEGIN(slot);
+	return !TIMESTAMP_IS_NOBEGIN(moment);
 }
 
-/* last_slot returns the last slot at or before a moment that counts. */
+/* last_scheduled returns the last scheduled time at or before a moment that counts. */
 static TimestampTz
-last_slot(const CjDueJob *job, TimestampTz at)
+last_scheduled(const CjDueJob *job, TimestampTz at)
 {
-	TimestampTz slot;
+	TimestampTz moment;
 
-	if (!cj_cron_previous(&job->schedule, at, &slot) || slot < job->scheduled_at)
+	if (!cj_cron_previous(&job->schedule, at, &moment) || moment < job->scheduled_at)
 		return DT_NOBEGIN;
-	return slot;
+	return moment;
 }
 
 void
-cj_due_slots(const CjDueJob *job, TimestampTz at, CjDueSlots *slots)
+cj_due_times(const CjDueJob *job, TimestampTz at, CjDueTimes *times)
 {
-	slots->next = slots->last = slots->expired = DT_NOBEGIN;
+	times->next = times->last = times->expired = DT_NOBEGIN;
 	if (!job->enabled || job->held || !job->scheduled || !job->valid)
 		return;
-	if (!cj_cron_next(&job->schedule, Max(at, job->scheduled_at - 1), &slots->next))
-		slots->next = DT_NOBEGIN;
-	slots->last = last_slot(job, at);
-	slots->expired = last_slot(job, at - job->grace);
+	if (!cj_cron_next(&job->schedule, Max(at, job->scheduled_at - 1), &times->next))
+		times->next = DT_NOBEGIN;
+	times->last = last_scheduled(job, at);
+	times->expired = last_scheduled(job, at - job->grace);
 }
 
 const char *
@@ -94,21 +94,21 @@ retry_delay(const CjDueJob *job, const CjDueHistory *history)
 	return delay + delay / 4096 * chance;
 }
 
-/* is_unfinished tells whether a run has left something to be done by repeating it; or why not. */
+/* is_unfinished returns whether a run has left something to be done by repeating it; or why not. */
 static bool
-is_unfinished(const CjDueSlots *slots, const CjDueHistory *history, const char **reason)
+is_unfinished(const CjDueTimes *times, const CjDueHistory *history, const char **reason)
 {
 	const CjDueRun *run = &history->last;
 	bool failed = strcmp(run->status, "failed") == 0;
 
 	if (strcmp(run->status, "succeeded") == 0)
-		return run->left_over;
-	/* whoever was in its way may have done the work as of a moment before the slot */
+		return run->locked;
+	/* whoever was in its way may have done the work as of a moment before the scheduled time */
 	if (strcmp(run->status, "skipped") == 0)
-		return is_slot(slots->last) && history->served_until < slots->last;
+		return is_scheduled(times->last) && history->covered_until < times->last;
 	if (!failed && strcmp(run->status, "crashed") != 0)
 		return false;
-	if (history->served_until >= run->as_of)
+	if (history->covered_until >= run->as_of)
 		return false;
 	if (failed && cj_due_permanent_error(run->sqlstate))
 	{
@@ -121,85 +121,85 @@ is_unfinished(const CjDueSlots *slots, const CjDueHistory *history, const char *
 
 /* decide_retry decides whether the last run is to be repeated, and when. */
 static bool
-decide_retry(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
-			 TimestampTz at, CjDueVerdict *verdict)
+decide_retry(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *history,
+			 TimestampTz at, CjDueOutcome *outcome)
 {
 	const CjDueRun *run = &history->last;
 	int64 delay;
 
 	/* what was done under another schedule, or before the job was enabled, is over */
 	if (run->run_id == 0 || run->started_at < job->scheduled_at ||
-		!is_unfinished(slots, history, &verdict->reason))
+		!is_unfinished(times, history, &outcome->reason))
 		return false;
 	if (run->attempt > job->max_retries)
 	{
-		verdict->reason = psprintf("the last run was attempt %d, and max_retries is %d",
+		outcome->reason = psprintf("the last run was attempt %d, and max_retries is %d",
 								   run->attempt, job->max_retries);
 		return false;
 	}
 	delay = retry_delay(job, history);
-	verdict->action = CJ_DUE_RETRY;
-	verdict->scheduled_for = run->scheduled_for;
-	verdict->attempt = run->attempt + 1;
+	outcome->action = CJ_DUE_RETRY;
+	outcome->scheduled_for = run->scheduled_for;
+	outcome->attempt = run->attempt + 1;
 	/* a run that ends in the future: the clock was set back, and what it said then means nothing */
-	verdict->at = run->finished_at > at + delay ? at : Max(at, run->finished_at + delay);
-	verdict->reason =
+	outcome->at = run->finished_at > at + delay ? at : Max(at, run->finished_at + delay);
+	outcome->reason =
 		psprintf("the last run %s%s", strcmp(run->status, "skipped") == 0 ? "was " : "",
-				 run->left_over ? "left rows over" : run->status);
+				 run->locked ? "left rows over" : run->status);
 	return true;
 }
 
-/* start says that a run is to be started now, for the last slot. */
+/* start says that a run is to be started now, for the last scheduled time. */
 static void
-start(CjDueVerdict *verdict, CjDueAction action, const CjDueSlots *slots, const char *reason)
+start(CjDueOutcome *outcome, CjDueAction action, const CjDueTimes *times, const char *reason)
 {
-	verdict->action = action;
-	verdict->scheduled_for = slots->last;
-	verdict->reason = reason;
+	outcome->action = action;
+	outcome->scheduled_for = times->last;
+	outcome->reason = reason;
 }
 
 void
-cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
-			  TimestampTz at, CjDueVerdict *verdict)
+cj_due_decide(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *history,
+			  TimestampTz at, CjDueOutcome *outcome)
 {
-	bool missed_in_pause = is_slot(slots->last) && slots->last < job->resumed_at &&
-						   history->served_until < slots->last;
+	bool missed_in_pause = is_scheduled(times->last) && times->last < job->resumed_at &&
+						   history->covered_until < times->last;
 
-	*verdict = (CjDueVerdict){.at = at, .attempt = 1};
+	*outcome = (CjDueOutcome){.at = at, .attempt = 1};
 	if (job->held && job->scheduled)
 	{
-		verdict->reason =
+		outcome->reason =
 			strcmp(job->held, "paused") == 0 ? "all jobs are paused" : "this database is a copy";
 		return;
 	}
 	if (!job->enabled || !job->scheduled)
 	{
-		verdict->reason = job->enabled ? "the job is not scheduled" : "the job is disabled";
+		outcome->reason = job->enabled ? "the job is not scheduled" : "the job is disabled";
 		return;
 	}
 	if (!job->valid)
 	{
 		/* nobody can say when it is due: as good as missed */
-		verdict->overdue = true;
-		verdict->reason = "the stored schedule is not valid";
+		outcome->overdue = true;
+		outcome->reason = "the stored schedule is not valid";
 		return;
 	}
-	verdict->overdue = is_slot(slots->expired) && slots->expired >= job->resumed_at &&
-					   history->served_until < slots->expired;
+	outcome->overdue = is_scheduled(times->expired) && times->expired >= job->resumed_at &&
+					   history->covered_until < times->expired;
 
 	if (history->running)
-		verdict->reason = "a run is at work";
-	else if (job->fired_by_worker && slots->last > slots->expired &&
-			 history->served_until < slots->last && !history->tried)
-		start(verdict, CJ_DUE_RUN, slots, "its time has come");
+		outcome->reason = "a run is at work";
+	else if (job->fired_by_worker && times->last > times->expired &&
+			 history->covered_until < times->last && !history->tried)
+		start(outcome, CJ_DUE_RUN, times, "its time has come");
 	else if (missed_in_pause && job->catch_up && !history->tried)
-		start(verdict, CJ_DUE_CATCH_UP, slots, "a scheduled time was missed during a pause");
-	else if (decide_retry(job, slots, history, at, verdict))
+		start(outcome, CJ_DUE_CATCH_UP, times, "a scheduled time was missed during a pause");
+	else if (decide_retry(job, times, history, at, outcome))
 		return;
-	else if (verdict->overdue && !job->catch_up)
-		verdict->reason = "a slot was missed, and catch_up is \"skip\"";
-	else if (verdict->overdue && history->caught_up)
-		verdict->reason = "a slot was missed, and the run to catch up did not succeed";
-	else if (verdict->overdue)
-		start(verdict, CJ_DUE_CATCH_UP, slots, "a slot was missed");
+	else if (outcome->overdue && !job->catch_up)
+		outcome->reason = "a slot was missed, and catch_up is \"skip\"";
+	else if (outcome->overdue && history->caught_up)
+		outcome->reason = "a slot was missed, and the run to catch up did not succeed";
+	else if (outcome->overdue)
+		start(outcome, CJ_DUE_CATCH_UP, times, "a slot was missed");
 }

@@ -1,9 +1,9 @@
 /*
  * worker/due.h
- *		What is to be done about a job: the rules of slots, overdue runs, catch-up and retries.
+ *		What is to be done about a job: the rules of scheduled times, overdue runs, catch-up and retries.
  *
- * Pure: no SPI, no catalog access, no clock. A slot is a moment of the schedule. It is served by a run
- * that succeeded, was not dry, and whose as_of is not before it. Slots before scheduled_at never count.
+ * Pure: no SPI, no catalog access, no clock. A scheduled time is a moment of the schedule. It is covered by a run
+ * that succeeded, was not dry, and whose as_of is not before it. Scheduled times before scheduled_at never count.
  * DT_NOBEGIN stands for "there is none".
  */
 #ifndef CJ_WORKER_DUE_H
@@ -14,9 +14,9 @@
 typedef enum CjDueAction
 {
 	CJ_DUE_NOTHING,
-	CJ_DUE_RUN,     /* a slot has come that the worker is to fire on */
+	CJ_DUE_RUN,     /* a scheduled time has come that the worker is to fire on */
 	CJ_DUE_RETRY,   /* the last run has to be repeated */
-	CJ_DUE_CATCH_UP /* slots were missed */
+	CJ_DUE_CATCH_UP /* scheduled times were missed */
 } CjDueAction;
 
 /* What is in force for a job. Times are in microseconds. */
@@ -36,13 +36,13 @@ typedef struct CjDueJob
 	int64 retry_delay;
 } CjDueJob;
 
-/* The slots that matter at a moment. */
-typedef struct CjDueSlots
+/* The scheduled times that matter at a moment. */
+typedef struct CjDueTimes
 {
 	TimestampTz next;    /* the first one after it */
 	TimestampTz last;    /* the last one that has come */
 	TimestampTz expired; /* the last one whose grace is over, at most `last` */
-} CjDueSlots;
+} CjDueTimes;
 
 /* A run that run() has made. */
 typedef struct CjDueRun
@@ -51,7 +51,7 @@ typedef struct CjDueRun
 	const char *status;
 	const char *sqlstate; /* or NULL */
 	int attempt;
-	bool left_over; /* rows that others had locked */
+	bool locked; /* rows that others had locked */
 	TimestampTz as_of;
 	TimestampTz scheduled_for; /* 0: not known */
 	TimestampTz started_at;
@@ -61,16 +61,16 @@ typedef struct CjDueRun
 /* What the log says of a job. */
 typedef struct CjDueHistory
 {
-	TimestampTz served_until; /* the latest as_of of a run that serves */
+	TimestampTz covered_until; /* the latest as_of of a run that covers */
 	bool running;
-	bool tried;     /* a run was started for slots.last, or a later one */
-	bool caught_up; /* a run was started to catch up, for slots.expired or a later one */
+	bool tried;     /* a run was started for times.last, or a later one */
+	bool caught_up; /* a run was started to catch up, for times.expired or a later one */
 	CjDueRun last;  /* the last run() */
 	uint32 salt;    /* of the jitter: what differs between databases */
 } CjDueHistory;
 
 /* What is to be done. */
-typedef struct CjDueVerdict
+typedef struct CjDueOutcome
 {
 	bool overdue;
 	CjDueAction action;
@@ -78,14 +78,14 @@ typedef struct CjDueVerdict
 	TimestampTz scheduled_for;
 	int attempt;
 	const char *reason; /* of what is done or not done, as a readable text */
-} CjDueVerdict;
+} CjDueOutcome;
 
-/* Finds the slots that matter at a moment; none of them if the schedule is not valid. */
-extern void cj_due_slots(const CjDueJob *job, TimestampTz at, CjDueSlots *slots);
+/* Finds the scheduled times that matter at a moment; none of them if the schedule is not valid. */
+extern void cj_due_times(const CjDueJob *job, TimestampTz at, CjDueTimes *times);
 
 /* Decides what is to be done at a moment. */
-extern void cj_due_decide(const CjDueJob *job, const CjDueSlots *slots, const CjDueHistory *history,
-						  TimestampTz at, CjDueVerdict *verdict);
+extern void cj_due_decide(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *history,
+						  TimestampTz at, CjDueOutcome *outcome);
 
 /* Returns why an error will not go away by repeating, or NULL if it may. */
 extern const char *cj_due_permanent_error(const char *sqlstate);

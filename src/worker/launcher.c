@@ -120,8 +120,7 @@ note_obstacle(Served *database, Obstacle obstacle)
 	if (obstacle == OBSTACLE_MISSING)
 		ereport(LOG,
 				(errmsg("challenge_jobs: there is no database \"%s\"", database->name),
-				 errdetail("It is named in challenge_jobs.databases, and will be served when it is "
-						   "there.")));
+				 errdetail("It is named in challenge_jobs.databases, and is served once it exists.")));
 	else if (obstacle == OBSTACLE_NO_CONNECTIONS)
 		ereport(LOG,
 				(errmsg("challenge_jobs: database \"%s\" does not accept connections",
@@ -181,9 +180,9 @@ find_oids(void)
 	}
 }
 
-/* tell_all makes known which databases are served. */
+/* publish_databases makes known which databases are served. */
 static void
-tell_all(void)
+publish_databases(void)
 {
 	Oid oids[CJ_MAX_DATABASES];
 	int count = 0;
@@ -198,7 +197,7 @@ tell_all(void)
 
 /* ---- workers ---- */
 
-/* is_at_work tells whether the worker of a database has not ended yet. */
+/* is_at_work returns whether the worker of a database has not ended yet. */
 static bool
 is_at_work(Served *database)
 {
@@ -308,7 +307,7 @@ look_round(void)
 	{
 		pgstat_report_activity(STATE_RUNNING, "challenge_jobs: looking for databases");
 		find_oids();
-		tell_all();
+		publish_databases();
 	}
 	nap = start_workers(now);
 	return Max(Min(nap, next_round - now_ms()), 1);
@@ -321,7 +320,7 @@ reload(void)
 	ProcessConfigFile(PGC_SIGHUP);
 	read_list();
 	find_oids();
-	tell_all();
+	publish_databases();
 	next_round = 0;
 }
 

@@ -43,7 +43,7 @@ static const CjStatement find_process = {
 	SPI_OK_SELECT};
 
 #define HINT \
-	"Look for EXCEPTION WHEN query_canceled or WHEN OTHERS in triggers and functions of the app; see \"max_runtime\" in the README."
+	"Look for EXCEPTION WHEN query_canceled or WHEN OTHERS in triggers and functions of the app; see max_runtime in the documentation."
 
 static void
 terminate(int64 run_id, int pid, const char *message)
@@ -51,10 +51,10 @@ terminate(int64 run_id, int pid, const char *message)
 	cj_run_log_mark_terminated(run_id, message, HINT);
 	(void) DirectFunctionCall2(pg_terminate_backend, Int32GetDatum(pid), Int64GetDatum(0));
 	ereport(LOG, (errmsg("challenge_jobs: process %d is being terminated", pid),
-				  errdetail("Its run has been at work for longer than max_runtime and grace of its job.")));
+				  errdetail("Its run exceeded the job's max_runtime and grace.")));
 }
 
-/* cancel cancels what a client's session does; an alert tells of it. */
+/* cancel cancels what a client's session does; an alert reports it. */
 static void
 cancel(const char *job, int64 run_id, int pid, const char *message)
 {
@@ -64,21 +64,20 @@ cancel(const char *job, int64 run_id, int pid, const char *message)
 	appendStringInfoString(&payload, "{\"message\": ");
 	escape_json(&payload, message);
 	appendStringInfoString(&payload, ", \"detail\": ");
-	escape_json(
-		&payload,
-		psprintf("Process %d is a session of a client, and is being cancelled, not terminated.",
-				 pid));
+	escape_json(&payload,
+				psprintf("Process %d is a client session, which is cancelled, not terminated.",
+						 pid));
 	appendStringInfoString(&payload, ", \"hint\": ");
-	escape_json(&payload, psprintf("SELECT pg_terminate_backend(%d);", pid));
+	escape_json(&payload, psprintf("Run: SELECT pg_terminate_backend(%d);", pid));
 	appendStringInfoChar(&payload, '}');
 	cj_alert_raise(job, "failed", run_id,
 				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
 	(void) DirectFunctionCall1(pg_cancel_backend, Int32GetDatum(pid));
 	ereport(LOG, (errmsg("challenge_jobs: the statement of process %d is being cancelled", pid),
-				  errdetail("Its run has been at work for longer than max_runtime and grace of its job.")));
+				  errdetail("Its run exceeded the job's max_runtime and grace.")));
 }
 
-/* is_unattended tells whether no client waits for what a process runs, as far as is known. */
+/* is_unattended returns whether no client waits for what a process runs, as far as is known. */
 static bool
 is_unattended(int pid)
 {

@@ -2,9 +2,9 @@
  * worker/watchdog.c
  *		Watches that the jobs run when they should.
  *
- * The rules are in due.c; here the facts are read and the verdicts are carried out. It runs nothing itself.
+ * The rules are in due.c; here the facts are read and the outcomes are carried out. It runs nothing itself.
  *
- * Nothing is kept in memory from one tick to the next: a slot that was served, a run that was started
+ * Nothing is kept in memory from one tick to the next: a scheduled time that was covered, a run that was started
  * for it, an alert that was raised are rows. What is looked for in the log is found by an index, or
  * among the last rows of the job, so that the size of the log does not matter.
  */
@@ -44,7 +44,7 @@ static const CjStatement load_jobs = {
 	SPI_OK_SELECT};
 
 /*
- * $1 jobs, $2 their last slots, $3 the last ones whose grace is over. Each fact is the first row of an index, whatever the
+ * $1 jobs, $2 their last scheduled times, $3 the last ones whose grace is over. Each fact is the first row of an index, whatever the
  * log holds. (EXISTS with >= would let the planner hope for a row that comes soon, and read the whole log.)
  */
 static const CjStatement load_history = {
@@ -63,14 +63,15 @@ static const CjStatement load_history = {
 			 "                  WHERE s.job = j.name AND s.scheduled_for IS NOT NULL AND s.triggered_by = 'catch_up'"
 			 "                  ORDER BY s.scheduled_for DESC LIMIT 1) >= j.expired, false),"
 			 "       r.run_id, r.status, r.sqlstate, r.attempt::pg_catalog.int8,"
-			 "       CASE WHEN pg_catalog.jsonb_typeof(r.result -> 'left_over') = 'number'"
-			 "            THEN (r.result ->> 'left_over')::pg_catalog.numeric > 0 OR r.result ? 'undecidable' END,"
+			 "       CASE WHEN pg_catalog.jsonb_typeof(r.result -> 'locked') = 'number'"
+			 "            THEN (r.result ->> 'locked')::pg_catalog.numeric > 0"
+			 "                 OR COALESCE(r.result ->> 'undecidable', '0') <> '0' END,"
 			 "       r.as_of, r.scheduled_for, r.started_at, r.finished_at"
 			 "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 			 "       WITH ORDINALITY AS j(name, last, expired, n)"
 			 "  LEFT JOIN LATERAL (SELECT s.*"
 			 "                       FROM challenge_jobs.job_run s"
-			 "                      WHERE s.job = j.name AND NOT s.dry_run AND s.triggered_by <> 'verb'"
+			 "                      WHERE s.job = j.name AND NOT s.dry_run AND s.triggered_by <> 'function'"
 			 "                      ORDER BY - s.run_id LIMIT 1) r ON true"
 			 " ORDER BY j.n",
 	SPI_OK_SELECT};
@@ -82,9 +83,9 @@ typedef struct Outlook
 	const char *engine;   /* or NULL */
 	const char *schedule; /* as it stands in the configuration */
 	CjDueJob job;
-	CjDueSlots slots;
+	CjDueTimes times;
 	CjDueHistory history;
-	CjDueVerdict verdict;
+	CjDueOutcome outcome;
 } Outlook;
 
 static const char *const action_names[] = {NULL, "worker", "retry", "catch_up"};
@@ -129,7 +130,7 @@ read_history(const CjRows *rows, uint64 row, CjDueHistory *history)
 {
 	CjDueRun *run = &history->last;
 
-	history->served_until = get_timestamp(rows, row, 1, DT_NOBEGIN);
+	history->covered_until = get_timestamp(rows, row, 1, DT_NOBEGIN);
 	history->running = cj_sql_bool(rows, row, 2);
 	history->tried = cj_sql_bool(rows, row, 3);
 	history->caught_up = cj_sql_bool(rows, row, 4);
@@ -138,7 +139,7 @@ read_history(const CjRows *rows, uint64 row, CjDueHistory *history)
 	run->status = cj_sql_text(rows, row, 6);
 	run->sqlstate = cj_sql_text(rows, row, 7);
 	run->attempt = (int) cj_sql_int64(rows, row, 8);
-	run->left_over = cj_sql_bool(rows, row, 9);
+	run->locked = cj_sql_bool(rows, row, 9);
 	run->as_of = get_timestamp(rows, row, 10, DT_NOBEGIN);
 	run->scheduled_for = get_timestamp(rows, row, 11, 0);
 	run->started_at = get_timestamp(rows, row, 12, DT_NOBEGIN);
@@ -156,7 +157,7 @@ load_outlooks(TimestampTz at, int *count)
 	for (int i = 0; i < *count; i++)
 	{
 		read_job(&rows, i, &outlooks[i]);
-		cj_due_slots(&outlooks[i].job, at, &outlooks[i].slots);
+		cj_due_times(&outlooks[i].job, at, &outlooks[i].times);
 	}
 	cj_sql_free(&rows);
 	return outlooks;
@@ -175,8 +176,8 @@ load_histories(Outlook *outlooks, int count)
 	for (int i = 0; i < count; i++)
 	{
 		names[i] = CStringGetTextDatum(outlooks[i].name);
-		last[i] = TimestampTzGetDatum(outlooks[i].slots.last);
-		expired[i] = TimestampTzGetDatum(outlooks[i].slots.expired);
+		last[i] = TimestampTzGetDatum(outlooks[i].times.last);
+		expired[i] = TimestampTzGetDatum(outlooks[i].times.expired);
 	}
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(names, count, TEXTOID));
 	cj_sql_param_array(&params, TIMESTAMPTZOID, cj_sql_array(last, count, TIMESTAMPTZOID));
@@ -194,8 +195,8 @@ look(TimestampTz at, int *count)
 
 	load_histories(outlooks, *count);
 	for (int i = 0; i < *count; i++)
-		cj_due_decide(&outlooks[i].job, &outlooks[i].slots, &outlooks[i].history, at,
-					  &outlooks[i].verdict);
+		cj_due_decide(&outlooks[i].job, &outlooks[i].times, &outlooks[i].history, at,
+					  &outlooks[i].outcome);
 	return outlooks;
 }
 
@@ -205,19 +206,19 @@ look(TimestampTz at, int *count)
 static void
 act(const Outlook *outlook, CjStartRun start_run)
 {
-	const CjDueVerdict *verdict = &outlook->verdict;
+	const CjDueOutcome *outcome = &outlook->outcome;
 
-	if (verdict->overdue)
+	if (outcome->overdue)
 	{
 		cj_own_transaction_begin();
-		cj_alert_raise_overdue(outlook->name, outlook->slots.expired);
+		cj_alert_raise_overdue(outlook->name, outlook->times.expired);
 		cj_own_transaction_commit();
 	}
-	if (verdict->action != CJ_DUE_NOTHING && verdict->at <= GetCurrentTimestamp())
+	if (outcome->action != CJ_DUE_NOTHING && outcome->at <= GetCurrentTimestamp())
 	{
-		CjRunTrigger trigger = {.triggered_by = action_names[verdict->action],
-								.scheduled_for = verdict->scheduled_for,
-								.attempt = verdict->attempt};
+		CjRunTrigger trigger = {.triggered_by = action_names[outcome->action],
+								.scheduled_for = outcome->scheduled_for,
+								.attempt = outcome->attempt};
 
 		(void) start_run(outlook->name, &trigger);
 	}
@@ -277,16 +278,16 @@ cj_watchdog_check(CjStartRun start_run)
 
 /* ---- showing ---- */
 
-/* put_timestamp sets a value of a row; a slot that is not there is null. */
+/* put_timestamp sets a value of a row; a scheduled time that is not there is null. */
 static void
-put_timestamp(Datum *value, bool *isnull, TimestampTz slot)
+put_timestamp(Datum *value, bool *isnull, TimestampTz moment)
 {
-	*isnull = TIMESTAMP_NOT_FINITE(slot) || slot == 0;
-	*value = TimestampTzGetDatum(slot);
+	*isnull = TIMESTAMP_NOT_FINITE(moment) || moment == 0;
+	*value = TimestampTzGetDatum(moment);
 }
 
 /*
- * is_alive tells whether somebody runs a job whose row says so: a row may have been left behind. On a standby nobody can
+ * is_alive returns whether somebody runs a job whose row says so: a row may have been left behind. On a standby nobody can
  * see who does.
  */
 static bool
@@ -310,28 +311,28 @@ cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc)
 	for (int i = 0; i < count; i++)
 	{
 		const Outlook *outlook = &outlooks[i];
-		const CjDueVerdict *verdict = &outlook->verdict;
-		bool idle = verdict->action == CJ_DUE_NOTHING;
+		const CjDueOutcome *outcome = &outlook->outcome;
+		bool idle = outcome->action == CJ_DUE_NOTHING;
 		Datum values[12] = {0};
 		bool nulls[12] = {0};
 
 		values[0] = CStringGetTextDatum(outlook->name);
-		put_timestamp(&values[1], &nulls[1], outlook->slots.next);
-		put_timestamp(&values[2], &nulls[2], outlook->slots.last);
-		put_timestamp(&values[3], &nulls[3], outlook->history.served_until);
-		values[4] = BoolGetDatum(verdict->overdue);
+		put_timestamp(&values[1], &nulls[1], outlook->times.next);
+		put_timestamp(&values[2], &nulls[2], outlook->times.last);
+		put_timestamp(&values[3], &nulls[3], outlook->history.covered_until);
+		values[4] = BoolGetDatum(outcome->overdue);
 		put_timestamp(&values[5], &nulls[5],
-					  verdict->overdue ? outlook->slots.expired : DT_NOBEGIN);
+					  outcome->overdue ? outlook->times.expired : DT_NOBEGIN);
 		nulls[6] = nulls[7] = nulls[8] = nulls[9] = idle;
 		if (!idle)
 		{
-			values[6] = CStringGetTextDatum(action_names[verdict->action]);
-			put_timestamp(&values[7], &nulls[7], verdict->at);
-			put_timestamp(&values[8], &nulls[8], verdict->scheduled_for);
-			values[9] = Int32GetDatum(verdict->attempt);
+			values[6] = CStringGetTextDatum(action_names[outcome->action]);
+			put_timestamp(&values[7], &nulls[7], outcome->at);
+			put_timestamp(&values[8], &nulls[8], outcome->scheduled_for);
+			values[9] = Int32GetDatum(outcome->attempt);
 		}
-		nulls[10] = verdict->reason == NULL;
-		values[10] = nulls[10] ? (Datum) 0 : CStringGetTextDatum(verdict->reason);
+		nulls[10] = outcome->reason == NULL;
+		values[10] = nulls[10] ? (Datum) 0 : CStringGetTextDatum(outcome->reason);
 		values[11] = BoolGetDatum(outlook->history.running && is_alive(outlook->name));
 		tuplestore_putvalues(store, desc, values, nulls);
 	}

@@ -1,6 +1,6 @@
 /*
  * worker/watchdog.h
- *		Watches that the jobs run when they should: slots, overdue runs, catch-up, retries.
+ *		Watches that the jobs run when they should: scheduled times, overdue runs, catch-up, retries.
  */
 #ifndef CJ_WORKER_WATCHDOG_H
 #define CJ_WORKER_WATCHDOG_H
@@ -14,7 +14,7 @@
 typedef bool (*CjStartRun)(const char *job, const CjRunTrigger *trigger);
 
 /*
- * Looks after every scheduled job of this database: raises alerts for slots that were missed, and has
+ * Looks after every scheduled job of this database: raises alerts for scheduled times that were missed, and has
  * the runs started that are due. Called outside of a transaction; begins its own, which write nothing
  * unless there is an alert. What goes wrong with one job is raised when all have been looked at. The current
  * memory context must outlive transactions.

@@ -119,7 +119,7 @@ check_may_connect(Oid owner)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the owner of the extension, %s, is not permitted to log in", name),
 				 errdetail("Runs that the worker starts are sessions of that role."),
-				 errhint("ALTER ROLE %s LOGIN;", name)));
+				 errhint("Run: ALTER ROLE %s LOGIN;", name)));
 	if (!DatumGetBool(DirectFunctionCall3(has_database_privilege_id_id, ObjectIdGetDatum(owner),
 										  ObjectIdGetDatum(MyDatabaseId),
 										  CStringGetTextDatum("CONNECT"))))
@@ -127,7 +127,7 @@ check_may_connect(Oid owner)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the owner of the extension, %s, may not connect to the database", name),
 				 errdetail("Runs that the worker starts are sessions of that role."),
-				 errhint("GRANT CONNECT ON DATABASE %s TO %s;", database, name)));
+				 errhint("Run: GRANT CONNECT ON DATABASE %s TO %s;", database, name)));
 }
 
 /*
@@ -219,18 +219,18 @@ log_losses(void)
 	was_losing = cj_shared_state_note(CJ_NOTE_LOSING, is_losing) != 0;
 	if (is_losing && !was_losing)
 		ereport(LOG,
-				(errmsg("challenge_jobs: more verbs fail or are rolled back in database \"%s\" than can be "
+				(errmsg("challenge_jobs: more job functions fail or are rolled back in database \"%s\" than can be "
 						"recorded",
 						MyBgworkerEntry->bgw_extra),
-				 errdetail("Those that are lost are counted by challenge_jobs.doctor().")));
+				 errdetail("challenge_jobs.doctor() counts those that are not recorded.")));
 }
 
 /*
- * write_lost_runs writes what is in the ring, each record in a transaction of its own: one that cannot be
+ * write_unrecorded_runs writes what is in the ring, each record in a transaction of its own: one that cannot be
  * written is put off, and does not take the others with it.
  */
 static void
-write_lost_runs(void)
+write_unrecorded_runs(void)
 {
 	CjRunRecord record;
 	uint64 ticket;
@@ -242,7 +242,7 @@ write_lost_runs(void)
 		PG_TRY();
 		{
 			cj_own_transaction_begin();
-			cj_run_log_record_lost(&record);
+			cj_run_log_write_unrecorded(&record);
 			/* nothing may come between: a record must not be written twice */
 			HOLD_INTERRUPTS();
 			cj_own_transaction_commit();
@@ -307,7 +307,7 @@ close_crashed_runs(void)
 	cj_own_transaction_commit();
 }
 
-/* report_copy tells that this database is a copy, in which jobs that were scheduled do not run. */
+/* report_copy reports that this database is a copy, in which jobs that were scheduled do not run. */
 static void
 report_copy(void)
 {
@@ -339,12 +339,12 @@ look_after_schedules(void)
 
 /* What is done for a database, in this order. */
 static const Task tasks[] = {
-	{"write lost runs", write_lost_runs},
+	{"write unrecorded runs", write_unrecorded_runs},
 	{"write refused calls", write_refusals},
-	{"end runs that are at work for too long", cj_overlong_run_end},
+	{"end overlong runs", cj_overlong_run_end},
 	{"close crashed runs", close_crashed_runs},
 	{"report that the database is a copy", report_copy},
-	{"look after the schedules", look_after_schedules},
+	{"start due and missed runs", look_after_schedules},
 	/* last, since it can take as long as the command may */
 	{"deliver alerts", cj_alert_deliver},
 };
@@ -358,14 +358,14 @@ log_error(const Task *task, const ErrorData *error)
 {
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
-			 errmsg("challenge_jobs: the worker cannot %s in database \"%s\": %s", task->name,
+			 errmsg("challenge_jobs: background task \"%s\" failed in database \"%s\": %s", task->name,
 					MyBgworkerEntry->bgw_extra, error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 error->hint ? errhint("%s", error->hint) : 0,
 			 error->context ? errcontext("%s", error->context) : 0));
 }
 
-/* where_from tells errors apart: where they come from, as their texts may differ each time. */
+/* where_from returns what distinguishes errors: their origin, since their texts may differ each time. */
 static uint32
 where_from(const ErrorData *error)
 {
@@ -376,7 +376,7 @@ where_from(const ErrorData *error)
 	return Max(hash, 1);
 }
 
-/* do_task does a task; its error, if it is another one than the last time, is logged. */
+/* do_task does a task. Its error is logged if it differs from that of the last time. */
 static void
 do_task(const Task *task, int note)
 {
@@ -388,7 +388,7 @@ do_task(const Task *task, int note)
 		task->work();
 		if (cj_shared_state_note(note, 0) != 0)
 			ereport(LOG,
-					(errmsg("challenge_jobs: the worker can %s in database \"%s\" again", task->name,
+					(errmsg("challenge_jobs: background task \"%s\" works again in database \"%s\"", task->name,
 							MyBgworkerEntry->bgw_extra)));
 	}
 	PG_CATCH();
@@ -432,14 +432,14 @@ log_finding(Finding finding, const char *version)
 	else if (finding == FINDING_MISSING)
 		ereport(LOG,
 				(errmsg("challenge_jobs: database \"%s\" does not have the extension", database),
-				 errhint("CREATE EXTENSION challenge_jobs; or take the database out of "
+				 errhint("Run: CREATE EXTENSION challenge_jobs; or take the database out of "
 						 "challenge_jobs.databases.")));
 	else
 		ereport(LOG,
 				(errmsg("challenge_jobs: in database \"%s\" the extension is %s, the library %s",
 						database, version, CJ_VERSION),
 				 errdetail("The database is not served until they are the same."),
-				 errhint("ALTER EXTENSION challenge_jobs UPDATE;")));
+				 errhint("Run: ALTER EXTENSION challenge_jobs UPDATE;")));
 }
 
 /* What examine_extension found out. */
@@ -469,7 +469,7 @@ examine_extension(void)
 }
 
 /*
- * is_frozen tells whether the database is read-only by default, and says so when that changes. Whoever has set it wants
+ * is_frozen returns whether the database is read-only by default, and says so when that changes. Whoever has set it wants
  * nothing to be written: runs that are due wait, and so does what is to be recorded.
  */
 static bool
@@ -480,9 +480,9 @@ is_frozen(void)
 
 	if (DefaultXactReadOnly && before != value)
 		ereport(LOG,
-				(errmsg("challenge_jobs: database \"%s\" is read-only by default: nothing is done in it",
+				(errmsg("challenge_jobs: database \"%s\" is read-only by default, so its jobs do not run",
 						MyBgworkerEntry->bgw_extra),
-				 errhint("It is done again once default_transaction_read_only is off.")));
+				 errhint("Jobs run again once default_transaction_read_only is off.")));
 	else if (!DefaultXactReadOnly && before == 2)
 		ereport(LOG,
 				(errmsg("challenge_jobs: database \"%s\" is no longer read-only by default",
@@ -530,7 +530,7 @@ become_owner(void)
 	if (owner != GetUserId() && !(superuser() && superuser_arg(owner)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the owner of the extension was changed when a run had just been started")));
+				 errmsg("the owner of the extension changed while a run was starting")));
 	if (owner != GetUserId())
 		SetConfigOption("session_authorization", GetUserNameFromId(owner, false), PGC_SUSET,
 						PGC_S_OVERRIDE);

@@ -1,6 +1,6 @@
 /*
  * What the sides of the benchmark auto_complete.sh need beside the demo app: the plpgsql function
- * that the verb replaces, the tables of the floor, and the check that a side did the whole work.
+ * that the job function replaces, the tables of the floor, and the check that a side did the whole work.
  */
 
 CREATE SCHEMA bench;

@@ -13,7 +13,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly DUE_PERCENT=5
-readonly SIDES=(floor floor-by-user plain run verb)
+readonly SIDES=(floor floor-by-user plain run job function)
 
 side_sql() {
 	local insert="INSERT INTO notifications (user_id, type, title, body, data) SELECT * FROM"
@@ -22,7 +22,7 @@ side_sql() {
 	floor-by-user) echo "$insert bench.message_by_user;" ;;
 	plain) echo "$insert bench.at_stake;" ;;
 	run) echo "CALL challenge_jobs.run('send_streak_reminders', 'bench');" ;;
-	verb) echo "SELECT * FROM send_streak_reminders();" ;;
+	job function) echo "SELECT * FROM send_streak_reminders();" ;;
 	esac
 }
 
@@ -32,7 +32,7 @@ side_title() {
 	floor-by-user) echo "floor, inserting by user" ;;
 	plain) echo "INSERT ... SELECT over the app's tables" ;;
 	run) echo "run()" ;;
-	verb) echo "verb" ;;
+	job function) echo "function" ;;
 	esac
 }
 
@@ -84,7 +84,7 @@ measure_ticks() {
 	cj_psql -qd "$BENCH_COPY" -o /dev/null <<-SQL
 		SELECT bench.make_morning(false);
 		CALL bench.tick('warming up', 20, false);
-		CALL bench.tick('morning nowhere, verb', $repeat, false);
+		CALL bench.tick('morning nowhere, job function', $repeat, false);
 		CALL bench.tick('morning nowhere, run()', $repeat, true);
 		SELECT bench.make_morning(true);
 		CALL challenge_jobs.run('send_streak_reminders');
@@ -96,12 +96,12 @@ measure_ticks() {
 		cj_die "the zones are not done"
 	cj_psql -qd "$BENCH_COPY" -o /dev/null <<-SQL
 		CALL bench.tick('warming up', 20, false);
-		CALL bench.tick('all told, verb', $repeat, false);
+		CALL bench.tick('all told, job function', $repeat, false);
 		CALL bench.tick('all told, run()', $repeat, true);
-		CALL bench.tick('all told, a user changed, verb', 10, false,
+		CALL bench.tick('all told, a user changed, job function', 10, false,
 		                'UPDATE user_profiles SET display_name = display_name WHERE id = (SELECT user_id FROM bench.message LIMIT 1)');
 	SQL
-	check_work verb
+	check_work job function
 }
 
 # Prints the table of ticks.
@@ -138,7 +138,7 @@ show_conditions() {
 		$USERS users in $ZONES time zones, each in two challenges; it is morning for $DUE_PERCENT % of them.
 		$BENCH_ROUNDS round(s), the sides in turn, each in a fresh copy of the same database, after a checkpoint.
 		Server: ${BENCH_SETTINGS[*]}; else as delivered.
-		Ticks: the backend's clock around the call, without the commit of the verb's transaction.
+		Ticks: the backend's clock around the call, without the commit of the job function's transaction.
 		Telling: the backend's clock, first statement to last commit. "best" is the shortest of the rounds,
 		"to floor" the median of the quotients within a round, MB the peak of the backend's own memory.
 	END

@@ -104,7 +104,7 @@ $$;
 
 CREATE TABLE bench.tick (what text, n integer, milliseconds double precision);
 
-/* Makes so many ticks, each a transaction, after a statement; notes what each took (the verb without its commit). */
+/* Makes so many ticks, each a transaction, after a statement; notes what each took (the job function without its commit). */
 CREATE PROCEDURE bench.tick(what text, count integer, run boolean, before text DEFAULT 'SELECT')
 LANGUAGE plpgsql AS $$
 DECLARE

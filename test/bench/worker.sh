@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# What the background worker costs when nothing happens, what run() costs beside the bare verb, and
+# What the background worker costs when nothing happens, what run() costs beside the bare job function, and
 # whether memory stays flat over many runs.
 #
 #     bash test/bench/worker.sh [--quick]
@@ -60,7 +60,7 @@ measure_idle() {
 	echo "  sessions, two or three, are among them)"
 }
 
-# Compares run() with the bare verb, with nothing due, in one session: the difference is what the row that
+# Compares run() with the bare job function, with nothing due, in one session: the difference is what the row that
 # is committed beforehand costs.
 measure_overhead() {
 	local count=$1
@@ -74,9 +74,9 @@ measure_overhead() {
 		$(for ((i = 0; i < count; i++)); do echo "CALL challenge_jobs.run('$JOB');"; done)
 		SELECT clock_timestamp() AS t2 \gset
 		\o
-		SELECT format(E'With nothing due, the mean of $count calls:\n  the verb %s ms, run() %s ms, more by %s ms   (goal: < 3)',
-		              round(verb, 2), round(run, 2), round(run - verb, 2))
-		  FROM (SELECT (extract(epoch FROM :'t1'::timestamptz - :'t0'::timestamptz) * 1000 / $count)::numeric AS verb,
+		SELECT format(E'With nothing due, the mean of $count calls:\n  the job function %s ms, run() %s ms, more by %s ms   (goal: < 3)',
+		              round(job function, 2), round(run, 2), round(run - job function, 2))
+		  FROM (SELECT (extract(epoch FROM :'t1'::timestamptz - :'t0'::timestamptz) * 1000 / $count)::numeric AS job function,
 		               (extract(epoch FROM :'t2'::timestamptz - :'t1'::timestamptz) * 1000 / $count)::numeric AS run) m;
 	SQL
 }

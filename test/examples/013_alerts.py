@@ -131,7 +131,7 @@ deliver()
 delivered(1, "failed")
 equal(the_mail()[1].get_content().split("\n")[0], "no", "until it is")
 
-alert = {"job": JOB, "kind": "overdue", "database": "x\r\nBcc: evil@example.com\n\nbody", "message": "late", "slot": "2026-01-01"}
+alert = {"job": JOB, "kind": "overdue", "database": "x\r\nBcc: evil@example.com\n\nbody", "message": "late", "scheduled_for": "2026-01-01"}
 equal(script("alert-mail.sh", "ops@example.com", alert=alert, **MAIL).returncode, 0, "a name with line ends")
 envelope, mail = the_mail()
 equal((envelope.rcpt_tos, mail["Bcc"], mail["Subject"]),

@@ -85,7 +85,7 @@ if not equal(state, "SUCCESS", "a task runs the job"):
     print("# the worker's log:", *worker_log.read_text()[-4000:].splitlines(), sep="\n# ")
     sys.exit(1)
 equal(result["status"], "succeeded", "the result of the task says how the run ended")
-equal(result["result"]["left_over"], 0, "and has its figures")
+equal(result["result"]["locked"], 0, "and has its figures")
 equal(undone(), "", "everything was done, once")
 equal(runs("status, triggered_by, role_name"), "succeeded|celery|celery", "the log tells who did it")
 

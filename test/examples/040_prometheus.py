@@ -157,11 +157,11 @@ psql("ALTER TABLE messages RENAME TO notifications")
 psql("CALL challenge_jobs.run('auto_complete_challenges')")
 prometheus_sees(set(), "the job has succeeded")
 
-# A slot that was missed before anybody looked, and that nobody is to make up for.
+# A scheduled time that was missed before anybody looked, and that nobody is to make up for.
 psql("SELECT challenge_jobs.alter_job('cleanup_expired_notifications', catch_up => 'skip')")
 psql("SELECT challenge_jobs.schedule('cleanup_expired_notifications', 'external')")
 psql("UPDATE challenge_jobs.job_override SET scheduled_at = now() - interval '3 days' WHERE engine IS NOT NULL")
-prometheus_sees({("ChallengeJobOverdue", "cleanup_expired_notifications")}, "a slot that was missed")
+prometheus_sees({("ChallengeJobOverdue", "cleanup_expired_notifications")}, "a scheduled time that was missed")
 psql("CALL challenge_jobs.run('cleanup_expired_notifications')")
 prometheus_sees(set(), "it has been served")
 

@@ -51,7 +51,7 @@ def by_call() -> str:
     return called.stderr if called.returncode or "skipped" in called.stderr else "succeeded"
 
 
-def by_verb() -> str:
+def by_function() -> str:
     called = run("psql", "-Xqc", f"SELECT * FROM {JOB}()")
     return called.stderr if called.returncode else "succeeded"
 
@@ -84,7 +84,7 @@ def by_edge_function() -> str:
 # By what stands in the log: triggered_by, and the role.
 triggers: dict[str, Callable[[], str]] = {
     "psql, postgres": by_call,
-    "verb, postgres": by_verb,
+    "job function, postgres": by_function,
     "celery, celery": by_celery,
     "admin-api, admin_api": by_http,
 }
@@ -97,7 +97,7 @@ else:
     grants = re.search(r"```sql\n(.*?)```", (ROOT / "examples/edge-function/README.md").read_text(), re.DOTALL)
     psql(f"GRANT USAGE ON SCHEMA public TO service_role; {grants.group(1)}")
     roles += ["service_role", "anon"]
-    triggers["verb, service_role"] = by_edge_function
+    triggers["job function, service_role"] = by_edge_function
 
 # ---- the moment ---------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ def logged(since: int) -> dict[str, set[str]]:
         f"""SELECT triggered_by || ', ' || role_name, status FROM challenge_jobs.job_run
              WHERE job = '{JOB}' AND run_id > {since}
              UNION
-            SELECT 'verb, ' || role_name, 'refused' FROM challenge_jobs.refusal
+            SELECT 'job function, ' || role_name, 'refused' FROM challenge_jobs.refusal
              WHERE job = '{JOB}' AND sqlstate = '55P03'"""
     )
     for who, status in (line.split("|") for line in rows.splitlines()):
@@ -185,7 +185,7 @@ with Stall() as stall:
     for who, told in zip(triggers, outcomes):
         like(told, "skipped|running in another session", f"{who}: is told that the job is running")
     everybody = {
-        who: {"refused" if who.startswith("verb") else "skipped"} for who in (*triggers, "pg_cron, postgres")
+        who: {"refused" if who.startswith("function") else "skipped"} for who in (*triggers, "pg_cron, postgres")
     }
     equal(logged(since), everybody | {"worker, postgres": {"running"}}, "each of them is in the log as skipped, or counted as refused")
 wait_for_rows(since, {"worker, postgres"})

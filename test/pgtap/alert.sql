@@ -143,7 +143,7 @@ SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed recover
 SELECT is(t.fail(), 'failed', 'a failure again');
 WITH run AS (
     INSERT INTO challenge_jobs.job_run (job, triggered_by, as_of, started_at, finished_at, status, role_name, pid, result)
-    VALUES ('auto_complete_challenges', 'test', now(), clock_timestamp(), clock_timestamp(), 'succeeded', 'x', pg_backend_pid(), '{"left_over": 1}')
+    VALUES ('auto_complete_challenges', 'test', now(), clock_timestamp(), clock_timestamp(), 'succeeded', 'x', pg_backend_pid(), '{"locked": 1}')
     RETURNING run_id)
 INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM run;
 SELECT challenge_jobs.settle_alerts() \g /dev/null
@@ -154,21 +154,21 @@ SELECT is((t.last_alert()).kind, 'recovered', 'one that has not is');
 /* ---- overdue ---- */
 DELETE FROM challenge_jobs.alert;
 CREATE FUNCTION t.overdue(slot timestamptz) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, payload)
+    INSERT INTO challenge_jobs.alert (job, kind, episode, scheduled_for, raised_at, payload)
     VALUES ('auto_complete_challenges', 'overdue',
             COALESCE((SELECT max(alert_id) FROM challenge_jobs.alert WHERE kind = 'recovered'), 0),
-            slot, clock_timestamp(), jsonb_build_object('slot', slot))
+            slot, clock_timestamp(), jsonb_build_object('scheduled_for', slot))
 $$;
 SELECT t.overdue(now() - interval '1 hour'), t.overdue(now() - interval '30 minutes') \g /dev/null
 SELECT is(t.error(format('SELECT t.overdue(%L)', now() - interval '1 hour')),
-          '23505: duplicate key value violates unique constraint "alert_job_kind_episode_slot_key"',
-          'two alerts for one slot are impossible');
+          '23505: duplicate key value violates unique constraint "alert_job_kind_episode_scheduled_for_key"',
+          'two alerts for one scheduled time are impossible');
 SELECT is(t.fail(), 'failed', 'a job that is overdue can fail');
 SELECT is(t.kinds(), 'overdue overdue failed', 'which is news');
 SELECT t.overdue(now() - interval '15 minutes') \g /dev/null
 SELECT is(t.fail(), 'failed', 'once');
 SELECT is(t.kinds(), 'overdue overdue failed overdue', 'though it has become overdue since');
-SELECT is(t.succeed(as_of => now() - interval '16 minutes'), 'succeeded', 'a success that does not serve the last slot');
+SELECT is(t.succeed(as_of => now() - interval '16 minutes'), 'succeeded', 'a success that does not cover the last scheduled time');
 SELECT is(t.kinds(), 'overdue overdue failed overdue', 'is no recovery');
 SELECT is(t.succeed(as_of => now() - interval '15 minutes'), 'succeeded', 'one that does');
 SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'is');
@@ -179,7 +179,7 @@ SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'is not');
 SELECT t.fail() \g /dev/null
 SELECT is(t.kinds('send_streak_reminders'), '', 'the alerts of a job are its own');
 SELECT is((SELECT count(*) FROM challenge_jobs.alert WHERE announced_at IS NOT NULL), 0::bigint,
-          'a verb announces nothing in its caller''s transaction: it may be prepared, or rolled back');
+          'a job function announces nothing in its caller''s transaction: it may be prepared, or rolled back');
 SELECT throws_ok($$INSERT INTO challenge_jobs.alert (job, kind, episode, raised_at, payload) VALUES ('x', 'strange', 0, now(), '{}')$$,
                  '23514', NULL, 'there are four kinds');
 

@@ -83,7 +83,7 @@ SELECT is(t.case(40, '{22012,P0001}', size),
   FROM unnest(ARRAY[1, 10, 21, 1000]) size;
 SELECT alike(t.case(200, array_fill('P0001'::text, ARRAY[50]), 1000), '200, 400, P0001 %Not done (50): challenge 5, challenge 10, % ...%the hint, 50',
             'many bad ones: not all are named, all are counted');
-SELECT matches(t.error($$SELECT t.case(0, '{P0001}', 1000)$$), '^P0001: this one is bad$', 'where nothing at all could be done, the verb raises the error');
+SELECT matches(t.error($$SELECT t.case(0, '{P0001}', 1000)$$), '^P0001: this one is bad$', 'where nothing at all could be done, the job function raises the error');
 SELECT matches(t.error($$SELECT t.case(0, '{22012,P0001,23505}', 1)$$), '^22012: this one is bad$', 'the first one');
 SELECT t.fill(0, '22012', 'P0001') \g /dev/null
 CREATE FUNCTION t.detail() RETURNS text LANGUAGE plpgsql AS $$
@@ -129,9 +129,9 @@ DROP TRIGGER reopen ON app.challenges;
 /* ---- kept from being updated; called from inside ---- */
 SELECT is(t.case(20, '{keep}', 1000), '20, 40, keep, succeeded, 0', 'what a trigger keeps from being updated is neither counted nor told');
 SELECT matches(t.case(20, '{again}', 1000), '^20, 40, again, failed, 55006, job "auto_complete_challenges" cannot be started: this session is running job',
-               'the verb cannot be called from inside the run');
+               'the job function cannot be called from inside the run');
 
-/* ---- the warning of the verb ---- */
+/* ---- the warning of the job function ---- */
 /* (its text is in the regression test "errors": here, that there is none when all is well) */
 SELECT is(t.case(3, '{}', 1000), '3, 6, , succeeded, 0', 'a run without errors');
 
@@ -151,11 +151,11 @@ SELECT t.fill(37, VARIADIC '{}') \g /dev/null
 SELECT t.set('{"batch_size": 10}') \g /dev/null
 SELECT is(t.run(dry_run => true), '19 18 74', 'a dry run counts');
 SELECT is(t.left_active(), (SELECT string_agg(name, ' ' ORDER BY id) FROM app.challenges), 'and changes nothing');
-SELECT is((SELECT concat_ws(' ', status, dry_run, rows_affected, triggered_by) FROM t.last_run()), 'succeeded t 111 verb', 'its run row says so');
+SELECT is((SELECT concat_ws(' ', status, dry_run, rows_affected, triggered_by) FROM t.last_run()), 'succeeded t 111 function', 'its run row says so');
 SELECT is(t.run(), '19 18 74', 'the run does what the dry run said');
 SELECT is((SELECT concat_ws(' ', status, dry_run, rows_affected, triggered_by, attempt, finished_at >= started_at, duration = finished_at - started_at,
                             role_name = current_user, pid = pg_backend_pid(), as_of = '2024-02-29 00:00+00') FROM t.last_run()),
-          'succeeded f 111 verb 1 t t t t t', 'the run row of the run');
+          'succeeded f 111 function 1 t t t t t', 'the run row of the run');
 
 /* ---- a caller that rolls back takes everything back ---- */
 SELECT t.fill(5, VARIADIC '{}') \g /dev/null

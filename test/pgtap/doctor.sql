@@ -8,14 +8,14 @@ SELECT no_plan();
 
 ALTER TABLE app.notifications ADD expires_at timestamptz, ADD UNIQUE (id);
 CREATE FUNCTION t.doctor(pattern text) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(concat_ws(' ', status, found), '; ') FROM challenge_jobs.doctor() WHERE "check" ~ pattern AND status <> 'ok'
+    SELECT string_agg(concat_ws(' ', status, finding), '; ') FROM challenge_jobs.doctor() WHERE check_name ~ pattern AND status <> 'ok'
 $$;
 /* Types what the doctor says of a check, with what is given for the place to fill in. */
 CREATE FUNCTION t.mend(pattern text, place text DEFAULT '') RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     r   record;
 BEGIN
-    FOR r IN SELECT remedy FROM challenge_jobs.doctor() WHERE "check" ~ pattern AND status <> 'ok' LOOP
+    FOR r IN SELECT COALESCE(remedy, substr(advice, length('Fill in and run: ') + 1)) AS remedy FROM challenge_jobs.doctor() WHERE check_name ~ pattern AND status <> 'ok' LOOP
         EXECUTE replace(regexp_replace(r.remedy, '<\w+>', place), 'CONCURRENTLY ', '');
     END LOOP;
 END
@@ -38,10 +38,10 @@ CREATE TABLE app.receipts (n integer REFERENCES app.notifications (id) ON UPDATE
 CREATE TABLE app.reads (n integer REFERENCES app.notifications (id) ON DELETE RESTRICT);
 CREATE TABLE app.links (n integer PRIMARY KEY REFERENCES app.notifications (id) ON DELETE CASCADE);
 SELECT is(t.doctor('^reference'),
-          'warning foreign key reads_n_fkey of app.reads keeps notifications from being deleted that are referred to; '
-          'warning app.reads has no index that begins with n: it is read as a whole for each notification deleted; '
-          'warning foreign key receipts_n_fkey of app.receipts keeps notifications from being deleted that are referred to; '
-          'warning app.receipts has no index that begins with n: it is read as a whole for each notification deleted',
+          'warning foreign key reads_n_fkey of app.reads prevents the deletion of notifications that are referred to; '
+          'warning app.reads has no index that begins with n: the whole table is read for each deleted notification; '
+          'warning foreign key receipts_n_fkey of app.receipts prevents the deletion of notifications that are referred to; '
+          'warning app.receipts has no index that begins with n: the whole table is read for each deleted notification',
           'foreign keys without an action, and without an index');
 INSERT INTO app.notifications (user_id, type, title, body, created_at) SELECT n, 'x', 'x', 'x', '2000-01-01' FROM generate_series(1, 2) n;
 INSERT INTO app.reads SELECT min(id) FROM app.notifications;
@@ -50,7 +50,7 @@ INSERT INTO app.receipts SELECT max(id) FROM app.notifications;
 SELECT matches(t.error('SELECT cleanup_expired_notifications()'), '^(23001|23503): ', 'they do fail the run');
 SELECT t.mend('^reference', 'CASCADE') \g /dev/null
 SELECT is(t.doctor('^reference'), NULL, 'what the doctor says to type mends it');
-SELECT is(cleanup_expired_notifications()::text, '(2,0)', 'so that all goes');
+SELECT is(cleanup_expired_notifications()::text, '(2,0,0,0)', 'so that all goes');
 
 /* ---- tables of others that are changed along ---- */
 CREATE ROLE cj_other;
@@ -69,10 +69,10 @@ CREATE TABLE o.not_on_change (n integer REFERENCES o.gone ON UPDATE CASCADE ON D
 CREATE TABLE o.by_key (n integer REFERENCES app.challenges ON DELETE CASCADE ON UPDATE CASCADE);
 CREATE TABLE o.by_status (n integer, s text, FOREIGN KEY (n, s) REFERENCES app.challenges (id, status) ON UPDATE CASCADE);
 RESET ROLE;
-SELECT is((SELECT string_agg(format('%s %s', "check", status), ', ' ORDER BY "check") FROM challenge_jobs.doctor() WHERE "check" ~ '^cascade'),
+SELECT is((SELECT string_agg(format('%s %s', check_name, status), ', ' ORDER BY check_name) FROM challenge_jobs.doctor() WHERE check_name ~ '^cascade'),
           'cascade:o.by_status warning, cascade:o.further warning, cascade:o.gone warning, cascade:o.on_change warning',
           'the doctor names tables of others that jobs change by foreign keys, and no others');
-SELECT is(t.doctor('^cascade:o.gone'), 'warning o.gone of "cj_other" changes along with app.notifications, by foreign keys: its triggers can run '
+SELECT is(t.doctor('^cascade:o.gone'), 'warning o.gone of "cj_other" changes along with app.notifications through foreign keys, so its triggers can run '
           'with the rights of "cj_app"', 'and says what that means');
 SELECT t.mend('^cascade') \g /dev/null
 SELECT is(t.doctor('^cascade'), NULL, 'what it says to type mends it');
@@ -80,21 +80,21 @@ ROLLBACK TO before;
 
 /* ---- what the owner may do ---- */
 REVOKE INSERT, DELETE ON app.notifications FROM cj_app;
-SELECT is(t.hint(format('SELECT %s()', job)), format('GRANT %s ON app.notifications TO cj_app;', missing), format('without %s: the hint of %s', missing, job))
+SELECT is(t.hint(format('SELECT %s()', job)), format('Run: GRANT %s ON app.notifications TO cj_app;', missing), format('without %s: the hint of %s', missing, job))
   FROM (VALUES ('cleanup_expired_notifications', 'DELETE'), ('send_streak_reminders', 'INSERT'), ('auto_complete_challenges', 'INSERT')) v(job, missing);
-SELECT is(t.doctor('notifications$'), 'error the owner of app.notifications, as whom jobs run, lacks a privilege; error the owner of app.notifications, as whom jobs run, lacks a privilege; '
+SELECT is(t.doctor('notifications$'), 'error the owner of app.notifications lacks a privilege that jobs need; error the owner of app.notifications lacks a privilege that jobs need; '
           'warning the job is not scheduled', 'the doctor tells of both');
 SELECT t.mend('^binding:notifications') \g /dev/null
 SELECT is(t.hint('SELECT cleanup_expired_notifications(), send_streak_reminders()'), 'no error', 'which mends it');
 REVOKE USAGE ON SCHEMA app FROM cj_app;
-SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'GRANT USAGE ON SCHEMA app TO cj_app;', 'without USAGE of the schema');
+SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'Run: GRANT USAGE ON SCHEMA app TO cj_app;', 'without USAGE of the schema');
 GRANT USAGE ON SCHEMA app TO cj_app;
 
 /* ---- rules ---- */
 CREATE RULE "No more" AS ON DELETE TO app.notifications DO INSTEAD NOTHING;
-SELECT is(t.doctor('^binding:'), 'error rule "No more" of app.notifications does something else instead of DELETE (A job could not tell what it has done.)', 'a rule instead of DELETE');
+SELECT is(t.doctor('^binding:'), 'error rule "No more" of app.notifications does something else instead of DELETE (A job cannot know what the rule does.)', 'a rule instead of DELETE');
 SELECT is(t.hint('SELECT send_streak_reminders()'), 'no error', 'is nothing to a job that deletes nothing');
-SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'DROP RULE "No more" ON app.notifications;', 'and a hint to the one that does');
+SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'Run: DROP RULE "No more" ON app.notifications;', 'and a hint to the one that does');
 SELECT t.mend('^binding:notifications') \g /dev/null
 SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'no error', 'which mends it');
 CREATE RULE r AS ON DELETE TO app.notifications WHERE old.user_id = 7 DO INSTEAD NOTHING;
@@ -130,10 +130,10 @@ CREATE INDEX ON app.users (timezone);
 INSERT INTO app.users SELECT 100 + n, zone FROM unnest(ARRAY['Etc/GMT+5', '+5', '-8', '5.5', 'EST5EDT', '<+07>-07', 'EST+5EDT', 'Europe/Paris']) WITH ORDINALITY AS z(zone, n);
 SELECT is(t.doctor('^time_zones'), NULL, 'zones that are what they seem');
 INSERT INTO app.users SELECT 200 + n, zone FROM unnest(ARRAY['UTC+2', 'GMT-03:30', '+05:30']) WITH ORDINALITY AS z(zone, n);
-SELECT is(t.doctor('^time_zones'), 'warning PostgreSQL takes what follows a + for hours west of Greenwich, and a - for hours east, in "+05:30", "GMT-03:30", "UTC+2"',
+SELECT is(t.doctor('^time_zones'), 'warning PostgreSQL reads + as hours west of Greenwich and - as hours east in "+05:30", "GMT-03:30", "UTC+2"',
           'and others');
 INSERT INTO app.users SELECT 300 + n, 'Mars/' || chr(96 + n) FROM generate_series(1, 6) n;
-SELECT alike(t.doctor('^time_zones'), 'warning 0 users have no time zone and 6 one that is unknown ("Mars/a", "Mars/b", "Mars/c", "Mars/d", "Mars/e", ...): "UTC" stands in; %', 'five are named');
+SELECT alike(t.doctor('^time_zones'), 'warning 0 users have no time zone, and 6 have an unknown one ("Mars/a", "Mars/b", "Mars/c", "Mars/d", "Mars/e", ...): "UTC" is used instead; %', 'five are named');
 DELETE FROM app.users;
 
 /* ---- texts that do not fit ---- */
@@ -164,7 +164,7 @@ SELECT is(t.doctor('^window'), NULL, 'what the doctor says to type mends it');
 
 /* ---- without streaks ---- */
 ALTER TABLE app.challenge_members DROP current_streak;
-SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded, and {streak} in title and body is empty', 'no streaks');
+SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded, and {streak} is empty in title and body', 'no streaks');
 SELECT t.setr('{"title": "{streak}!"}'), t.mend('^columns:challenge_members') \g /dev/null
 SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded', 'the texts are mended');
 
@@ -172,10 +172,10 @@ SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_strea
 CREATE TABLE app.few (challenge_id integer, user_id integer, current_streak text);
 ALTER TABLE app.few OWNER TO cj_app;
 SELECT is(t.hint($$SELECT challenge_jobs.bind('challenge_members', 'app.few', '{"current_streak": "current_streak"}')$$),
-          $$SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": null}');$$, 'where nothing else will do, the hint is to do without');
+          $$Run: SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": null}');$$, 'where nothing else will do, the hint is to do without');
 ALTER TABLE app.few ADD days integer;
 SELECT is(t.hint($$SELECT challenge_jobs.bind('challenge_members', 'app.few', '{"current_streak": "current_streak"}')$$),
-          $$SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": "days"}');$$, 'and else what will');
+          $$Run: SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": "days"}');$$, 'and else what will');
 
 /* ---- keys that cannot be compared ---- */
 ALTER TABLE app.challenge_members ADD name text;
@@ -183,17 +183,17 @@ SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members', columns
 ALTER TABLE app.notifications RENAME body TO txt;
 SELECT challenge_jobs.bind('notifications', 'app.notifications', columns => '{"body": "txt"}', labels => '{"streak_reminder": "sr"}') \g /dev/null
 SELECT is(t.hint('SELECT send_streak_reminders()'),
-          $$SELECT challenge_jobs.bind('notifications', 'app.notifications', columns => '{"user_id": "<column>", "body": "txt"}', labels => '{"streak_reminder": "sr"}');$$,
+          $$Fill in and run: SELECT challenge_jobs.bind('notifications', 'app.notifications', columns => '{"user_id": "<column>", "body": "txt"}', labels => '{"streak_reminder": "sr"}');$$,
           'the hint keeps what else is bound');
 
 /* ---- one table for two ---- */
 ALTER TABLE app.users ADD created_at timestamptz DEFAULT '2000-01-01';
 SELECT is(t.error($$SELECT challenge_jobs.bind('notifications', 'app.users', columns => '{"user_id": "id"}')$$),
-          '22023: entity "notifications": app.users stands for "users" already', 'users cannot be notifications: they would be deleted');
+          '22023: entity "notifications": app.users already stands for "users"', 'users cannot be notifications: they would be deleted');
 SELECT is(t.error($$SELECT challenge_jobs.bind('users', 'app.notifications')$$),
-          '22023: entity "users": app.notifications stands for "notifications" already', 'nor the other way round');
+          '22023: entity "users": app.notifications already stands for "notifications"', 'nor the other way round');
 UPDATE challenge_jobs.binding SET relation = 'app.users', columns = '{"user_id": "id"}' WHERE entity = 'notifications';
-SELECT alike(t.error('SELECT cleanup_expired_notifications()'), '22023: %already', 'nor by a binding that was restored');
+SELECT alike(t.error('SELECT cleanup_expired_notifications()'), '22023: %already stands for "users"', 'nor by a binding that was restored');
 SELECT is(t.error($$SELECT challenge_jobs.bind('users', 'app.challenge_members', columns => '{"id": "user_id"}')$$), 'no error', 'members can be the users');
 
 /* ---- users with the same key ---- */
@@ -227,14 +227,14 @@ SELECT is(t.doctor('^refresh:app.seen'), NULL, 'all can be read');
 SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'and is');
 REVOKE SELECT ON app.base FROM cj_viewer, cj_between;
 ALTER TABLE app.policed ENABLE ROW LEVEL SECURITY;
-SELECT is(t.doctor('^refresh:app.seen'), 'error app.base may not be read by cj_viewer, as whom app.seen reads it; '
-          'error row-level security hides rows of app.policed from cj_between, as whom app.seen reads it', 'through views, as whoever reads there');
+SELECT is(t.doctor('^refresh:app.seen'), 'error app.base may not be read by cj_viewer, the role that app.seen reads it as; '
+          'error row-level security hides rows of app.policed from cj_between, the role that app.seen reads it as', 'through views, as whoever reads there');
 SELECT alike(t.error('SELECT refresh_challenge_stats()'), '42501: %', 'which is what fails');
 SELECT t.mend('^refresh:app.seen') \g /dev/null
 SELECT is(t.doctor('^refresh:app.seen'), NULL, 'what the doctor says to type mends it');
 SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'and all can be read again');
 ALTER TABLE app.policed FORCE ROW LEVEL SECURITY;
-SELECT is((SELECT remedy FROM challenge_jobs.doctor() WHERE "check" = 'refresh:app.seen' AND status = 'error'), 'ALTER TABLE app.policed NO FORCE ROW LEVEL SECURITY;',
+SELECT is((SELECT COALESCE(remedy, substr(advice, length('Fill in and run: ') + 1)) AS remedy FROM challenge_jobs.doctor() WHERE check_name = 'refresh:app.seen' AND status = 'error'), 'ALTER TABLE app.policed NO FORCE ROW LEVEL SECURITY;',
           'where it is forced on the owner');
 ALTER ROLE cj_app BYPASSRLS;
 SELECT is(t.doctor('^refresh:app.seen'), NULL, 'unless the owner may bypass it');

@@ -174,7 +174,7 @@ SELECT matches(t.escape('CREATE TEMPORARY TABLE left_behind ()'), '^42501: ', 'n
 SELECT matches(t.escape('PREPARE left_behind AS SELECT 1'), '^42501: ', 'nor a prepared statement');
 SELECT matches(t.escape('EXECUTE ''DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1'''), '^(42501|42601|0A000): ', 'nor a cursor');
 SELECT matches(t.escape('DROP DOMAIN IF EXISTS pg_temp.text; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (app.look(''domain''))'),
-               '^42501: (code that ran as "cj_app" has left something in the temporary schema of this session|cannot create a type in a temporary schema)', 'nor a type that would be found before the real one');
+               '^42501: (code that ran as "cj_app" left an object in the temporary schema of this session|cannot create a type in a temporary schema)', 'nor a type that would be found before the real one');
 SELECT matches(t.escape('COMMIT'), '^2D000: ', 'the transaction cannot be ended');
 SELECT matches(t.escape('ROLLBACK'), '^2D000: ', 'the transaction cannot be rolled back');
 SELECT matches(t.escape('ALTER TABLE app.challenges ADD x int'), '^55006: ', 'the table in use cannot be changed');

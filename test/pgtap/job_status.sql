@@ -32,8 +32,8 @@ CREATE FUNCTION t.metric(name text, status text DEFAULT NULL) RETURNS double pre
        AND m.labels = jsonb_strip_nulls(jsonb_build_object('job', 'auto_complete_challenges', 'status', metric.status))
 $$;
 CREATE FUNCTION t.doctor() RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(split_part(found, ':', 1), ' ' ORDER BY found)
-      FROM challenge_jobs.doctor() WHERE "check" = 'state:auto_complete_challenges'
+    SELECT string_agg(split_part(finding, ':', 1), ' ' ORDER BY finding)
+      FROM challenge_jobs.doctor() WHERE check_name = 'state:auto_complete_challenges'
 $$;
 CREATE FUNCTION t.forget() RETURNS void LANGUAGE sql AS 'DELETE FROM challenge_jobs.job_run';
 
@@ -82,9 +82,9 @@ SELECT is(t.metric('challenge_jobs_failing'), 1.0::float8, 'the metric says so')
 SELECT is(t.doctor(), 'failing overdue', 'the doctor says both');
 SELECT is(t.state_after('succeeded', 'failed', 'succeeded', 'skipped'), 'ok skipped 0', 'ok');
 SELECT t.forget(), t.ran(5, 'failed'), t.ran(4, 'succeeded') \g /dev/null
-UPDATE challenge_jobs.job_run SET result = '{"left_over": 1}' WHERE status = 'succeeded';
+UPDATE challenge_jobs.job_run SET result = '{"locked": 1}' WHERE status = 'succeeded';
 SELECT is(t.status('state, last_status, consecutive_failures'), 'failing succeeded 1', 'a success that has left something over ends no failure: what failed may have been passed over');
-UPDATE challenge_jobs.job_run SET result = '{"left_over": 0}' WHERE status = 'succeeded';
+UPDATE challenge_jobs.job_run SET result = '{"locked": 0}' WHERE status = 'succeeded';
 SELECT is(t.status('state, last_status, consecutive_failures'), 'ok succeeded 0', 'one that has not does');
 SELECT t.forget(), t.ran(5, 'failed'), t.ran(4, 'succeeded', dry_run => true) \g /dev/null
 SELECT is(t.status('state, last_status, consecutive_failures, last_success'), 'failing failed 1', 'a dry run is no run');
@@ -97,7 +97,7 @@ SELECT challenge_jobs.alter_job('auto_complete_challenges', enabled => true) \g 
 UPDATE challenge_jobs.job_override SET scheduled_at = now() - interval '10 days';
 
 /* ---- times ---- */
-SELECT is(t.status('next_due'), (date_trunc('day', now()) + interval '1 day')::text, 'the next slot');
+SELECT is(t.status('next_due'), (date_trunc('day', now()) + interval '1 day')::text, 'the next scheduled time');
 SELECT challenge_jobs.unschedule('auto_complete_challenges') \g /dev/null
 SELECT is(t.status('next_due'), '', 'none, if the job is not scheduled');
 SELECT is(t.state_after('skipped'), 'never_run skipped 0', 'nor is it overdue');
@@ -106,7 +106,7 @@ SELECT t.forget(), t.ran(60 * 30, 'succeeded', 3, as_of => now() + interval '1 d
        t.ran(5, 'failed', message => 'it rains') \g /dev/null
 SELECT is(t.status('date_trunc(''minute'', clock_timestamp() - last_run), last_status, last_message, date_trunc(''minute'', clock_timestamp() - last_success)'),
           '00:05:00 failed it rains 00:09:00', 'the last run, and the last success: not the one as of a moment that has not come yet');
-SELECT is(t.doctor(), 'failing the last run that succeeded is of ' || to_char(now() + interval '1 day', 'YYYY-MM-DD HH24'),
+SELECT is(t.doctor(), 'failing the last successful run has an as_of of ' || to_char(now() + interval '1 day', 'YYYY-MM-DD HH24'),
           'a success of the future is something for the doctor');
 
 /* ---- durations ---- */

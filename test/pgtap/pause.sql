@@ -10,8 +10,8 @@ CREATE FUNCTION t.held() RETURNS text LANGUAGE sql AS
 CREATE FUNCTION t.states() RETURNS text LANGUAGE sql AS
     $$ SELECT string_agg(DISTINCT state, ' ' ORDER BY state) FROM challenge_jobs.job_status $$;
 CREATE FUNCTION t.installation() RETURNS text LANGUAGE sql AS
-    $$ SELECT status || ': ' || regexp_replace(found, 'since .* by [^:]+', 'since T by R') || coalesce(' -> ' || remedy, '')
-         FROM challenge_jobs.doctor() WHERE "check" = 'installation' $$;
+    $$ SELECT status || ': ' || regexp_replace(finding, 'since .* by [^:]+', 'since T by R') || coalesce(' -> ' || remedy, '')
+         FROM challenge_jobs.doctor() WHERE check_name = 'installation' $$;
 
 SELECT t.add('a', 90) \g /dev/null
 SELECT challenge_jobs.schedule('auto_complete_challenges', 'external') \g /dev/null
@@ -33,7 +33,7 @@ SELECT is(t.error('SELECT public.auto_complete_challenges()'), '55000: job "auto
 SELECT is(t.error('SELECT public.refresh_challenge_stats()'), '55000: job "refresh_challenge_stats" is held back: all jobs are paused',
     'each of them');
 SELECT is(t.run(dry_run => true), '1 0 1', 'a dry run works');
-SELECT is((SELECT string_agg(DISTINCT reason, ', ') FROM challenge_jobs.watchdog() WHERE overdue OR action IS NOT NULL OR next_slot IS NOT NULL), NULL,
+SELECT is((SELECT string_agg(DISTINCT reason, ', ') FROM challenge_jobs.watchdog() WHERE overdue OR action IS NOT NULL OR next_scheduled IS NOT NULL), NULL,
     'nothing is overdue, and nothing is to be started');
 SELECT is((SELECT reason FROM challenge_jobs.watchdog() WHERE job = 'auto_complete_challenges'), 'all jobs are paused', 'and the reason is told');
 SELECT challenge_jobs.pause() \g /dev/null
@@ -58,7 +58,7 @@ SELECT is((SELECT count(*) FROM challenge_jobs.resume()), 2::bigint, 'resume() w
 UPDATE challenge_jobs.installation SET installation_id = gen_random_uuid();
 SELECT is(t.held(), 'restored', 'with schedules of another installation all jobs are held back');
 SELECT is(t.states(), 'restored', 'job_status says so');
-SELECT is(t.installation(), 'error: this database is a copy: 2 jobs were scheduled in another one, and nothing runs by itself -> SELECT * FROM challenge_jobs.resume();',
+SELECT is(t.installation(), 'error: this database is a copy: 2 jobs were scheduled in the original, and nothing runs by itself -> SELECT * FROM challenge_jobs.resume();',
     'the doctor says so, with the remedy');
 SELECT matches(t.error('SELECT public.auto_complete_challenges()'), '^55000: .*this database is a copy', 'job functions raise an error');
 SELECT matches(t.error('SELECT public.cleanup_expired_notifications()'), '^55000: .*this database is a copy', 'also of a job that was not scheduled');

@@ -6,27 +6,27 @@ BEGIN;
 \ir app.psql
 SELECT no_plan();
 
-/* What the verb says of each view: name=method:rows, in the order of refreshing. */
+/* What the job function says of each view: name=method:rows, in the order of refreshing. */
 CREATE FUNCTION t.refresh(force_full boolean DEFAULT false) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(format('%s=%s:%s', view_name, method, rows_changed), ' ') FROM public.refresh_challenge_stats(force_full)
 $$;
 /* What the run row says: status, figures, and the list. */
 CREATE FUNCTION t.last() RETURNS text LANGUAGE sql AS $$
-    SELECT concat_ws(', ', r.job, r.status, r.rows_affected, r.result->>'refreshed', r.result->>'rows_changed', r.result->>'left_over', r.result->>'errors',
+    SELECT concat_ws(', ', r.job, r.status, r.rows_affected, r.result->>'refreshed', r.result->>'rows_changed', r.result->>'locked', r.result->>'errors',
                      (SELECT string_agg(format('%s=%s:%s', v->>'view', v->>'method', v->>'rows_changed'), ' ' ORDER BY n)
                         FROM jsonb_array_elements(r.result->'views') WITH ORDINALITY l(v, n)))
       FROM t.last_run() r
 $$;
 /* What the doctor says: check=status, or with what it found. */
 CREATE FUNCTION t.doctor(pattern text DEFAULT '^refresh:') RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(format('%s=%s: %s', substr("check", 9), status, found), '; ') FROM challenge_jobs.doctor() WHERE "check" ~ pattern
+    SELECT string_agg(format('%s=%s: %s', substr(check_name, 9), status, finding), '; ') FROM challenge_jobs.doctor() WHERE check_name ~ pattern
 $$;
 /* Types the remedies of what is not ok. */
 CREATE FUNCTION t.mend() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     r   text;
 BEGIN
-    FOR r IN SELECT remedy FROM challenge_jobs.doctor() WHERE "check" ~ '^refresh' AND status <> 'ok' LOOP
+    FOR r IN SELECT remedy FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh' AND status <> 'ok' LOOP
         EXECUTE r;
     END LOOP;
 END
@@ -47,7 +47,7 @@ $$;
 INSERT INTO app.challenge_member_stats SELECT c, u, c + u FROM generate_series(1, 20) c, generate_series(1, 5) u;
 SELECT is(t.refresh(), 'app.challenge_member_stats=none:0', 'a table is not refreshed, and that is said');
 SELECT is(t.last(), 'refresh_challenge_stats, succeeded, 0, 0, 0, 0, 0, app.challenge_member_stats=none:0', 'nor is it an error');
-SELECT is(t.doctor(), 'app.challenge_member_stats=ok: app.challenge_member_stats is not a materialized view: there is nothing to refresh', 'the doctor says so, too');
+SELECT is(t.doctor(), 'app.challenge_member_stats=ok: app.challenge_member_stats is not a materialized view, so there is nothing to refresh', 'the doctor says so, too');
 SET ROLE cj_app;
 CREATE VIEW app.plain AS SELECT * FROM app.challenge_member_stats;
 ALTER TABLE app.challenge_member_stats ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -65,7 +65,7 @@ RESET ROLE;
 SELECT challenge_jobs.bind('challenge_member_stats', 'app.stats') \g /dev/null
 SELECT is(t.refresh(), 'app.stats=full:100', 'without an index: full; all rows are written');
 SELECT is(t.last(), 'refresh_challenge_stats, succeeded, 100, 1, 100, 0, 0, app.stats=full:100', 'the run row says so');
-SELECT is(t.doctor(), 'app.stats=warning: method "full": readers wait while app.stats is refreshed, for it has no unique index on plain columns without WHERE',
+SELECT is(t.doctor(), 'app.stats=warning: method "full": readers wait while app.stats is refreshed, since it has no unique index on plain columns without WHERE',
           'and the doctor');
 SET ROLE cj_app;
 CREATE FUNCTION app.with_index(definition text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -141,7 +141,7 @@ CREATE MATERIALIZED VIEW app."No Data" AS SELECT DISTINCT user_id FROM app.chall
 CREATE UNIQUE INDEX ON app."No Data" (user_id);
 RESET ROLE;
 SELECT challenge_jobs.add_stats_view('app."No Data"') \g /dev/null
-SELECT is(t.doctor(), 'app."No Data"=warning: app."No Data" has not been populated: it cannot be read until it is refreshed; app.stats=ok: method "concurrent"',
+SELECT is(t.doctor(), 'app."No Data"=warning: app."No Data" has not been populated and cannot be read until it is refreshed; app.stats=ok: method "concurrent"',
           'the doctor tells of a view that has not been populated');
 SELECT is(t.refresh(), 'app."No Data"=full:5 app.stats=concurrent:0', 'at first full');
 SELECT is(t.refresh(), 'app."No Data"=concurrent:0 app.stats=concurrent:0', 'then concurrently');
@@ -181,8 +181,8 @@ SELECT is(t.refresh(), 'app."B0"=full:1 app.a0=full:1 app.stats=concurrent:1 app
           'what is read comes first, through plain views, functions and views that are not registered; else by name');
 SELECT is((SELECT n FROM app.w4), (SELECT count(*) + 3 FROM app.challenge_member_stats), 'one run brings the whole chain up to date');
 SELECT is(t.doctor('^refresh:app.w4'),
-          'app.w4=warning: method "full": readers wait while app.w4 is refreshed, for it has no unique index on plain columns without WHERE; '
-          'app.w4=warning: it reads the materialized view app.unregistered, which the job does not refresh', 'the doctor tells what is missing in the chain');
+          'app.w4=warning: method "full": readers wait while app.w4 is refreshed, since it has no unique index on plain columns without WHERE; '
+          'app.w4=warning: it reads materialized view app.unregistered, which the job does not refresh', 'the doctor tells what is missing in the chain');
 /* two that read each other, which only functions can bring about */
 SET ROLE cj_app;
 CREATE OR REPLACE FUNCTION app.of_x3() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT n + 1 - (SELECT count(*) - 1 FROM app.w4) FROM app.x3; END;
@@ -197,7 +197,7 @@ CREATE VIEW app.over_stats AS SELECT * FROM app.stats;
 RESET ROLE;
 SELECT challenge_jobs.bind('challenge_member_stats', 'app.over_stats') \g /dev/null
 SELECT is(t.refresh(), 'app.over_stats=none:0', 'a plain view over a materialized one is not refreshed');
-SELECT alike(t.doctor(), '%it reads the materialized view app.stats, which the job does not refresh', 'but the doctor sees what it reads');
+SELECT alike(t.doctor(), '%it reads materialized view app.stats, which the job does not refresh', 'but the doctor sees what it reads');
 SELECT t.mend() \g /dev/null
 SELECT is(t.refresh(), 'app.stats=concurrent:0 app.over_stats=none:0', 'and its remedy does it');
 SELECT challenge_jobs.bind('challenge_member_stats', 'app.stats') \g /dev/null
@@ -216,9 +216,9 @@ SELECT is(t.last(), 'refresh_challenge_stats, failed, 1, 2, 1, 0, 1, app.bad=fai
 SELECT is((SELECT concat_ws(' / ', sqlstate, message, detail) FROM t.last_run()), '22012 / division by zero / Not done (1): view app.bad.', 'and says which view, and why');
 SELECT is((SELECT n FROM app.bad), 1, 'the view that failed is as it was');
 SELECT challenge_jobs.remove_stats_view('app.over_bad') \g /dev/null
-SELECT is(t.refresh(), 'app.bad=failed: app.stats=concurrent:0', 'a view in which nothing had changed has been refreshed nevertheless: no error of the verb');
+SELECT is(t.refresh(), 'app.bad=failed: app.stats=concurrent:0', 'a view in which nothing had changed has been refreshed nevertheless: no error of the job function');
 SELECT challenge_jobs.bind('challenge_member_stats', 'app.challenge_member_stats') \g /dev/null
-SELECT is(t.error('SELECT t.refresh()'), '22012: division by zero', 'where nothing was refreshed the verb raises the error');
+SELECT is(t.error('SELECT t.refresh()'), '22012: division by zero', 'where nothing was refreshed the job function raises the error');
 SELECT is(t.error('SELECT t.refresh(true)'), '22012: division by zero', 'with force_full, too');
 UPDATE app.divisor SET d = 2;
 SELECT is(t.refresh(), 'app.bad=full:1 app.challenge_member_stats=none:0', 'when it is mended it is refreshed again');
@@ -272,7 +272,7 @@ SELECT challenge_jobs.bind('challenge_member_stats', 'app.stats') \g /dev/null
 ALTER MATERIALIZED VIEW app.stats RENAME TO gone;
 SELECT is(t.refresh(), 'app.raising=full:0 app.stats=failed: app.zz=full:1', 'what the statistics are bound to is gone: the others are refreshed');
 SELECT is((SELECT message || ' / ' || hint FROM t.last_run()),
-          'entity "challenge_member_stats": relation app.stats does not exist / SELECT challenge_jobs.bind(''challenge_member_stats'', ''app.challenge_member_stats'');', 'it says what to type');
+          'entity "challenge_member_stats": relation app.stats does not exist / Run: SELECT challenge_jobs.bind(''challenge_member_stats'', ''app.challenge_member_stats'');', 'it says what to type');
 SELECT alike(t.doctor(), '%app.stats=error: app.stats does not exist%', 'so does the doctor');
 SELECT challenge_jobs.unbind('challenge_member_stats') \g /dev/null
 SELECT is(t.refresh(), 'app.raising=full:0 app.zz=full:1', 'not bound, and nothing of the default name: no error where other views are registered');
@@ -306,15 +306,15 @@ SELECT is((t.last_run()).result->'views'->0->>'view', '"Odd ""Schema""; --"."a v
 /* ---- rights that the owner lacks ---- */
 ALTER SCHEMA "Odd ""Schema""; --" OWNER TO CURRENT_USER;
 SELECT is(t.refresh() || ' ' || (SELECT message || ' / ' || hint FROM t.last_run()),
-          '"Odd ""Schema""; --"."a view''s; ""name"""=failed: app.zz=full:1 the owner of "Odd ""Schema""; --"."a view''s; ""name""", as whom it is refreshed, lacks a privilege / '
-          'GRANT USAGE ON SCHEMA "Odd ""Schema""; --" TO "Cj ""odd""";', 'an owner without USAGE on the schema');
-SELECT alike(t.doctor(), '%=error: the owner of %, as whom it is refreshed, lacks a privilege%', 'the doctor tells');
-DO $$ BEGIN EXECUTE (SELECT remedy FROM challenge_jobs.doctor() WHERE "check" ~ '^refresh' AND status = 'error'); END $$;
+          '"Odd ""Schema""; --"."a view''s; ""name"""=failed: app.zz=full:1 the owner of "Odd ""Schema""; --"."a view''s; ""name""" lacks a privilege that the refresh needs / '
+          'Run: GRANT USAGE ON SCHEMA "Odd ""Schema""; --" TO "Cj ""odd""";', 'an owner without USAGE on the schema');
+SELECT alike(t.doctor(), '%=error: the owner of % lacks a privilege that the refresh needs%', 'the doctor tells');
+DO $$ BEGIN EXECUTE (SELECT remedy FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh' AND status = 'error'); END $$;
 SELECT alike(t.refresh(), '%=concurrent:0 app.zz=full:1', 'and its remedy does it');
 DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$;
-SELECT alike(t.refresh() || (SELECT hint FROM t.last_run()), '%=failed: app.zz=full:1GRANT TEMPORARY ON DATABASE % TO "Cj ""odd""";', 'without TEMPORARY on the database not concurrently');
+SELECT alike(t.refresh() || (SELECT hint FROM t.last_run()), '%=failed: app.zz=full:1Run: GRANT TEMPORARY ON DATABASE % TO "Cj ""odd""";', 'without TEMPORARY on the database not concurrently');
 SELECT alike(t.refresh(true), '%=full:4 app.zz=full:1', 'but in full');
-DO $$ BEGIN EXECUTE (SELECT remedy FROM challenge_jobs.doctor() WHERE "check" ~ '^refresh' AND status = 'error'); END $$;
+DO $$ BEGIN EXECUTE (SELECT remedy FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh' AND status = 'error'); END $$;
 SELECT alike(t.refresh(), '%=concurrent:0 app.zz=full:1', 'the doctor''s remedy does it');
 
 /* ---- callers ---- */

@@ -49,7 +49,7 @@ CREATE MATERIALIZED VIEW other.view AS SELECT other.note(n) FROM app.view;
 RESET ROLE;
 SELECT challenge_jobs.unbind('challenge_member_stats'), challenge_jobs.add_stats_view('app.view'), challenge_jobs.add_stats_view('other.view') \g /dev/null
 
-/* t.refresh_as: calls the verb as a role, after a change so that there is something to write */
+/* t.refresh_as: calls the job function as a role, after a change so that there is something to write */
 CREATE FUNCTION t.refresh_as(role text, force_full boolean DEFAULT false) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     result  text;
@@ -137,7 +137,7 @@ SELECT matches(t.escape(statement, role, force_full), '^42501: ', format('%s is 
        unnest(ARRAY[false, true]) force_full;
 SELECT matches(t.escape('EXECUTE ''DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1'''), '^(42501|42601|0A000): ', 'nor can a cursor be left behind');
 /* what not every PostgreSQL forbids in a security-restricted operation: pg_temp.text would be found before the real one */
-SELECT matches(t.escape(statement, role, force_full), '^42501: (code that ran as "cj_app" has left something in the temporary schema of this session|cannot create a type in a temporary schema)',
+SELECT matches(t.escape(statement, role, force_full), '^42501: (code that ran as "cj_app" left an object in the temporary schema of this session|cannot create a type in a temporary schema)',
                format('%s: called by %s, force_full %s', statement, role, force_full))
   FROM unnest(ARRAY['DROP DOMAIN IF EXISTS pg_temp.text; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (app.note(''domain'', 1) > 0)',
                     'CREATE OR REPLACE FUNCTION pg_temp.left_behind() RETURNS pg_catalog.int4 LANGUAGE sql AS ''SELECT 1''']) statement,

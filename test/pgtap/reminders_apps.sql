@@ -52,7 +52,7 @@ SELECT is(t.bad('{7}', size), '0 24 | failed, P0001, Not done (1): user 7., 1, 2
   FROM unnest(ARRAY[1, 2, 10, 100]) size;
 SELECT is(t.bad('{3,7,25}', size), '0 22 | failed, P0001, Not done (3): user 3, user 7, user 25., 3, 22, 0 | 1 3 | 25/25', 'three of them, batches of ' || size) FROM unnest(ARRAY[1, 10, 100]) size;
 SELECT is(t.bad('{7}', 10, state), '0 24 | failed, ' || state || ', Not done (1): user 7., 1, 24, 0 | 1 1 | 25/25', 'errors of class ' || left(state, 2)) FROM unnest('{57014,57P01,53200,55P03,40P01,23503}'::text[]) state;
-SELECT matches(t.error($$SELECT t.bad('{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25}', 10)$$), '^P0001: not this one$', 'where nobody at all can be told, the verb raises the error');
+SELECT matches(t.error($$SELECT t.bad('{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25}', 10)$$), '^P0001: not this one$', 'where nobody at all can be told, the job function raises the error');
 DROP TRIGGER refuse ON app.notifications;
 
 /* ---- a trigger that swallows the notification, and one that writes to the ledger's tables ---- */
@@ -117,23 +117,23 @@ RESET datestyle;
 
 /* ---- the doctor ---- */
 CREATE FUNCTION t.doctor(check_like text) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(concat_ws(' | ', "check", status, found, remedy), E'\n' ORDER BY "check", found) FROM challenge_jobs.doctor() WHERE "check" LIKE check_like
+    SELECT string_agg(concat_ws(' | ', check_name, status, finding, remedy), E'\n' ORDER BY check_name, finding) FROM challenge_jobs.doctor() WHERE check_name LIKE check_like
 $$;
 SELECT t.shape('integer', 'integer', 'text', '%s') \g /dev/null
 DELETE FROM app.users WHERE timezone IS NULL;
 SELECT is(t.doctor('time_zones:%'), 'time_zones:users | ok | every user has a known time zone', 'zones: all is well');
 INSERT INTO app.users VALUES (10, NULL), (11, NULL), (12, 'Mars'), (13, 'Mars'), (14, 'Venus'), (15, '');
-SELECT is(t.doctor('time_zones:%'), 'time_zones:users | warning | 2 users have no time zone and 4 one that is unknown ("", "Mars", "Venus"): "UTC" stands in | SELECT timezone, count(*) FROM app.users GROUP BY 1 ORDER BY 2;', 'zones: who is without');
+SELECT is(t.doctor('time_zones:%'), 'time_zones:users | warning | 2 users have no time zone, and 4 have an unknown one ("", "Mars", "Venus"): "UTC" is used instead | SELECT timezone, count(*) FROM app.users GROUP BY 1 ORDER BY 2;', 'zones: who is without');
 INSERT INTO app.users SELECT 20 + n, 'Moon ' || chr(64 + n) FROM generate_series(1, 5) n;
-SELECT alike(t.doctor('time_zones:%'), '%2 users have no time zone and 9 one that is unknown ("", "Mars", "Moon A", "Moon B", "Moon C", ...): %', 'zones: not all are named');
+SELECT alike(t.doctor('time_zones:%'), '%2 users have no time zone, and 9 have an unknown one ("", "Mars", "Moon A", "Moon B", "Moon C", ...): %', 'zones: not all are named');
 SELECT is(t.doctor('index:users(%'), 'index:users(timezone) | ok | there is an index', 'an index on the zones');
 SELECT is(t.doctor('index:challenge_members(user_id)'),
           'index:challenge_members(user_id) | warning | app.challenge_members has no index that begins with user_id: each batch reads the whole table | CREATE INDEX CONCURRENTLY ON app.challenge_members (user_id);', 'one that is missing');
 SELECT is(t.doctor('unique:users(%'), 'unique:users(id) | warning | app.users has no unique index on id: users with the same key count as one | CREATE UNIQUE INDEX CONCURRENTLY ON app.users (id);', 'a key that is none');
 ALTER TABLE app.challenge_members DROP current_streak, DROP last_checkin_at;
-SELECT alike(t.doctor('columns:challenge_members'), 'columns:challenge_members | warning | without current_streak every active member is reminded%columns:challenge_members | warning | without last_checkin_at those are reminded%', 'columns that are missing');
+SELECT alike(t.doctor('columns:challenge_members'), 'columns:challenge_members | warning | without current_streak every active member is reminded%columns:challenge_members | warning | without last_checkin_at, users who have already checked in are reminded, too', 'columns that are missing');
 ALTER TABLE app.users DROP timezone;
-SELECT alike(t.doctor('time_zones:%'), 'time_zones:users | warning | without a column for the time zone all users are taken to be in "UTC"%', 'no zones at all');
+SELECT alike(t.doctor('time_zones:%'), 'time_zones:users | warning | without a time zone column all users are assumed to be in "UTC"%', 'no zones at all');
 
 /* ---- names and enums ---- */
 CREATE SCHEMA "The ""App""" AUTHORIZATION cj_app;
@@ -169,7 +169,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN SQLSTATE || ': ' || hint;
 END
 $$;
-SELECT is(t.hint('SELECT t.remind()'), '42704: ALTER TYPE "The ""App"""."Kind {x}" ADD VALUE ''streak_reminder'';', 'an enum without the label: the error says what to type');
+SELECT is(t.hint('SELECT t.remind()'), '42704: Run: ALTER TYPE "The ""App"""."Kind {x}" ADD VALUE ''streak_reminder'';', 'an enum without the label: the error says what to type');
 SELECT alike(t.doctor('%notifications%'), '%streak_reminder%ALTER TYPE "The ""App"""."Kind {x}" ADD VALUE ''streak_reminder'';%', 'so does the doctor');
 SELECT challenge_jobs.bind('notifications', '"The ""App"""."Message"', '{"user_id": "for", "type": "type", "title": "t", "body": "b", "data": "d", "created_at": "at"}', '{"streak_reminder": "keep \"it\"", "challenge_completed": "it''s over"}') \g /dev/null
 SELECT is(t.remind(dry_run => true) || ', ' || t.remind(), '3 2, 3 2', 'names that need quoting, everywhere');

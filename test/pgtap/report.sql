@@ -42,7 +42,7 @@ SELECT is(t.find('count(/x:html[@lang="en"]/x:body/x:main/x:section[@aria-labell
 SELECT is(t.find('//x:article/x:div/x:h3/text()'), (SELECT string_agg(job, ' ') FROM challenge_jobs.job_default()), 'all jobs, in their order');
 SELECT is(t.find('//x:section[@aria-labelledby="failures"]/x:p/text()') || t.find('//x:section[@aria-labelledby="alerts"]/x:p/text()'),
           'Nothing in this period.None.', 'nothing went wrong, no alert waits');
-SELECT is(t.find('//x:table[@class="slots"]//x:td/text()'), repeat('not scheduled ', 3) || 'not scheduled', 'nothing is scheduled');
+SELECT is(t.find('//x:table[@class="upcoming"]//x:td/text()'), repeat('not scheduled ', 3) || 'not scheduled', 'nothing is scheduled');
 SELECT is(t.find('//x:meta[@http-equiv]/@content'), 'default-src ''none''; style-src ''unsafe-inline''; base-uri ''none''; form-action ''none''', 'it forbids everything but its style');
 SELECT is(t.find('count(//@src | //@href[not(starts-with(., "#"))] | //x:script | //x:link | //x:img | //x:iframe | //x:a)'), '0', 'and refers to nothing');
 SELECT is(t.find('//@href[not(substring(., 2) = //@id)]'), NULL, 'what it refers to of itself is there');
@@ -64,7 +64,7 @@ BEGIN
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-    RETURN hint;
+    RETURN substr(hint, length('Run: ') + 1);
 END
 $$;
 SELECT lives_ok(t.hint(format('SELECT challenge_jobs.report_html(%L)', since)), 'the hint can be typed in') FROM unnest('{0,NULL}'::text[]) since;
@@ -112,11 +112,11 @@ SELECT challenge_jobs.schedule('auto_complete_challenges', 'external'), challeng
        challenge_jobs.schedule('send_streak_reminders', 'external') \g /dev/null
 SELECT challenge_jobs.alter_job('send_streak_reminders', enabled => false) \g /dev/null
 UPDATE challenge_jobs.job_override SET schedule = '0 0 30 2 *' WHERE job = 'cleanup_expired_notifications';
-SELECT is(t.find('//x:table[@class="slots"]//x:tr[x:th="auto_complete_challenges"]/x:td/x:time/text()'),
-          (SELECT string_agg(to_char(slot AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), ' ') FROM challenge_jobs.next_runs('auto_complete_challenges', 3)), 'the next slots');
-SELECT is(t.find('//x:table[@class="slots"]//x:td/text()'), 'not scheduled disabled its schedule has none', 'and why there are none');
+SELECT is(t.find('//x:table[@class="upcoming"]//x:tr[x:th="auto_complete_challenges"]/x:td/x:time/text()'),
+          (SELECT string_agg(to_char(scheduled_for AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), ' ') FROM challenge_jobs.next_runs('auto_complete_challenges', 3)), 'the next slots');
+SELECT is(t.find('//x:table[@class="upcoming"]//x:td/text()'), 'not scheduled disabled its schedule has none', 'and why there are none');
 UPDATE challenge_jobs.job_override SET schedule = 'nonsense' WHERE job = 'cleanup_expired_notifications';
-SELECT is(t.find('//x:table[@class="slots"]//x:tr[x:th="cleanup_expired_notifications"]/x:td/text()'), 'its schedule has none', 'a schedule that cannot be read is no error');
+SELECT is(t.find('//x:table[@class="upcoming"]//x:tr[x:th="cleanup_expired_notifications"]/x:td/text()'), 'its schedule has none', 'a schedule that cannot be read is no error');
 SELECT is(t.find('//x:section[@aria-labelledby="doctor"]//x:div[x:span="schedule:cleanup_expired_notifications" or x:span="job:cleanup_expired_notifications"]/x:span[1]/text()'), 'error',
           'but something for the doctor');
 SELECT challenge_jobs.reset_job('cleanup_expired_notifications') \g /dev/null

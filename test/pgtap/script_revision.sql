@@ -17,7 +17,7 @@ DECLARE
 BEGIN
     CREATE TEMPORARY TABLE answers (answer text);
     FOR routine IN
-        SELECT p.oid::regproc AS name, CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END AS verb,
+        SELECT p.oid::regproc AS name, CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END AS command,
                (SELECT COALESCE(string_agg('NULL::' || format_type(a.type, NULL), ', ' ORDER BY a.n), '')
                   FROM unnest(p.proargtypes) WITH ORDINALITY a(type, n)) AS arguments
           FROM pg_proc p
@@ -26,7 +26,7 @@ BEGIN
          WHERE p.prolang = (SELECT l.oid FROM pg_language l WHERE l.lanname = 'c') AND p.prorettype <> 'trigger'::regtype
     LOOP
         BEGIN
-            EXECUTE format('%s %s(%s)', routine.verb, routine.name, routine.arguments);
+            EXECUTE format('%s %s(%s)', routine.command, routine.name, routine.arguments);
             INSERT INTO answers VALUES (routine.name || ' did something');
         EXCEPTION WHEN OTHERS THEN
             INSERT INTO answers VALUES (SQLSTATE || ': ' || SQLERRM);
@@ -40,14 +40,14 @@ $$;
 SELECT prosrc AS revision FROM pg_proc WHERE oid = 'challenge_jobs.script_revision'::regproc \gset
 CREATE OR REPLACE FUNCTION challenge_jobs.script_revision() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 0';
 SELECT results_eq('SELECT said, functions > 20 FROM t.say()',
-    $$VALUES ('55000: extension "challenge_jobs" was made by another install script than this library is for', true)$$,
+    $$VALUES ('55000: extension "challenge_jobs" was created by a different install script than this library needs', true)$$,
     'all functions refuse to work with an older script');
 SELECT throws_ok('INSERT INTO app.numbers VALUES (1)', '55000', NULL, 'and so does the trigger of a tracked view');
 
 ALTER EXTENSION challenge_jobs DROP FUNCTION challenge_jobs.script_revision();
 DROP FUNCTION challenge_jobs.script_revision();
 SELECT results_eq('SELECT said, functions > 20 FROM t.say()',
-    $$VALUES ('55000: extension "challenge_jobs" was made by another install script than this library is for', true)$$,
+    $$VALUES ('55000: extension "challenge_jobs" was created by a different install script than this library needs', true)$$,
     'also with one from before there were revisions');
 
 CREATE FUNCTION challenge_jobs.script_revision() RETURNS integer LANGUAGE sql IMMUTABLE AS :'revision';

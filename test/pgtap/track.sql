@@ -8,7 +8,7 @@ BEGIN;
 \ir app.psql
 SELECT no_plan();
 
-/* What the verb says of each view that is refreshed: name=method:rows. */
+/* What the job function says of each view that is refreshed: name=method:rows. */
 CREATE FUNCTION t.refresh(force_full boolean DEFAULT false) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(format('%s=%s:%s', replace(view_name, 'app.', ''), method, rows_changed), ' ') FROM public.refresh_challenge_stats(force_full) WHERE method <> 'none'
 $$;
@@ -22,16 +22,16 @@ BEGIN
     RETURN result;
 END
 $$;
-/* What has been noted: view, route and number of rows of the log. */
+/* What has been noted: view, key_path and number of rows of the log. */
 CREATE FUNCTION t.noted() RETURNS text LANGUAGE sql AS $$
-    SELECT coalesce(string_agg(format('%s %s: %s', name, route, n), ', ' ORDER BY name, route), '')
-      FROM (SELECT coalesce(to_regclass(view_id::regclass::text)::text, 'gone') AS name, route, count(*) AS n FROM challenge_jobs.change_log GROUP BY 1, 2) l
+    SELECT coalesce(string_agg(format('%s %s: %s', name, key_path, n), ', ' ORDER BY name, key_path), '')
+      FROM (SELECT coalesce(to_regclass(view_id::regclass::text)::text, 'gone') AS name, key_path, count(*) AS n FROM challenge_jobs.change_log GROUP BY 1, 2) l
 $$;
 CREATE FUNCTION t.triggers(source regclass) RETURNS text LANGUAGE sql AS $$
     SELECT coalesce(string_agg(tgname || ' ' || tgenabled::text, ', ' ORDER BY tgname), '') FROM pg_trigger WHERE tgrelid = source AND tgfoid = 'challenge_jobs.capture_change'::regproc
 $$;
 CREATE FUNCTION t.tracked() RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(concat_ws(' ', replace(view_name, 'app.', ''), state, replace(source, 'app.', ''), column_name, route, through), '; ' ORDER BY view_name, source) FROM challenge_jobs.tracked_view
+    SELECT string_agg(concat_ws(' ', replace(view_name, 'app.', ''), state, replace(source, 'app.', ''), column_name, key_path, via_table), '; ' ORDER BY view_name, source) FROM challenge_jobs.tracked_view
 $$;
 /* As somebody. */
 CREATE FUNCTION t.error_as(role text, statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -69,7 +69,7 @@ SELECT is(t.error($$SELECT challenge_jobs.track('app.view', 'nothing')$$) ~ '^(4
 SELECT is(t.error($$SELECT challenge_jobs.track(NULL)$$) ~ '^22004: ', true, 'NULL is no view');
 SELECT is(t.tracked(), NULL, 'none of it has left anything');
 ALTER TABLE app.rows OWNER TO cj_other;
-SELECT is(t.error_as('cj_app', $$SELECT challenge_jobs.track('app.view')$$), '42501: the owner of app.view may not make triggers on app.rows', 'the tables are for their owner to have triggers made on');
+SELECT is(t.error_as('cj_app', $$SELECT challenge_jobs.track('app.view')$$), '42501: the owner of app.view may not create triggers on app.rows', 'the tables are for their owner to have triggers made on');
 GRANT cj_other TO cj_app;
 SELECT is(t.error_as('cj_app', $$SELECT challenge_jobs.track('app.view')$$), 'no error', 'with the hint typed in it is possible');
 SELECT is(regexp_replace(t.triggers('app.rows'), '_\d+', '', 'g'), 'challenge_jobs_capture A, challenge_jobs_capture_truncate A', 'the triggers fire always');

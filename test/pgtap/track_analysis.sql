@@ -1,30 +1,30 @@
 /*
- * What can be tracked and how: the routes that the analysis of a view finds, and what it refuses, with the
- * culprit and, where there is one, the remedy. That the routes are right is for track_routes.sql.
+ * What can be tracked and how: the key paths that the analysis of a view finds, and what it refuses, with the
+ * culprit and, where there is one, the remedy. That the key paths are right is for track_key_paths.sql.
  */
 BEGIN;
 \ir track_shapes.psql
 SELECT no_plan();
 
-/* ---- routes ---- */
-CREATE FUNCTION routes_of(definition text) RETURNS text LANGUAGE plpgsql AS $$
+/* ---- key paths ---- */
+CREATE FUNCTION key_paths_of(definition text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM make(definition);
-    RETURN routes();
+    RETURN key_paths();
 END
 $$;
-SELECT is(routes_of(definition), routes, name) FROM shape ORDER BY n;
+SELECT is(key_paths_of(definition), key_paths, name) FROM shape ORDER BY n;
 
-/* ---- names, and what is said of a route ---- */
+/* ---- names, and what is said of a key_path ---- */
 CREATE SCHEMA "Odd one";
 CREATE TABLE "Odd one"."Members" ("Challenge" integer, "user" integer);
 CREATE TABLE "Odd one"."Users" ("user" integer, n integer);
 SELECT make('SELECT m."Challenge" AS challenge_id, u.n, (SELECT count(*) FROM codes) AS c FROM "Odd one"."Members" m JOIN "Odd one"."Users" u USING ("user")') \g /dev/null
 SELECT results_eq($$ SELECT * FROM challenge_jobs.track('t.v', dry_run => true) $$,
                   $$ VALUES ('"Odd one"."Members"', 'Challenge', 'direct', NULL, NULL),
-                            ('"Odd one"."Users"', 'user', 'through', '"Odd one"."Members": "user" -> "Challenge"', NULL),
-                            ('t.codes', NULL, 'coarse', NULL, 'none of its columns has to be equal to the key, or to a column of a table with it') $$,
-                  'names are quoted where needed, and the reason of a coarse route is told');
+                            ('"Odd one"."Users"', 'user', 'via', '"Odd one"."Members": "user" -> "Challenge"', NULL),
+                            ('t.codes', NULL, 'whole_view', NULL, 'none of its columns has to be equal to the key, or to a column of a table with it') $$,
+                  'names are quoted where needed, and the reason of a whole_view key_path is told');
 CREATE FUNCTION reason(definition text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM make(definition);
@@ -68,7 +68,7 @@ SELECT is(refusal('challenge_id', 't.active'), 't.active is not a materialized v
 SELECT throws_ok($$ SELECT challenge_jobs.track('t.v', 'nobody', true) $$, '0A000',
                  'materialized view t.v cannot be refreshed by its column "nobody"', 'what the error says');
 CREATE MATERIALIZED VIEW no_index AS SELECT challenge_id FROM members;
-SELECT is(refusal(view => 't.no_index'), 't.no_index has no valid unique index on plain columns without WHERE, by which its rows could be told apart.|CREATE UNIQUE INDEX ON t.no_index (…);',
+SELECT is(refusal(view => 't.no_index'), 't.no_index has no valid unique index on plain columns without WHERE, by which its rows could be told apart.|Fill in and run: CREATE UNIQUE INDEX ON t.no_index (<column>);',
           'a view without unique index');
 CREATE UNIQUE INDEX ON no_index (challenge_id) WHERE challenge_id > 0;
 CREATE UNIQUE INDEX ON no_index ((challenge_id + 1));
@@ -140,8 +140,8 @@ SELECT is(refusal_of(definition), refused, name) FROM (VALUES
  'It is of the side of an outer join that is replaced by NULLs where there is no partner.|Select the column of the other side that it is equated with.'),
 ('the key of FULL JOIN USING', 'SELECT challenge_id, status, points FROM members FULL JOIN checkins USING (challenge_id)', 'It is computed: a key has to be a column of what the view reads, as it is.'),
 /* sources */
-('an unlogged table', 'SELECT challenge_id FROM not_logged', 'It reads the unlogged table t.not_logged: a crash empties it, and fires no triggers.|ALTER TABLE t.not_logged SET LOGGED;'),
-('an unlogged partition', 'SELECT challenge_id FROM partly', 'It reads the unlogged table t.partly_1: a crash empties it, and fires no triggers.|ALTER TABLE t.partly_1 SET LOGGED;'),
+('an unlogged table', 'SELECT challenge_id FROM not_logged', 'It reads the unlogged table t.not_logged: a crash empties it, and fires no triggers.|Run: ALTER TABLE t.not_logged SET LOGGED;'),
+('an unlogged partition', 'SELECT challenge_id FROM partly', 'It reads the unlogged table t.partly_1: a crash empties it, and fires no triggers.|Run: ALTER TABLE t.partly_1 SET LOGGED;'),
 ('a foreign table', 'SELECT challenge_id FROM far', 'It reads the foreign table t.far: what others change there fires no triggers.'),
 ('a materialized view', 'SELECT challenge_id FROM no_index', 'It reads the materialized view t.no_index: a refresh fires no triggers.'),
 ('a sequence', 'SELECT challenge_id, last_value FROM members, counter', 'It reads t.counter, which is no table.'),
@@ -199,21 +199,21 @@ SELECT is(refusal_of(definition), 'not refused', name) FROM (VALUES
 
 /* text with several spellings does not lead to keys: what is equal there is not the same */
 CREATE TABLE spelled (code text COLLATE nd, n integer);
-SELECT is(routes_of('SELECT c.code AS challenge_id, s.n FROM codes c JOIN (SELECT DISTINCT code, n FROM spelled) s ON s.code COLLATE "C" = c.code'),
-          'codes.code direct, spelled coarse', 'a DISTINCT that takes one of several spellings');
-SELECT is(routes_of('SELECT c.code::text AS challenge_id, s.n FROM codes c JOIN spelled s ON s.code = c.code::text COLLATE nd'),
-          'codes.code direct, spelled coarse', 'an equality that takes several spellings');
+SELECT is(key_paths_of('SELECT c.code AS challenge_id, s.n FROM codes c JOIN (SELECT DISTINCT code, n FROM spelled) s ON s.code COLLATE "C" = c.code'),
+          'codes.code direct, spelled whole_view', 'a DISTINCT that takes one of several spellings');
+SELECT is(key_paths_of('SELECT c.code::text AS challenge_id, s.n FROM codes c JOIN spelled s ON s.code = c.code::text COLLATE nd'),
+          'codes.code direct, spelled whole_view', 'an equality that takes several spellings');
 
 /* an operator that is called = but is another one */
 CREATE FUNCTION near(integer, integer) RETURNS boolean LANGUAGE sql IMMUTABLE STRICT AS 'SELECT abs($1 - $2) < 2';
 CREATE OPERATOR t.= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = near, COMMUTATOR = OPERATOR(t.=));
-SELECT is(routes_of('SELECT c.id AS challenge_id, m.user_id FROM challenges c JOIN members m ON m.challenge_id OPERATOR(t.=) c.id'),
-          'challenges.id direct, members coarse', 'an operator that is only called =');
+SELECT is(key_paths_of('SELECT c.id AS challenge_id, m.user_id FROM challenges c JOIN members m ON m.challenge_id OPERATOR(t.=) c.id'),
+          'challenges.id direct, members whole_view', 'an operator that is only called =');
 
 /* columns of bpchar and varchar are not compared as what they are */
 CREATE TABLE padded (code char(5), n integer);
-SELECT is(routes_of('SELECT c.code AS challenge_id, p.n FROM codes c JOIN padded p ON p.code = c.code'), 'codes.code direct, padded coarse', 'char(n) and varchar');
-SELECT is(routes_of('SELECT p.code AS challenge_id, q.n FROM padded p JOIN padded q ON q.code = p.code'), 'padded.code direct', 'char(n) and char(n)');
+SELECT is(key_paths_of('SELECT c.code AS challenge_id, p.n FROM codes c JOIN padded p ON p.code = c.code'), 'codes.code direct, padded whole_view', 'char(n) and varchar');
+SELECT is(key_paths_of('SELECT p.code AS challenge_id, q.n FROM padded p JOIN padded q ON q.code = p.code'), 'padded.code direct', 'char(n) and char(n)');
 
 /* names that lead to each other double the queries each time: an end is made of that */
 SELECT is(refusal_of((SELECT 'WITH c0 AS (SELECT challenge_id FROM members)' || string_agg(format(', c%s AS (SELECT a.challenge_id FROM c%s a JOIN c%s b USING (challenge_id))', n, n - 1, n - 1), '' ORDER BY n)

@@ -42,7 +42,7 @@ INSERT INTO dropped SELECT i, i % 3, i FROM generate_series(1, 9) i;
 INSERT INTO parts TABLE dropped;
 SELECT make('d', 'dropped'), make('p', 'parts') \g /dev/null
 DROP MATERIALIZED VIEW d, p;
-SELECT results_eq('SELECT view_name, state, source, route FROM challenge_jobs.tracked_view ORDER BY 1',
+SELECT results_eq('SELECT view_name, state, source, key_path FROM challenge_jobs.tracked_view ORDER BY 1',
                   $$ VALUES ('r.d', 'inactive', NULL, NULL), ('r.p', 'inactive', NULL, NULL) $$, 'of tracked views that are gone is told that they are inactive');
 ALTER TABLE dropped DROP COLUMN k, DROP COLUMN v;
 ALTER TABLE parts DROP COLUMN k, DROP COLUMN v;
@@ -155,7 +155,7 @@ CREATE MATERIALIZED VIEW by_text AS SELECT id, k, v FROM large;
 CREATE UNIQUE INDEX ON by_text (id);
 SELECT challenge_jobs.track('by_text', 'k'), refresh_challenge_stats() \g /dev/null
 INSERT INTO large SELECT i, i || repeat('x', 100000), i FROM generate_series(1, 300) i;
-SELECT is((SELECT count(*) FROM challenge_jobs.change_log WHERE view_id = 'by_text'::regclass AND route = -1), 1::bigint,
+SELECT is((SELECT count(*) FROM challenge_jobs.change_log WHERE view_id = 'by_text'::regclass AND key_path = -1), 1::bigint,
           'of keys that take more than 16 MB is noted that everything has changed');
 SELECT cmp_ok((SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name = 'challenge_jobs changes'), '<', 24 * 1024 * 1024::numeric, 'so much memory they take');
 SELECT is(refresh('by_text'), 'concurrent, 0 wrong', 'and all is recomputed');

@@ -18,7 +18,7 @@ CREATE DOMAIN t.state_domain AS t.state_enum;
 
 /*
  * t.try makes the tables with these types, five challenges (two pass, two fail, one is not due), two
- * members each, runs the verb and says what has come of it.
+ * members each, runs the job function and says what has come of it.
  */
 CREATE FUNCTION t.try(id text, reference text, user_id text, status text, key text DEFAULT '%s', settings jsonb DEFAULT '{}',
                       partition text DEFAULT '') RETURNS text

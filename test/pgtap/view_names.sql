@@ -14,7 +14,7 @@ CREATE FUNCTION t.names() RETURNS text LANGUAGE sql AS $$
       FROM challenge_jobs.stats_view s LEFT JOIN challenge_jobs.tracking t USING (view_name)
 $$;
 CREATE FUNCTION t.doctor() RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(format('%s=%s', substr("check", 9), status), ' ') FROM challenge_jobs.doctor() WHERE "check" ~ '^refresh:app\.[a-d]'
+    SELECT string_agg(format('%s=%s', substr(check_name, 9), status), ' ') FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh:app\.[a-d]'
 $$;
 
 CREATE SCHEMA "Other" AUTHORIZATION cj_app;
@@ -34,7 +34,7 @@ ALTER MATERIALIZED VIEW app.a_only RENAME TO "A now";
 ALTER MATERIALIZED VIEW app.b_tracked SET SCHEMA "Other";
 SELECT is((SELECT string_agg(view_name || ' ' || new_name, ', ' ORDER BY 1) FROM challenge_jobs.renamed_view),
           'app.a_only app."A now", app.b_tracked "Other".b_tracked', 'what has been renamed is seen');
-SELECT is_empty($$SELECT "check", found FROM challenge_jobs.doctor() WHERE "check" ~ 'a_only|app.b_tracked' OR remedy ~ 'remove_stats_view'$$,
+SELECT is_empty($$SELECT check_name, finding FROM challenge_jobs.doctor() WHERE check_name ~ 'a_only|app.b_tracked' OR remedy ~ 'remove_stats_view'$$,
                 'the doctor does not want to have it removed');
 SELECT is(t.refresh(), '"Other".b_tracked=concurrent app."A now"=concurrent', 'it is refreshed on');
 SELECT is(t.names(), '"Other".b_tracked by k, app."A now"', 'and its new name is stored');
@@ -78,7 +78,7 @@ SELECT is(t.refresh(), 'app.b=incremental', 'and its changes are');
 DROP MATERIALIZED VIEW app.b;
 SELECT throws_ok('SELECT t.refresh()', '42P01', NULL, 'one that has been dropped is missed')
  WHERE NOT EXISTS (SELECT FROM challenge_jobs.renamed_view);
-SELECT is((SELECT remedy FROM challenge_jobs.doctor() WHERE "check" = 'refresh:app.b'), 'SELECT challenge_jobs.remove_stats_view(''app.b'');',
+SELECT is((SELECT remedy FROM challenge_jobs.doctor() WHERE check_name = 'refresh:app.b'), 'SELECT challenge_jobs.remove_stats_view(''app.b'');',
           'and the doctor says how to do without it');
 
 /* ---- a dump has the names alone ---- */

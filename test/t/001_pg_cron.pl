@@ -169,7 +169,7 @@ foreach my $mode ('off', 'on')
 		($status, $out, $err) = $n->psql($database, "SELECT challenge_jobs.schedule('$JOB')");
 		like(
 			$err,
-			qr/ERROR:  pg_cron lives in database "$home", not in this one/,
+			qr/ERROR:  pg_cron is installed in database "$home", not in this one/,
 			"$mode, $database: schedule() in another database says where pg_cron is");
 		my ($statement) = $err =~ /^HINT:  (.*)$/m;
 		$n->safe_psql($home, $statement);
@@ -263,7 +263,7 @@ sub doctor
 	my ($n, $database, $check) = @_;
 
 	return $n->safe_psql($database,
-		qq(SELECT status FROM challenge_jobs.doctor() WHERE "check" = '$check'));
+		qq(SELECT status FROM challenge_jobs.doctor() WHERE check_name = '$check'));
 }
 
 # Types what the doctor says would mend something.
@@ -274,6 +274,6 @@ sub mend
 	$n->safe_psql(
 		$database,
 		$n->safe_psql($database,
-			qq(SELECT remedy FROM challenge_jobs.doctor() WHERE "check" = '$check')));
+			qq(SELECT remedy FROM challenge_jobs.doctor() WHERE check_name = '$check')));
 	return;
 }

@@ -35,27 +35,27 @@ foreach my $way (sort keys %kill)
 	}
 }
 
-# ---- the verb ----
+# ---- the job function ----
 
-# A verb that is killed leaves nothing at all behind.
+# A job function that is killed leaves nothing at all behind.
 reset_app(5);
 my $holder = $node->background_psql($db);
 $holder->query_safe('SELECT pg_advisory_lock(4711)');
-my $verb = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'",
+my $function = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'",
 	'SELECT * FROM auto_complete_challenges()');
-wait_for_stall($node, $db) or die 'the verb has not come to the stall';
+wait_for_stall($node, $db) or die 'the job function has not come to the stall';
 kill('KILL', stalled_pid());
-finish_sql($verb);
+finish_sql($function);
 eval { $holder->quit };
 wait_for_server($node) or die 'the server has not come back';
 is( $node->safe_psql($db,
 		"SELECT count(*) FILTER (WHERE status = 'active') FROM challenges UNION ALL SELECT count(*) FROM notifications"
 	),
 	"30\n0",
-	'kill -9 of a verb: nothing of its work remains');
+	'kill -9 of a job function: nothing of its work remains');
 $node->safe_psql($db, 'TRUNCATE stall');
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
-is(undone_work($node, $db), '', 'kill -9 of a verb: the next run does everything');
+is(undone_work($node, $db), '', 'kill -9 of a job function: the next run does everything');
 
 # ---- kill -9 at moments that nobody chose ----
 

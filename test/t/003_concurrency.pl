@@ -1,4 +1,4 @@
-# Many sessions at once: verbs and runs from several sides, while the app creates, ends, cancels and
+# Many sessions at once: job functions and runs from several sides, while the app creates, ends, cancels and
 # moves challenges and adds members. At the end each challenge has been decided once and each member
 # told once, whoever did it; and every run() has left its row.
 use strict;
@@ -22,19 +22,19 @@ set_batch_size($node, $db, 7);
 $node->safe_psql($db, <<'SQL');
 CREATE SEQUENCE new_challenge START 1001;
 CREATE TABLE run_call (triggered_by text PRIMARY KEY);
-CREATE TABLE verb_result (completed bigint, failed bigint, notified bigint);
+CREATE TABLE function_result (completed bigint, failed bigint, notified bigint);
 GRANT ALL ON SEQUENCE new_challenge TO app_owner;
 
--- a verb as a caller would use it that minds the job being busy
-CREATE FUNCTION try_verb() RETURNS text LANGUAGE plpgsql AS $$
+-- a job function as a caller would use it that minds the job being busy
+CREATE FUNCTION try_function() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO verb_result SELECT * FROM auto_complete_challenges();
+    INSERT INTO function_result SELECT * FROM auto_complete_challenges();
     RETURN 'done';
 EXCEPTION WHEN lock_not_available THEN
     RETURN 'busy';
 END $$;
--- a verb whose caller changes its mind
-CREATE FUNCTION regret_verb() RETURNS text LANGUAGE plpgsql AS $$
+-- a job function whose caller changes its mind
+CREATE FUNCTION regret_function() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM auto_complete_challenges();
     RAISE EXCEPTION USING errcode = 'P0099', message = 'regret';
@@ -51,11 +51,11 @@ my %scripts = (
 INSERT INTO run_call VALUES (:client_id || '/' || :n) ON CONFLICT DO NOTHING;
 CALL challenge_jobs.run('auto_complete_challenges', :client_id || '/' || :n);
 SQL
-	verb => [ 2, "SELECT try_verb();\n" ],
-	regret => [ 1, "SELECT regret_verb();\n" ],
+	function => [ 2, "SELECT try_function();\n" ],
+	regret => [ 1, "SELECT regret_function();\n" ],
 	repeatable_read => [ 1, <<'SQL' ],
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-SELECT try_verb();
+SELECT try_function();
 COMMIT;
 SQL
 	# a challenge that has ended already, with its members
@@ -139,9 +139,9 @@ SELECT (sum((result->>'completed')::bigint + (result->>'failed')::bigint),
   FROM challenge_jobs.job_run
  WHERE status = 'succeeded'
 SQL
-is( $node->safe_psql($db, <<'SQL'), 't', 'a verb leaves a row exactly where its caller kept its work');
-SELECT (SELECT count(*) FROM verb_result)
-       = (SELECT count(*) FROM challenge_jobs.job_run WHERE triggered_by = 'verb')
+is( $node->safe_psql($db, <<'SQL'), 't', 'a job function leaves a row exactly where its caller kept its work');
+SELECT (SELECT count(*) FROM function_result)
+       = (SELECT count(*) FROM challenge_jobs.job_run WHERE triggered_by = 'function')
 SQL
 cmp_ok(
 	$node->safe_psql($db, "SELECT count(*) FROM challenge_jobs.job_run WHERE status = 'skipped'"),

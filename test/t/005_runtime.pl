@@ -48,9 +48,9 @@ goes_on('max_runtime');
 reset_app(15);
 alter("max_runtime => '200 ms'");
 $err = error_of('SELECT * FROM auto_complete_challenges()');
-like($err, qr/max_runtime of 200 ms/, 'max_runtime: so does the verb');
-is(decided(), '0', 'max_runtime: nothing of the verb remains');
-goes_on('max_runtime of a verb');
+like($err, qr/max_runtime of 200 ms/, 'max_runtime: so does the job function');
+is(decided(), '0', 'max_runtime: nothing of the job function remains');
+goes_on('max_runtime of a job function');
 
 # A trigger of the app that swallows the cancellation does not give the run the rest of the day.
 reset_app(undef);
@@ -107,9 +107,9 @@ goes_on('pg_cancel_backend');
 
 reset_app(15);
 $err = cancelled_error_of('SELECT * FROM auto_complete_challenges()');
-like($err, qr/canceling statement due to user request/, 'pg_cancel_backend ends a verb');
-is(decided(), '0', 'nothing of the verb remains');
-goes_on('pg_cancel_backend of a verb');
+like($err, qr/canceling statement due to user request/, 'pg_cancel_backend ends a job function');
+is(decided(), '0', 'nothing of the job function remains');
+goes_on('pg_cancel_backend of a job function');
 
 # ---- errors of our own bookkeeping ----
 
@@ -215,7 +215,7 @@ foreach my $role ('none', 'app_owner')
 	$err = error_of("CALL challenge_jobs.run('$JOB')");
 	like($err, qr/violates foreign key constraint "audit_topic_fkey"/,
 		"deferred check, role $role: the error comes out");
-	is( last_run($node, $db, "status, sqlstate, result->>'errors', result->>'left_over'"),
+	is( last_run($node, $db, "status, sqlstate, result->>'errors', result->>'locked'"),
 		'failed|23503|1|0', "deferred check, role $role: one challenge is in error");
 	is(decided(), '29', "deferred check, role $role: all others are decided");
 	is($session->query_safe($locks_held), '0', "deferred check, role $role: no lock is left");
@@ -305,7 +305,7 @@ $session->query_safe('RESET work_mem');
 
 # ---- memory ----
 
-# A session in which runs and verbs come and go, with and without work, and fail: it must not grow.
+# A session in which runs and job functions come and go, with and without work, and fail: it must not grow.
 reset_app(undef);
 set_batch_size($node, $db, 10);
 # What is used of them: a block that a cache allocates ahead is no growth, and may be a megabyte.

@@ -1,6 +1,6 @@
 # Where the library is loaded from, and servers that are not to be written to: without
 # shared_preload_libraries, on a hot standby, in read-only transactions; and what the server log says
-# of a verb that fails.
+# of a job function that fails.
 use strict;
 use warnings;
 
@@ -42,7 +42,7 @@ is($node->safe_psql($db, 'SHOW challenge_jobs.lock_timeout'), '5s', 'preloaded: 
 like($err, qr/ERROR:  invalid configuration parameter name "challenge_jobs\.lock_timeuot"/,
 	'preloaded: a setting that does not exist is refused');
 
-# ---- the log of a failing verb ----
+# ---- the log of a failing job function ----
 
 $node->safe_psql($db, <<'SQL');
 UPDATE challenges SET status = 'active';
@@ -62,8 +62,8 @@ SQL
 my $logged = log_of($swallow);
 like(
 	$logged,
-	qr/LOG:  challenge_jobs: job "$JOB" failed: the app refuses\n.*DETAIL:  a detail\n.*HINT:  a hint\n.*CONTEXT:  .*refuse\(\).*challenge_jobs job "$JOB" \(verb\)/s,
-	'a verb that fails stands in the log, with all there is to know, though the caller swallows the error');
+	qr/LOG:  challenge_jobs: job "$JOB" failed: the app refuses\n.*DETAIL:  a detail\n.*HINT:  a hint\n.*CONTEXT:  .*refuse\(\).*challenge_jobs job "$JOB" \(function\)/s,
+	'a job function that fails stands in the log, with all there is to know, though the caller swallows the error');
 unlike($logged, qr/ERROR:/, 'once, and not as an error of the statement, which has succeeded');
 $node->safe_psql($db, 'DROP TRIGGER refuse ON notifications');
 
@@ -73,7 +73,7 @@ unlike(log_of($swallow), qr/job "$JOB" failed/, 'a call that is refused, as the 
 $node->safe_psql($db, "SELECT challenge_jobs.reset_job('$JOB')");
 $node->safe_psql($db, 'ALTER TABLE notifications RENAME TO messages');
 like(log_of($swallow), qr/LOG:  challenge_jobs: job "$JOB" failed: .*relation public\.notifications does not exist/,
-	'a verb that does not find its tables stands in the log');
+	'a job function that does not find its tables stands in the log');
 $node->safe_psql($db, 'ALTER TABLE messages RENAME TO notifications');
 my $busy = $node->background_psql($db);
 $busy->query_safe('BEGIN; SELECT * FROM auto_complete_challenges()');
@@ -103,7 +103,7 @@ foreach my $case (
 	is($server->safe_psql($db, "$begin$dry$end"), $figures, "$name: a dry run gives the same figures");
 	($status, $out, $err) = $server->psql($db, "${begin}SELECT * FROM auto_complete_challenges()$end");
 	like($err, qr/ERROR:  cannot execute auto_complete_challenges(\(\))? in a read-only transaction/,
-		"$name: the verb says that it cannot");
+		"$name: the job function says that it cannot");
 }
 foreach my $case ([ 'a session that is read-only', $node, 'SET default_transaction_read_only = on' ],
 	[ 'a hot standby', $standby, 'SELECT 1' ])
@@ -143,7 +143,7 @@ sub doctor
 	my ($check) = @_;
 
 	return $node->safe_psql($db,
-		qq(SELECT status FROM challenge_jobs.doctor() WHERE "check" = '$check'));
+		qq(SELECT status FROM challenge_jobs.doctor() WHERE check_name = '$check'));
 }
 
 # Runs a statement and returns what the server has logged meanwhile, statements left out.

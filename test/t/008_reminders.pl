@@ -1,6 +1,6 @@
 # Reminders through crashes: whenever a run ends, by kill -9, a cancellation, max_runtime or a crash of the
 # server, the next run completes it, nobody is told twice on a date, nobody is passed over. The same for
-# a verb that is only prepared, and for a database that is restored from a dump.
+# a job function that is only prepared, and for a database that is restored from a dump.
 use strict;
 use warnings;
 
@@ -91,7 +91,7 @@ $node->safe_psql($db, 'DROP TRIGGER refuse ON notifications');
 $node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
 is(wrong_reminders($db), '', 'and the next run tells the one');
 
-# ---- a verb that is only prepared ----
+# ---- a job function that is only prepared ----
 
 foreach my $crash (0, 1)
 {
@@ -100,18 +100,18 @@ foreach my $crash (0, 1)
 		my $name = ($crash ? 'after a crash, ' : '') . "$second PREPARED";
 
 		reset_reminders();
-		$node->safe_psql($db, "BEGIN; SELECT * FROM $REMINDERS(); PREPARE TRANSACTION 'verb'");
+		$node->safe_psql($db, "BEGIN; SELECT * FROM $REMINDERS(); PREPARE TRANSACTION 'function'");
 		if ($crash)
 		{
 			$node->stop('immediate');
 			$node->start;
 		}
 		($status, $out, $err) = $node->psql($db, "SELECT * FROM $REMINDERS()");
-		like($err, qr/ERROR:  job "$REMINDERS" is running in another session/, "$name: a verb beside it is refused");
+		like($err, qr/ERROR:  job "$REMINDERS" is running in another session/, "$name: a job function beside it is refused");
 		$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
 		is(last_run($node, $db, 'status'), 'skipped', "$name: run() beside it is skipped");
 		is($node->safe_psql($db, 'SELECT count(*) FROM notifications'), '0', "$name: nothing is to be seen of it");
-		$node->safe_psql($db, "$second PREPARED 'verb'");
+		$node->safe_psql($db, "$second PREPARED 'function'");
 		is($node->safe_psql($db, 'SELECT count(*) FROM notifications'), $second eq 'COMMIT' ? '30' : '0',
 			"$name: then all of it or nothing");
 		$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
@@ -169,7 +169,7 @@ $node->poll_query_until($db, 'SELECT count(*) = 2 FROM pg_locks WHERE NOT grante
 $holder->quit;
 finish_sql($alter);
 finish_sql($run);
-is(last_run($node, $db, 'message'), 'the type of the keys has been changed from bigint to integer while the job was running',
+is(last_run($node, $db, 'message'), 'the type of the keys changed from bigint to integer while the job was running',
 	'the type of the keys is changed between two mornings: the list of users is not read as what it is not');
 $node->safe_psql($db, 'TRUNCATE stall_at');
 $node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");

@@ -212,7 +212,7 @@ sub test_kill
 	$node->safe_psql($db, "CALL challenge_jobs.run('$clean')");
 	is(expired() . wrong(), '0', "$name: the next run completes the work");
 	is( $node->safe_psql($db,
-			"SELECT string_agg(status, ' ' ORDER BY run_id), max((result->'notifications')::int), max((result->'tables'->'by_$way')::int), max((result->'left_over')::int) FROM challenge_jobs.job_run"
+			"SELECT string_agg(status, ' ' ORDER BY run_id), max((result->'notifications')::int), max((result->'tables'->'by_$way')::int), max((result->'locked')::int) FROM challenge_jobs.job_run"
 		),
 		'crashed succeeded|' . (2000 - $gone) . '|1|0',
 		"$name: the row of the one that died is closed, and the next one counts the rest");

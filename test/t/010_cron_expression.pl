@@ -43,9 +43,9 @@ SQL
 
 # ---- edges ----
 
-# An expression, a moment, the next slot and the previous one; '' is none.
+# An expression, a moment, the next scheduled time and the previous one; '' is none.
 my @edges = (
-	# a slot is after the moment, or at it
+	# a scheduled time is after the moment, or at it
 	['0 0 * * *', '2024-05-01 00:00', '2024-05-02 00:00:00+00', '2024-05-01 00:00:00+00'],
 	['0 0 * * *', '2024-04-30 23:59:59.999999', '2024-05-01 00:00:00+00', '2024-04-30 00:00:00+00'],
 	['0 0 * * *', '2024-05-01 00:00:00.000001', '2024-05-02 00:00:00+00', '2024-05-01 00:00:00+00'],
@@ -181,9 +181,9 @@ foreach my $line (@found)
 	}
 }
 is(join("\n", @wrong[0 .. ($#wrong < 20 ? $#wrong : 20)]),
-	'', "$compared slots are those of the oracle (seed $seed)");
+	'', "$compared scheduled times are those of the oracle (seed $seed)");
 cmp_ok($compared, '>=', 5000, 'there were thousands of them');
-cmp_ok($none, '<', $compared / 10, "nearly all were slots: $none were none");
+cmp_ok($none, '<', $compared / 10, "nearly all were scheduled times: $none were none");
 
 $node->stop;
 check_log($node);
@@ -193,7 +193,7 @@ done_testing();
 
 # Returns the first minute from the one given on that matches, or with a step of -60 the last one up to
 # it; '' if there is none within 41 years, after which a leap day has met each day of the week but for
-# centuries that skip one. Moments and slots are seconds since 1970.
+# centuries that skip one. Moments and scheduled times are seconds since 1970.
 sub find_slot
 {
 	my ($expression, $from, $step) = @_;

@@ -95,7 +95,7 @@ SELECT challenge_jobs.alter_job('$JOB', schedule => '\@Yearly');
 SQL
 is( $node->safe_psql('postgres', "SELECT schedule FROM cron.job WHERE jobname = 'challenge_jobs:$JOB'"),
 	'0 0 1 1 *', 'pg_cron gets five fields for a nickname');
-is( $node->safe_psql('postgres', qq(SELECT status FROM challenge_jobs.doctor() WHERE "check" = 'schedule:$JOB')),
+is( $node->safe_psql('postgres', qq(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'schedule:$JOB')),
 	'ok', 'and the doctor is content');
 if (!$knows_last_day)
 {

@@ -73,7 +73,7 @@ serves('after a task failed');
 $node->safe_psql($db, 'DROP OWNED BY app_owner CASCADE; DROP ROLE app_owner');
 $node->psql($db, 'SELECT * FROM auto_complete_challenges()');
 $node->poll_query_until($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE sqlstate = '42P01'")
-  or die 'a verb without its tables is not recorded';
+  or die 'a job function without its tables is not recorded';
 serves('after the tables of the app and their owner were dropped');
 $node->safe_psql($db, qq(ALTER DATABASE "The ""App"", 2" SET default_transaction_isolation = 'serializable';
 ALTER DATABASE "The ""App"", 2" SET statement_timeout = '1ms';
@@ -234,7 +234,7 @@ $node->safe_psql('second', 'CREATE EXTENSION challenge_jobs');
 $node->wait_for_log(qr/database "second" is being served/, $offset);
 $node->append_conf('postgresql.conf', "challenge_jobs.databases = 'second'\nchallenge_jobs.worker_naptime = '1d'");
 $node->reload;
-$node->poll_query_until($db, q(SELECT status = 'warning' FROM challenge_jobs.doctor() WHERE "check" = 'worker'));
+$node->poll_query_until($db, q(SELECT status = 'warning' FROM challenge_jobs.doctor() WHERE check_name = 'worker'));
 $node->safe_psql($db, 'TRUNCATE challenge_jobs.job_run');
 $node->psql($db, $failure);
 $node->psql('second', $failure);
@@ -258,10 +258,10 @@ $node->wait_for_log(qr/challenge_jobs: there is no free background worker for da
 wait_for_rounds(2);
 is(count_log(qr/there is no free background worker/, $offset), 1, 'that there is no free worker is logged once');
 $node->psql('second', $failure);
-like($node->safe_psql('second', q(SELECT found FROM challenge_jobs.doctor() WHERE "check" = 'ring')), qr/^1 runs are waiting/, 'records wait meanwhile');
+like($node->safe_psql('second', q(SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs')), qr/^1 runs are waiting/, 'records wait meanwhile');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 1');
 $node->restart;
-is($node->safe_psql('second', q(SELECT status FROM challenge_jobs.doctor() WHERE "check" = 'worker')), 'error',
+is($node->safe_psql('second', q(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'worker')), 'error',
 	'where there was not even room for the launcher, the doctor says so');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->restart;
@@ -339,7 +339,7 @@ sub busy_worker
 
 sub wait_for_busy_worker
 {
-	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'challenge_jobs worker' AND wait_event = 'PgSleep' AND query = 'challenge_jobs: write lost runs'")
+	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'challenge_jobs worker' AND wait_event = 'PgSleep' AND query = 'challenge_jobs: write unrecorded runs'")
 	  or die 'the worker does not come to work';
 	return;
 }

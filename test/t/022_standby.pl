@@ -37,11 +37,11 @@ wait_for_stall($node, $db) or die 'the run has not come to the stall';
 $node->wait_for_catchup($standby);
 
 is($standby->safe_psql($db, $workers), '0', 'a standby has neither launcher nor worker');
-is($standby->safe_psql($db, q(SELECT status || ': ' || found FROM challenge_jobs.doctor() WHERE "check" = 'worker')),
-	'ok: the worker begins when this standby is promoted', 'the doctor says so');
+is($standby->safe_psql($db, q(SELECT status || ': ' || finding FROM challenge_jobs.doctor() WHERE check_name = 'worker')),
+	'ok: the worker starts when this standby is promoted', 'the doctor says so');
 is($standby->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_progress'), '0', 'and shows no progress of others');
 my ($status, $out, $err) = $standby->psql($db, $failure);
-like($err, qr/ERROR:  as_of must be finite/, 'a verb that fails on a standby fails as anywhere');
+like($err, qr/ERROR:  as_of must be finite/, 'a job function that fails on a standby fails as anywhere');
 $standby->reload;
 is($standby->safe_psql($db, 'SELECT status FROM challenge_jobs.job_run'), 'running', 'the run of the primary is seen as running');
 

@@ -21,11 +21,11 @@ is($node->safe_psql($db, $progress), '', 'without a run there is no progress');
 # Each: how the run is started, its run_id, and how it ends while it waits in the second of three batches.
 my @cases = (
 	[ 'run()', "CALL challenge_jobs.run('$JOB')", sub { $node->safe_psql($db, 'SELECT max(run_id) FROM challenge_jobs.job_run') }, 'succeeds' ],
-	[ 'the verb', 'SELECT * FROM auto_complete_challenges()', sub { '' }, 'succeeds' ],
+	[ 'the job function', 'SELECT * FROM auto_complete_challenges()', sub { '' }, 'succeeds' ],
 	[ 'run()', "CALL challenge_jobs.run('$JOB')", sub { $node->safe_psql($db, 'SELECT max(run_id) FROM challenge_jobs.job_run') }, 'is cancelled' ],
-	[ 'the verb', 'SELECT * FROM auto_complete_challenges()', sub { '' }, 'is cancelled' ],
+	[ 'the job function', 'SELECT * FROM auto_complete_challenges()', sub { '' }, 'is cancelled' ],
 	[ 'run()', "CALL challenge_jobs.run('$JOB')", sub { $node->safe_psql($db, 'SELECT max(run_id) FROM challenge_jobs.job_run') }, 'is terminated' ],
-	[ 'the verb', 'SELECT * FROM auto_complete_challenges()', sub { '' }, 'is terminated' ],
+	[ 'the job function', 'SELECT * FROM auto_complete_challenges()', sub { '' }, 'is terminated' ],
 	[ 'run()', "CALL challenge_jobs.run('$JOB')", sub { $node->safe_psql($db, 'SELECT max(run_id) FROM challenge_jobs.job_run') }, 'is killed' ]);
 foreach my $case (@cases)
 {

@@ -157,13 +157,13 @@ my $log = slurp_file($node->logfile, $log_start);
 is(scalar(() = $log =~ /LOG:  challenge_jobs: alert $id, job "$JOB": failed, run \d+/g), 1, 'the log has a line for it');
 like($log, qr/DETAIL:  it is broken/, 'with its message');
 $node->psql($db, "INSERT INTO broken VALUES ('again'); CALL challenge_jobs.run('$JOB'); ");
-is(deliver() =~ s/\n.*//sr, 'psql:<stdin>:1: NOTICE:  challenge_jobs.alert_command is not set: alerts are in the server log and go by NOTIFY',
+is(deliver() =~ s/\n.*//sr, 'psql:<stdin>:1: NOTICE:  challenge_jobs.alert_command is not set: alerts go to the server log and NOTIFY only',
 	'without a command there is nothing to do');
 $log = slurp_file($node->logfile, $log_start);
 is(scalar(() = $log =~ /LOG:  challenge_jobs: alert/g), 1, 'and no second line, nor for the next failure');
 alert_is("attempts, next_attempt_at IS NOT NULL", '0|t', 'the alert waits');
 unlike($listener->query('SELECT 1'), qr/Asynchronous/, 'nobody is notified twice');
-like($node->safe_psql($db, q(SELECT status, found FROM challenge_jobs.doctor() WHERE "check" = 'alerts')),
+like($node->safe_psql($db, q(SELECT status, finding FROM challenge_jobs.doctor() WHERE check_name = 'alerts')),
 	qr/^ok\|challenge_jobs.alert_command is not set/, 'the doctor says where alerts go');
 
 # ---- a command that works ----
@@ -179,7 +179,7 @@ is($json->{alert_id}, $id, 'JSON with the number of the alert');
 is($json->{message}, 'it is broken', 'its message');
 is($json->{cluster_name}, $node->name, 'and where it comes from');
 like(deliver(), qr/alerts delivered: 0, not delivered: 0/, 'what is delivered is not delivered again');
-is($node->safe_psql($db, q(SELECT status FROM challenge_jobs.doctor() WHERE "check" = 'alerts')), 'ok', 'the doctor is content');
+is($node->safe_psql($db, q(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'alerts')), 'ok', 'the doctor is content');
 
 unlink "$folder/got";
 raise_alert(q(E'"quoted" \'single\' \\\\ back\nslash\ttab ä € 日本 😀 $(touch /tmp/x) `x`'), q('%s %n'), q(E'\x01\x7f'));
@@ -228,7 +228,7 @@ raise_alert();
 like(deliver(), qr/could not be delivered: exit status 3: not yet/, 'a command that fails');
 alert_is('attempts, delivered_at IS NULL, last_error', '1|t|exit status 3: not yet', 'its exit status and the first line it wrote are kept');
 alert_is(q(next_attempt_at BETWEEN now() + '30 s' AND now() + '80 s'), 't', 'the next attempt is in about a minute');
-like($node->safe_psql($db, q(SELECT status, found FROM challenge_jobs.doctor() WHERE "check" = 'alerts')),
+like($node->safe_psql($db, q(SELECT status, finding FROM challenge_jobs.doctor() WHERE check_name = 'alerts')),
 	qr/^warning\|1 alerts could not be delivered yet; the last one: exit status 3: not yet/, 'the doctor tells of it');
 deliver();
 alert_is('attempts, delivered_at IS NULL', '2|t', 'it is tried again');
@@ -357,9 +357,9 @@ foreach my $mode ('fast', 'immediate')
 	like(read_file('got'), qr/"delivery": 2/, "stop $mode: and is delivered after the restart");
 }
 
-# ---- verbs ----
+# ---- job functions ----
 
-my $verb = "SELECT * FROM $JOB()";
+my $function = "SELECT * FROM $JOB()";
 $node->safe_psql($db, <<"SQL");
 DELETE FROM challenge_jobs.alert;
 UPDATE challenges SET status = 'active';
@@ -371,14 +371,14 @@ END \$\$;
 CREATE TRIGGER break_one BEFORE UPDATE OF status ON challenges
     FOR EACH ROW WHEN (OLD.status = 'active') EXECUTE FUNCTION break_one();
 SQL
-$node->safe_psql($db, "BEGIN; $verb; ROLLBACK");
+$node->safe_psql($db, "BEGIN; $function; ROLLBACK");
 is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.alert'), '0', 'what a caller rolls back raises no alert');
-$node->safe_psql($db, "BEGIN; $verb; PREPARE TRANSACTION 'verb'");
+$node->safe_psql($db, "BEGIN; $function; PREPARE TRANSACTION 'function'");
 $node->psql($db, "CALL challenge_jobs.run('$JOB')");
 is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.alert'), '0', 'nor does a run that is skipped');
-$node->safe_psql($db, "COMMIT PREPARED 'verb'");
+$node->safe_psql($db, "COMMIT PREPARED 'function'");
 $node->safe_psql($db, 'SELECT challenge_jobs.settle_alerts()');
-alert_is('kind, announced_at IS NULL', 'failed|t', 'a verb that failed in part, in a transaction that is prepared: the alert comes with it');
+alert_is('kind, announced_at IS NULL', 'failed|t', 'a job function that failed in part, in a transaction that is prepared: the alert comes with it');
 $listener = $node->background_psql($db);
 $listener->query_safe('LISTEN challenge_jobs_alert');
 $id = $node->safe_psql($db, 'SELECT max(alert_id) FROM challenge_jobs.alert');
@@ -421,21 +421,21 @@ $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 is($node->safe_psql($db, 'SELECT string_agg(kind, \' \' ORDER BY alert_id) FROM challenge_jobs.alert'),
 	'failed recovered failed crashed recovered', 'so is one whose backend was killed, when it is found');
 
-# ---- overdue, and served by a run that did not know ----
+# ---- overdue, and covered by a run that did not know ----
 
 $node->safe_psql($db, <<"SQL");
 DELETE FROM challenge_jobs.alert;
-INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, payload)
+INSERT INTO challenge_jobs.alert (job, kind, episode, scheduled_for, raised_at, payload)
 SELECT job, 'overdue', 0, started_at - interval '1 minute', started_at, '{}'
   FROM challenge_jobs.job_run WHERE job = '$JOB' AND status = 'succeeded' ORDER BY run_id DESC LIMIT 1;
-INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, payload)
+INSERT INTO challenge_jobs.alert (job, kind, episode, scheduled_for, raised_at, payload)
 VALUES ('send_streak_reminders', 'overdue', 0, now() - interval '1 minute', now(), '{}');
 SQL
 deliver();
 deliver();
 is($node->safe_psql($db, "SELECT string_agg(job || ' ' || kind, ', ' ORDER BY alert_id) FROM challenge_jobs.alert"),
 	"$JOB overdue, send_streak_reminders overdue, $JOB recovered",
-	'a slot that was found overdue when its run had just ended: the recovery is told afterwards, once');
+	'a scheduled time that was found overdue when its run had just ended: the recovery is told afterwards, once');
 
 # ---- who may ----
 
@@ -480,7 +480,7 @@ raise_alert();
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 like(deliver(), qr/delivered: 0, not delivered: 1/, 'a command that fails for the first alert of a job');
 is($node->safe_psql($db, $alerts), 'failed 1 false true, recovered 0 false true', 'is not called for the one after it');
-$node->safe_psql($db, "INSERT INTO challenge_jobs.alert (job, kind, episode, slot, raised_at, next_attempt_at, payload)"
+$node->safe_psql($db, "INSERT INTO challenge_jobs.alert (job, kind, episode, scheduled_for, raised_at, next_attempt_at, payload)"
 	. " VALUES ('send_streak_reminders', 'overdue', 0, now() + interval '1 hour', now(), now(), '{}')");
 like(deliver(), qr/delivered: 1, not delivered: 1/, 'but for those of other jobs');
 $node->safe_psql($db, "UPDATE challenge_jobs.alert SET attempts = 5 WHERE kind = 'failed'; DELETE FROM challenge_jobs.alert WHERE kind = 'overdue'");

@@ -36,19 +36,19 @@ set_clock($node, '2030-01-02 00:14:00');
 is(status('state, next_due'), 'ok|2030-01-03 00:00:00+00', 'after midnight, within the grace');
 is(decision(), '', 'there is nothing to do');
 set_clock($node, '2030-01-02 00:15:10');
-is(status('state'), 'overdue', 'a run right before midnight does not serve midnight');
+is(status('state'), 'overdue', 'a run right before midnight does not cover midnight');
 is(decision(), 'catch_up 2030-01-02 00:00', 'which has to be caught up');
 is(doctor('state'), 'error', 'the doctor says so');
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 is(status('state, last_success'), 'ok|' . server("date_trunc('second', max(finished_at)) FROM challenge_jobs.job_run"),
-	'a run that comes late serves it');
+	'a run that comes late covers it');
 is(decision(), '', 'and there is nothing to do');
 
 # ---- forward ----
 
 set_clock($node, '2030-01-12 12:00:00');
 is(status('state, next_due'), 'overdue|2030-01-13 00:00:00+00', 'ten days later: overdue');
-is(decision(), 'catch_up 2030-01-12 00:00', 'one run, for the last slot');
+is(decision(), 'catch_up 2030-01-12 00:00', 'one run, for the last scheduled time');
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 is(decision(), '', 'then nothing more');
 is(undone_work($node, $db), '', 'what was due has been done');
@@ -72,13 +72,13 @@ $blocker->query_safe('SELECT pg_advisory_lock(4711)');
 my $run = start_sql($node, $db, "CALL challenge_jobs.run('$JOB')");
 ok(wait_for_stall($node, $db), 'a run is at work');
 set_clock($node, '2030-01-19 12:00:00');
-is(status('state'), 'overdue', 'and has not served its slot');
+is(status('state'), 'overdue', 'and has not covered its scheduled time');
 is(decision(), '', 'beside it nothing is started');
 $blocker->query_safe('SELECT pg_advisory_unlock(4711)');
 $blocker->quit;
 finish_sql($run);
 is(last_run($node, $db, "status, duration < interval '0'"), 'succeeded|t', 'it ends before it began, and has succeeded');
-is(status('state'), 'ok', 'and the slot is served');
+is(status('state'), 'ok', 'and the scheduled time is covered');
 $node->safe_psql($db, 'TRUNCATE stall');
 
 # A run that failed is repeated after its delay, also by a clock that was set back in between.
@@ -170,5 +170,5 @@ SQL
 sub doctor
 {
 	my ($check) = @_;
-	return server(qq(string_agg(status, ' ') FROM challenge_jobs.doctor() WHERE "check" = '$check:$JOB'));
+	return server(qq(string_agg(status, ' ') FROM challenge_jobs.doctor() WHERE check_name = '$check:$JOB'));
 }

@@ -1,4 +1,4 @@
-# The worker at work: slots on which it fires, slots that were missed while the server was down or nobody came,
+# The worker at work: scheduled times on which it fires, scheduled times that were missed while the server was down or nobody came,
 # runs that fail and are repeated, and the alerts of all that. The wall clock is set while the server runs.
 use strict;
 use warnings;
@@ -33,8 +33,8 @@ is(undone_work($node, $db), '', 'the work is done');
 is(server("role_name FROM challenge_jobs.job_run"), server('current_user'), 'as the owner of the extension');
 set_clock($node, '2030-01-03 00:00:10');
 wait_for("status = 'succeeded' AND scheduled_for = '2030-01-03 00:00'");
-is(runs(), "worker succeeded 2030-01-02 00:00 #1\nworker succeeded 2030-01-03 00:00 #1", 'once for each slot');
-# The clock goes back over both slots, and to the next one: what was fired is not fired again.
+is(runs(), "worker succeeded 2030-01-02 00:00 #1\nworker succeeded 2030-01-03 00:00 #1", 'once for each scheduled time');
+# The clock goes back over both scheduled times, and to the next one: what was fired is not fired again.
 set_clock($node, '2030-01-01 23:59:59');
 wait_for_checks($node, 3);
 set_clock($node, '2030-01-04 00:00:01');
@@ -154,7 +154,7 @@ SQL
 # The alerts, a line for each.
 sub alerts
 {
-	return server("concat_ws(' ', kind, to_char(slot, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
+	return server("concat_ws(' ', kind, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
 }
 
 # Empties log and alerts, but for a success just now.

@@ -1,4 +1,4 @@
-# pg_cron fires and the worker watches, in the same server: a slot that pg_cron has served is not fired again,
+# pg_cron fires and the worker watches, in the same server: a scheduled time that pg_cron has served is not fired again,
 # also while its run takes longer than the grace; one that it leaves out is told of and caught up, once. The wall
 # clock of both is set while the server runs.
 use strict;
@@ -90,9 +90,9 @@ is(runs() . alerts(), '', 'a cron job that is not active: within the grace the w
 set_clock($node, '2030-01-01 13:30:40');
 wait_for("triggered_by = 'catch_up' AND status = 'succeeded'");
 wait_for_checks($node, 3);
-is(runs(), 'catch_up succeeded 2030-01-01 13:30', 'after it there is one run, for the slot that pg_cron has left out');
+is(runs(), 'catch_up succeeded 2030-01-01 13:30', 'after it there is one run, for the scheduled time that pg_cron has left out');
 is(alerts(), "overdue 2030-01-01 13:30", 'and one alert, which lasts until pg_cron fires');
-is(server(qq(status FROM challenge_jobs.doctor() WHERE "check" = 'schedule:$JOB')), 'error',
+is(server(qq(status FROM challenge_jobs.doctor() WHERE check_name = 'schedule:$JOB')), 'error',
 	'the doctor says that the cron job is not active');
 
 # ---- pg_cron comes again ----
@@ -130,7 +130,7 @@ SQL
 # The alerts, a line for each.
 sub alerts
 {
-	return server("concat_ws(' ', kind, to_char(slot, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
+	return server("concat_ws(' ', kind, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
 }
 
 # Empties alerts, and the log but for the last run, by which the worker knows what is done.

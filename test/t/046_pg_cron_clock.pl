@@ -57,13 +57,13 @@ is(server("count(*) FROM challenge_jobs.job_run WHERE triggered_by <> 'pg_cron'"
 is(server('count(*) FROM challenge_jobs.alert'), '0', 'nor is it overdue');
 is(undone_work($node, $db), '', 'and nothing is done twice');
 
-# The midnight after is served, by pg_cron or, if it waits for its clock, by a run to catch up.
+# The midnight after is covered, by pg_cron or, if it waits for its clock, by a run to catch up.
 set_clock($node, '2030-03-29 23:59:58');
 wait_for_checks($node, 4);
 set_clock($node, '2030-03-30 00:15:30');
 wait_for($JOB, "as_of >= '2030-03-30 00:00+00'");
 wait_for_checks($node, 2);
-is(server("count(*) FROM challenge_jobs.job_run WHERE job = '$JOB' AND as_of >= '2030-03-30 00:00+00'"), '1', 'the midnight after is served, once');
+is(server("count(*) FROM challenge_jobs.job_run WHERE job = '$JOB' AND as_of >= '2030-03-30 00:00+00'"), '1', 'the midnight after is covered, once');
 
 # ---- mornings around a change to summer time ----
 
@@ -94,7 +94,7 @@ done_testing();
 
 # ---- parts ----
 
-# Two seconds before a slot that is not at midnight.
+# Two seconds before a scheduled time that is not at midnight.
 sub before
 {
 	my ($date, $hour, $minute) = $_[0] =~ /^(\S+) (\d+):(\d+)$/;

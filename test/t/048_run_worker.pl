@@ -82,7 +82,7 @@ $node->stop;
 check_log($node);
 done_testing();
 
-# Schedules the job by the worker, so that a slot has just come.
+# Schedules the job by the worker, so that a scheduled time has just come.
 sub schedule
 {
 	$node->safe_psql($db, "SELECT challenge_jobs.alter_job('$JOB', schedule => '* * * * *')");

@@ -52,7 +52,7 @@ DELETE FROM notifications WHERE (data->>'challenge_id')::bigint = 1");
 $primary->wait_for_catchup($standby);
 $primary->stop('immediate');
 set_clock($standby, '2030-01-03 00:20:00');
-is(state($standby), 'overdue', 'a standby knows that a slot was missed');
+is(state($standby), 'overdue', 'a standby knows that a scheduled time was missed');
 is($standby->safe_psql($db, "SELECT action, scheduled_for FROM challenge_jobs.watchdog() WHERE job = '$JOB'"),
 	'catch_up|2030-01-03 00:00:00+00', 'and what should be done');
 # whoever would do it is woken by a reload
@@ -66,10 +66,10 @@ unlike(slurp_file($standby->logfile), qr/background worker process "challenge_jo
 
 $standby->promote;
 $standby->poll_query_until($db, "SELECT count(*) > 0 FROM challenge_jobs.job_run WHERE triggered_by <> 'worker' AND status = 'succeeded'")
-  or die 'the slot is not caught up';
+  or die 'the scheduled time is not caught up';
 wait_for_checks($standby, 3);
 is(runs($standby), "worker succeeded 2030-01-02 00:00\ncatch_up succeeded 2030-01-03 00:00",
-	'promoted: the slot that was missed is caught up once, the one of the primary is not repeated');
+	'promoted: the scheduled time that was missed is caught up once, the one of the primary is not repeated');
 is(alerts($standby), "overdue 2030-01-03 00:00\nrecovered", 'and told of once');
 is(undone_work($standby, $db), '', 'the work is done, once');
 is($standby->safe_psql($db, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'challenge_jobs launcher'"),
@@ -108,5 +108,5 @@ sub alerts
 	my ($node) = @_;
 
 	return $node->safe_psql($db,
-		"SELECT concat_ws(' ', kind, to_char(slot, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
+		"SELECT concat_ws(' ', kind, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
 }

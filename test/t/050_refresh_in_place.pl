@@ -325,7 +325,7 @@ sub note_methods
 	foreach my $method (split ' ', $methods)
 	{
 		$done{$method}++;
-		$views++ if $method ne 'left_over';
+		$views++ if $method ne 'locked';
 	}
 	return $views == $view_count;
 }
@@ -337,10 +337,10 @@ sub refresh_by_run
 
 	ask($session, 'SET ROLE app_client') if $session != super();
 	return 0 if $answer =~ /ERROR/;
-	return note_methods(ask(super(), q{SELECT string_agg(v->>'method', ' ') FROM (SELECT result FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1) r, jsonb_array_elements(result->'views') v WHERE result->>'left_over' = '0'}));
+	return note_methods(ask(super(), q{SELECT string_agg(v->>'method', ' ') FROM (SELECT result FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1) r, jsonb_array_elements(result->'views') v WHERE result->>'locked' = '0'}));
 }
 
-sub refresh_by_verb
+sub refresh_by_function
 {
 	my ($session, $arguments) = @_;
 	my $answer = ask($session, "SELECT string_agg(method, ' ') FROM refresh_challenge_stats($arguments)");
@@ -397,7 +397,7 @@ sub turn_outside
 	}
 	elsif ($dice < 89)
 	{
-		verify($session, 'after the verb', refresh_by_verb($session, chance(5) ? 'true' : ''));
+		verify($session, 'after the job function', refresh_by_function($session, chance(5) ? 'true' : ''));
 	}
 	elsif ($dice < 92)
 	{
@@ -481,7 +481,7 @@ sub turn_inside
 		my $change = change_again();
 
 		ask($session, $change);
-		verify($session, "after the verb in a transaction ($session->{isolation})", refresh_by_verb($session, ''));
+		verify($session, "after the job function in a transaction ($session->{isolation})", refresh_by_function($session, ''));
 		return if $session->{failed} || $failure;
 		ask($session, $change);
 		end_transaction($session, 'COMMIT') if !$session->{failed} && chance(50);
@@ -579,7 +579,7 @@ sub take_turns
 	}
 	finish_all();
 	verify(super(), 'after a round', refresh_by_run(super()));
-	verify(super(), 'after a refresh in full', refresh_by_verb(super(), 'true')) unless $failure;
+	verify(super(), 'after a refresh in full', refresh_by_function(super(), 'true')) unless $failure;
 	return;
 }
 

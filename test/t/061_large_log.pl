@@ -13,10 +13,10 @@ my $db = 'postgres';
 my $node = create_node('large_log', "challenge_jobs.databases = ''\nautovacuum = off\n");
 create_app($node, $db, 5);
 
-# One job has succeeded at most once a minute for two years, and was skipped as often; another one fails; none has a slot.
+# One job has succeeded at most once a minute for two years, and was skipped as often; another one fails; none has a scheduled time.
 $node->safe_psql($db, <<'SQL');
 INSERT INTO challenge_jobs.job_run (job, triggered_by, as_of, started_at, finished_at, status, role_name, pid)
-SELECT j, CASE WHEN n % 3 = 0 THEN 'manual' ELSE 'verb' END, m, m, m + interval '1 s', s, 'x', 1
+SELECT j, CASE WHEN n % 3 = 0 THEN 'manual' ELSE 'function' END, m, m, m + interval '1 s', s, 'x', 1
   FROM generate_series(1, 250000) n
  CROSS JOIN LATERAL (SELECT now() - (250001 - n) * interval '4 min') AS moment(m)
  CROSS JOIN (VALUES ('auto_complete_challenges', 'succeeded'), ('auto_complete_challenges', 'skipped'),
@@ -39,7 +39,7 @@ my %cases = (
 	'job_status' => 'TABLE challenge_jobs.job_status',
 	'metrics' => 'TABLE challenge_jobs.metrics',
 	'watchdog()' => 'SELECT * FROM challenge_jobs.watchdog()',
-	'watchdog(), before any slot' => "SELECT * FROM challenge_jobs.watchdog('2000-01-01')",
+	'watchdog(), before any scheduled time' => "SELECT * FROM challenge_jobs.watchdog('2000-01-01')",
 	'doctor()' => 'SELECT * FROM challenge_jobs.doctor()',
 	'report_html()' => 'SELECT length(challenge_jobs.report_html())',
 	'run()' => "CALL challenge_jobs.run('auto_complete_challenges')",

@@ -10,7 +10,7 @@ use Test::More;
 use ChallengeJobsTest;
 
 my $db = 'app';
-my $worker_row = q(SELECT status, found, remedy FROM challenge_jobs.doctor() WHERE "check" = 'worker');
+my $worker_row = q(SELECT status, finding, remedy FROM challenge_jobs.doctor() WHERE check_name = 'worker');
 
 # ---- no free background worker ----
 
@@ -22,7 +22,7 @@ max_logical_replication_workers = 0
 CONF
 $node->safe_psql('postgres', 'CREATE DATABASE app');
 create_app($node, $db, 3);
-ok($node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE "check" = 'worker')), 'with a free background worker the doctor is content');
+ok($node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE check_name = 'worker')), 'with a free background worker the doctor is content');
 my $launcher = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'challenge_jobs launcher'");
 
 # A launcher has nothing to cancel.
@@ -32,12 +32,12 @@ is($node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_
 
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', '1');
 $node->restart;
-ok($node->poll_query_until($db, q(SELECT status = 'error' FROM challenge_jobs.doctor() WHERE "check" = 'worker')), 'without one the doctor reports an error');
+ok($node->poll_query_until($db, q(SELECT status = 'error' FROM challenge_jobs.doctor() WHERE check_name = 'worker')), 'without one the doctor reports an error');
 like($node->safe_psql($db, $worker_row), qr/^error\|there has been no free background worker for this database since 20.*\|ALTER SYSTEM SET max_worker_processes = 9; and restart the server$/,
 	'and says since when, and what to do');
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', '8');
 $node->restart;
-ok($node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE "check" = 'worker')), 'with more of them it is content again');
+ok($node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE check_name = 'worker')), 'with more of them it is content again');
 
 # ---- an engine that does not fire ----
 
@@ -71,14 +71,14 @@ CONF
 	$cron->start;
 	create_app($cron, 'postgres', 3);
 	$cron->safe_psql('postgres', "CREATE EXTENSION pg_cron; SELECT challenge_jobs.schedule('$JOB')");
-	my $row = qq(SELECT status, remedy FROM challenge_jobs.doctor() WHERE "check" = 'schedule:$JOB');
+	my $row = qq(SELECT status, remedy FROM challenge_jobs.doctor() WHERE check_name = 'schedule:$JOB');
 	like($cron->safe_psql('postgres', $row), qr/^ok\|/, 'the doctor is content with pg_cron');
 	$cron->safe_psql('postgres', q(CREATE ROLE somebody SUPERUSER LOGIN; SET SESSION AUTHORIZATION somebody; SELECT cron.schedule('x', '0 0 1 1 *', 'SELECT 1')));
 	my $id = $cron->safe_psql('postgres', "SELECT jobid FROM cron.job WHERE jobname = 'x'");
 	$cron->safe_psql('postgres', 'ALTER ROLE somebody RENAME TO somebody_else');
 	is($cron->safe_psql('postgres', $row), "error|SELECT cron.unschedule($id);", 'a cron job of a role that is gone is an error, with what removes it');
 	$cron->safe_psql('postgres', "SELECT cron.unschedule($id)");
-	ok($cron->poll_query_until('postgres', qq(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE "check" = 'schedule:$JOB')), 'typed, it is mended');
+	ok($cron->poll_query_until('postgres', qq(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE check_name = 'schedule:$JOB')), 'typed, it is mended');
 	$cron->stop;
 }
 done_testing();

@@ -57,7 +57,7 @@ is(last_refresh('status, sqlstate'), 'failed|57014', 'and so does the run');
 is(views(), 'a_slow failed, b_quick full, c_quick full, challenge_member_stats none', 'the others are refreshed');
 is(server("action IS NULL, reason LIKE '%a limit of time was exceeded%' FROM challenge_jobs.watchdog() WHERE job = '$REFRESH'"),
 	't|f', 'what is not scheduled is not repeated');
-like($node->safe_psql($db, "SELECT found FROM challenge_jobs.doctor() WHERE \"check\" = 'refresh:public.a_slow'"),
+like($node->safe_psql($db, "SELECT finding FROM challenge_jobs.doctor() WHERE \"check\" = 'refresh:public.a_slow'"),
 	qr/^the refresh of public.a_slow that began at .* has not come to an end: it goes last$/m, 'the doctor says so');
 
 is(server("views FROM (SELECT string_agg(view_name || ' ' || method, ', ') AS views FROM refresh_challenge_stats()) v"),

@@ -125,9 +125,9 @@ my $before = $node->safe_psql('app', "$runs");
 $offset = -s $node->logfile;
 wait_for_checks($node, 3);
 is($node->safe_psql('app', $runs), $before, 'nothing is started in a database that is read-only by default');
-like(slurp_file($node->logfile), qr/challenge_jobs: database "app" is read-only by default: nothing is done in it/, 'the server log says so');
+like(slurp_file($node->logfile), qr/challenge_jobs: database "app" is read-only by default, so its jobs do not run/, 'the server log says so');
 unlike(slurp_file($node->logfile, $offset), qr/"app" is read-only by default/, 'once');
-is($node->safe_psql('app', q(SELECT status, remedy FROM challenge_jobs.doctor() WHERE "check" = 'read_only')),
+is($node->safe_psql('app', q(SELECT status, remedy FROM challenge_jobs.doctor() WHERE check_name = 'read_only')),
 	'warning|ALTER DATABASE app SET default_transaction_read_only = off;', 'the doctor says so');
 $node->safe_psql('postgres', 'ALTER DATABASE app SET default_transaction_read_only = off');
 ok($node->poll_query_until('app', "SELECT count(*) > 0 FROM challenge_jobs.job_run WHERE status = 'succeeded'"), 'afterwards it goes on');

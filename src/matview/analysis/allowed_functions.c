@@ -138,17 +138,17 @@ static const struct
 
 /* refuse notes the first reason to refuse a definition; returns false. */
 static bool
-refuse(CjFunctionVerdict *verdict, const char *refusal, const char *remedy)
+refuse(CjFunctionOutcome *outcome, const char *refusal, const char *hint)
 {
-	if (verdict->refusal == NULL)
+	if (outcome->refusal == NULL)
 	{
-		verdict->refusal = refusal;
-		verdict->remedy = remedy;
+		outcome->refusal = refusal;
+		outcome->hint = hint;
 	}
 	return false;
 }
 
-/* is_own tells whether an object is PostgreSQL's own. */
+/* is_own returns whether an object is PostgreSQL's own. */
 static bool
 is_own(Oid oid)
 {
@@ -171,7 +171,7 @@ find_dependence(Oid function)
 
 /* ---- types as text ---- */
 
-/* has_fixed_output tells whether the output function of a base type depends on its argument alone. */
+/* has_fixed_output returns whether the output function of a base type depends on its argument alone. */
 static bool
 has_fixed_output(Oid type)
 {
@@ -188,7 +188,7 @@ has_fixed_output(Oid type)
 }
 
 /*
- * has_fixed_text tells whether a value of a type is always written as the same text. Labels of an enum can
+ * has_fixed_text returns whether a value of a type is always written as the same text. Labels of an enum can
  * be renamed, and so can the attributes of a type, whose names are in the JSON; what the types of object
  * identifiers are written as stands in the catalogs.
  */
@@ -213,7 +213,7 @@ has_fixed_text(Oid type)
 	}
 }
 
-/* has_fixed_columns tells whether each column of a row type is always written as the same text. */
+/* has_fixed_columns returns whether each column of a row type is always written as the same text. */
 static bool
 has_fixed_columns(Oid type)
 {
@@ -231,7 +231,7 @@ has_fixed_columns(Oid type)
 }
 
 /*
- * is_fixed_argument tells whether an argument is always written as the same text. The columns of a row that
+ * is_fixed_argument returns whether an argument is always written as the same text. The columns of a row that
  * the view reads as a whole are renamed with what it reads.
  */
 static bool
@@ -255,16 +255,16 @@ is_fixed_argument(Node *node)
 
 /* refuse_text refuses a definition that depends on how a type is written. */
 static bool
-refuse_text(Oid type, CjFunctionVerdict *verdict)
+refuse_text(Oid type, CjFunctionOutcome *outcome)
 {
 	if (get_typtype(getBaseType(type)) == TYPTYPE_ENUM)
 		return refuse(
-			verdict,
+			outcome,
 			psprintf("It turns values of the enum %s into text or back, and labels can be renamed.",
 					 format_type_be(type)),
 			"Leave the column in its own type.");
 	return refuse(
-		verdict,
+		outcome,
 		psprintf("It writes values of type %s as text or reads them from text, which depends "
 				 "on more than the value.",
 				 format_type_be(type)),
@@ -274,18 +274,18 @@ refuse_text(Oid type, CjFunctionVerdict *verdict)
 /* ---- functions ---- */
 
 static bool
-refuse_function(Oid function, char volatility, CjFunctionVerdict *verdict)
+refuse_function(Oid function, char volatility, CjFunctionOutcome *outcome)
 {
 	const char *name = format_procedure(function);
 
 	if (is_own(function))
-		return refuse(verdict,
+		return refuse(outcome,
 					  psprintf("It calls %s, whose result depends on more than its arguments: the "
 							   "time, the session, the catalogs or chance.",
 							   name),
 					  NULL);
 	return refuse(
-		verdict,
+		outcome,
 		psprintf("It calls %s, which is %s: its result may depend on what nobody watches.", name,
 				 volatility == PROVOLATILE_STABLE ? "STABLE" : "VOLATILE"),
 		psprintf("If its result depends on nothing but its arguments: ALTER FUNCTION %s "
@@ -293,9 +293,9 @@ refuse_function(Oid function, char volatility, CjFunctionVerdict *verdict)
 				 format_procedure_qualified(function)));
 }
 
-/* allow_aggregate judges what an aggregate of the app is made of: the aggregate itself has no say. */
+/* allow_aggregate evaluates what an aggregate of the app is made of: the aggregate itself has no say. */
 static bool
-allow_aggregate(Oid function, CjFunctionVerdict *verdict)
+allow_aggregate(Oid function, CjFunctionOutcome *outcome)
 {
 	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(function));
 	Form_pg_aggregate form;
@@ -315,12 +315,12 @@ allow_aggregate(Oid function, CjFunctionVerdict *verdict)
 	parts[7] = form->aggmfinalfn;
 	ReleaseSysCache(tuple);
 	for (int i = 0; allowed && i < lengthof(parts); i++)
-		allowed = cj_allowed_functions_allow_function(parts[i], verdict);
+		allowed = cj_allowed_functions_allow_function(parts[i], outcome);
 	return allowed;
 }
 
 bool
-cj_allowed_functions_allow_function(Oid function, CjFunctionVerdict *verdict)
+cj_allowed_functions_allow_function(Oid function, CjFunctionOutcome *outcome)
 {
 	char volatility;
 
@@ -328,24 +328,24 @@ cj_allowed_functions_allow_function(Oid function, CjFunctionVerdict *verdict)
 		return true;
 	volatility = func_volatile(function);
 	if (!is_own(function))
-		verdict->functions = list_append_unique_oid(verdict->functions, function);
+		outcome->functions = list_append_unique_oid(outcome->functions, function);
 	if (volatility == PROVOLATILE_IMMUTABLE)
 		return is_own(function) || get_func_prokind(function) != PROKIND_AGGREGATE ||
-			   allow_aggregate(function, verdict);
+			   allow_aggregate(function, outcome);
 	if (volatility == PROVOLATILE_STABLE && is_own(function) &&
 		find_dependence(function) == ON_SETTINGS)
 		return true;
-	return refuse_function(function, volatility, verdict);
+	return refuse_function(function, volatility, outcome);
 }
 
 bool
-cj_allowed_functions_allow_operator(Oid operator, CjFunctionVerdict * verdict)
+cj_allowed_functions_allow_operator(Oid operator, CjFunctionOutcome * outcome)
 {
 	return !OidIsValid(operator) ||
-		   cj_allowed_functions_allow_function(get_opcode(operator), verdict);
+		   cj_allowed_functions_allow_function(get_opcode(operator), outcome);
 }
 
-/* is_plain_pattern tells whether a pattern is a constant that asks for nothing of the locale. */
+/* is_plain_pattern returns whether a pattern is a constant that asks for nothing of the locale. */
 static bool
 is_plain_pattern(Node *node, bool of_date)
 {
@@ -366,9 +366,9 @@ is_number(Oid type)
 	return TypeCategory(type) == TYPCATEGORY_NUMERIC;
 }
 
-/* allow_pattern judges a function that writes or reads by a pattern, its second argument. */
+/* allow_pattern evaluates a function that writes or reads by a pattern, its second argument. */
 static bool
-allow_pattern(Oid function, List *args, Dependence dependence, CjFunctionVerdict *verdict)
+allow_pattern(Oid function, List *args, Dependence dependence, CjFunctionOutcome *outcome)
 {
 	/* to_number reads a text by a pattern for numbers */
 	bool of_date =
@@ -377,7 +377,7 @@ allow_pattern(Oid function, List *args, Dependence dependence, CjFunctionVerdict
 
 	if (list_length(args) == 2 && is_plain_pattern(lsecond(args), of_date))
 		return true;
-	return refuse(verdict,
+	return refuse(outcome,
 				  psprintf("It calls %s with a pattern that is no constant, or that asks for the "
 						   "names, signs or separators of a locale.",
 						   format_procedure(function)),
@@ -385,9 +385,9 @@ allow_pattern(Oid function, List *args, Dependence dependence, CjFunctionVerdict
 						  : "Use a constant pattern without D, G, L and S.");
 }
 
-/* allow_call judges a call of a function, with its arguments. */
+/* allow_call evaluates a call of a function, with its arguments. */
 static bool
-allow_call(Oid function, List *args, CjFunctionVerdict *verdict)
+allow_call(Oid function, List *args, CjFunctionOutcome *outcome)
 {
 	Dependence dependence = ON_OTHERS;
 	ListCell *cell;
@@ -398,23 +398,23 @@ allow_call(Oid function, List *args, CjFunctionVerdict *verdict)
 	{
 		case ON_OTHERS:
 		case ON_SETTINGS:
-			return cj_allowed_functions_allow_function(function, verdict);
+			return cj_allowed_functions_allow_function(function, outcome);
 		case ON_DATE_PATTERN:
 		case ON_NUMBER_PATTERN:
-			return allow_pattern(function, args, dependence, verdict);
+			return allow_pattern(function, args, dependence, outcome);
 		case ON_TEXT_FORM:
 			break;
 	}
 	foreach(cell, args)
 	{
 		if (!is_fixed_argument(lfirst(cell)))
-			return refuse_text(exprType(lfirst(cell)), verdict);
+			return refuse_text(exprType(lfirst(cell)), outcome);
 	}
 	return true;
 }
 
 static bool
-allow_conversion(CoerceViaIO *coercion, CjFunctionVerdict *verdict)
+allow_conversion(CoerceViaIO *coercion, CjFunctionOutcome *outcome)
 {
 	Oid from = exprType((Node *) coercion->arg);
 	Oid to = getBaseType(coercion->resulttype);
@@ -423,74 +423,74 @@ allow_conversion(CoerceViaIO *coercion, CjFunctionVerdict *verdict)
 	Oid param;
 
 	if (!is_fixed_argument((Node *) coercion->arg))
-		return refuse_text(from, verdict);
+		return refuse_text(from, outcome);
 	to = OidIsValid(element) ? getBaseType(element) : to;
 	if (get_typtype(to) != TYPTYPE_BASE)
-		return refuse_text(to, verdict);
+		return refuse_text(to, outcome);
 	getTypeInputInfo(to, &input, &param);
 	if (func_volatile(input) == PROVOLATILE_IMMUTABLE)
-		return cj_allowed_functions_allow_function(input, verdict);
+		return cj_allowed_functions_allow_function(input, outcome);
 	if (is_own(input) && find_dependence(input) == ON_SETTINGS)
 		return true;
 	if (TypeCategory(to) == TYPCATEGORY_DATETIME)
-		return refuse(verdict,
+		return refuse(outcome,
 					  psprintf("It reads values of type %s from text, where 'now' is one of them.",
 							   format_type_be(to)),
 					  "Use to_date() or to_timestamp() with a constant pattern.");
-	return refuse_text(to, verdict);
+	return refuse_text(to, outcome);
 }
 
 static bool
-allow_row_comparison(RowCompareExpr *comparison, CjFunctionVerdict *verdict)
+allow_row_comparison(RowCompareExpr *comparison, CjFunctionOutcome *outcome)
 {
 	ListCell *cell;
 
 	foreach(cell, comparison->opnos)
 	{
-		if (!cj_allowed_functions_allow_operator(lfirst_oid(cell), verdict))
+		if (!cj_allowed_functions_allow_operator(lfirst_oid(cell), outcome))
 			return false;
 	}
 	return true;
 }
 
 bool
-cj_allowed_functions_allow(Node *node, CjFunctionVerdict *verdict)
+cj_allowed_functions_allow(Node *node, CjFunctionOutcome *outcome)
 {
 	switch (nodeTag(node))
 	{
 		case T_FuncExpr:
-			return allow_call(((FuncExpr *) node)->funcid, ((FuncExpr *) node)->args, verdict);
+			return allow_call(((FuncExpr *) node)->funcid, ((FuncExpr *) node)->args, outcome);
 		case T_Aggref:
-			return allow_call(((Aggref *) node)->aggfnoid, ((Aggref *) node)->args, verdict);
+			return allow_call(((Aggref *) node)->aggfnoid, ((Aggref *) node)->args, outcome);
 		case T_WindowFunc:
 			return allow_call(((WindowFunc *) node)->winfnoid, ((WindowFunc *) node)->args,
-							  verdict);
+							  outcome);
 		case T_OpExpr:
 		case T_DistinctExpr:
 		case T_NullIfExpr:
 			return allow_call(get_opcode(((OpExpr *) node)->opno), ((OpExpr *) node)->args,
-							  verdict);
+							  outcome);
 		case T_ScalarArrayOpExpr:
-			return cj_allowed_functions_allow_operator(((ScalarArrayOpExpr *) node)->opno, verdict);
+			return cj_allowed_functions_allow_operator(((ScalarArrayOpExpr *) node)->opno, outcome);
 		case T_SortGroupClause:
-			return cj_allowed_functions_allow_operator(((SortGroupClause *) node)->eqop, verdict) &&
-				   cj_allowed_functions_allow_operator(((SortGroupClause *) node)->sortop, verdict);
+			return cj_allowed_functions_allow_operator(((SortGroupClause *) node)->eqop, outcome) &&
+				   cj_allowed_functions_allow_operator(((SortGroupClause *) node)->sortop, outcome);
 		case T_WindowClause:
 			return cj_allowed_functions_allow_function(((WindowClause *) node)->startInRangeFunc,
-													   verdict) &&
+													   outcome) &&
 				   cj_allowed_functions_allow_function(((WindowClause *) node)->endInRangeFunc,
-													   verdict);
+													   outcome);
 		case T_RowCompareExpr:
-			return allow_row_comparison((RowCompareExpr *) node, verdict);
+			return allow_row_comparison((RowCompareExpr *) node, outcome);
 		case T_CoerceViaIO:
-			return allow_conversion((CoerceViaIO *) node, verdict);
+			return allow_conversion((CoerceViaIO *) node, outcome);
 		case T_Param:
 			if (((Param *) node)->paramkind == PARAM_SUBLINK)
 				return true;
-			return refuse(verdict, "It has a parameter.", NULL);
+			return refuse(outcome, "It has a parameter.", NULL);
 		case T_SQLValueFunction:
 			return refuse(
-				verdict,
+				outcome,
 				"It asks for the time or the user (CURRENT_DATE, CURRENT_USER and the like).",
 				"Leave the comparison with the time to the queries that read the view.");
 		case T_List:
@@ -520,7 +520,7 @@ cj_allowed_functions_allow(Node *node, CjFunctionVerdict *verdict)
 			return true;
 		default:
 			return refuse(
-				verdict,
+				outcome,
 				"It uses an expression that is not known to depend on the tables alone, such "
 				"as the SQL syntax for XML and JSON.",
 				"Use the functions for JSON (json_build_object() and the like).");

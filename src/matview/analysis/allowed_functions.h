@@ -10,18 +10,18 @@
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
 
-typedef struct CjFunctionVerdict
+typedef struct CjFunctionOutcome
 {
 	List *functions;     /* OIDs of the functions that are not PostgreSQL's own, each once */
 	const char *refusal; /* the first reason to refuse the definition, a sentence; NULL: none */
-	const char *remedy;  /* what to do about it, or NULL */
-} CjFunctionVerdict;
+	const char *hint;    /* what to do about it, or NULL */
+} CjFunctionOutcome;
 
-/* Judges a node of an expression, without what is below it; false if it may not be used. */
-extern bool cj_allowed_functions_allow(Node *node, CjFunctionVerdict *verdict);
+/* Evaluates a node of an expression, without what is below it; false if it may not be used. */
+extern bool cj_allowed_functions_allow(Node *node, CjFunctionOutcome *outcome);
 
 /* The same for a function, and for the function behind an operator; InvalidOid is allowed. */
-extern bool cj_allowed_functions_allow_function(Oid function, CjFunctionVerdict *verdict);
-extern bool cj_allowed_functions_allow_operator(Oid operator, CjFunctionVerdict * verdict);
+extern bool cj_allowed_functions_allow_function(Oid function, CjFunctionOutcome *outcome);
+extern bool cj_allowed_functions_allow_operator(Oid operator, CjFunctionOutcome * outcome);
 
 #endif /* CJ_MATVIEW_ANALYSIS_ALLOWED_FUNCTIONS_H */

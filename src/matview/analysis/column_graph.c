@@ -106,7 +106,7 @@ cj_column_graph_add(CjKeyGraph *graph, int from, int to, CjEdgeKind kind)
 	graph->edges[graph->edge_count++] = (Edge){from, to, kind};
 }
 
-/* leads_to tells whether equalities among the columns of one block lead from a node to another. */
+/* leads_to returns whether equalities among the columns of one block lead from a node to another. */
 static bool
 leads_to(const CjKeyGraph *graph, int from, int to)
 {
@@ -137,13 +137,13 @@ cj_column_graph_are_equated(const CjKeyGraph *graph, int a, int b)
 }
 
 /*
- * reach_through returns how an edge has its `from` reach the key whose `to` reaches it.
+ * reach_via returns how an edge has its `from` reach the key whose `to` reaches it.
  *
  * NULLs that come from an outer join are lost at the next equality on the way; without one they are keys
  * that `from` knows nothing of.
  */
 static CjReach
-reach_through(CjEdgeKind kind, CjReach to)
+reach_via(CjEdgeKind kind, CjReach to)
 {
 	if (to == CJ_REACH_NONE)
 		return CJ_REACH_NONE;
@@ -169,7 +169,7 @@ cj_column_graph_search(CjKeyGraph *graph, int key)
 		for (int e = 0; e < graph->edge_count; e++)
 		{
 			const Edge *edge = &graph->edges[e];
-			CjReach reach = reach_through(edge->kind, graph->reach[edge->to]);
+			CjReach reach = reach_via(edge->kind, graph->reach[edge->to]);
 
 			if (reach > graph->reach[edge->from])
 			{

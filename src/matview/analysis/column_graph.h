@@ -49,7 +49,7 @@ extern List *cj_column_graph_nodes_of(const CjKeyGraph *graph, int block, int en
 /* Adds an edge: whenever `from` counts, `to` has its value. */
 extern void cj_column_graph_add(CjKeyGraph *graph, int from, int to, CjEdgeKind kind);
 
-/* Tells whether two nodes of one block are equal, or both NULL, in each of its rows. */
+/* Returns whether two nodes of one block are equal, or both NULL, in each of its rows. */
 extern bool cj_column_graph_are_equated(const CjKeyGraph *graph, int a, int b);
 
 /* Finds out which nodes reach the key; to be called when the graph is complete. */

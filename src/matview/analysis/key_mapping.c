@@ -4,7 +4,7 @@
  *
  * A tracked view is refreshed by recomputing the rows of some keys, those that changed rows lead to. A key that is
  * left out stays wrong for ever, so that this is the claim that all rests on: if a row of a source is added to or
- * removed from the tables, then only rows of the view change whose key one of the source's routes gives for that
+ * removed from the tables, then only rows of the view change whose key one of the source's key paths gives for that
  * row. (An update is a removal and an addition. Where a table stands at several places, the change is made at one
  * after the other, as if they were tables of their own.)
  *
@@ -45,7 +45,7 @@
  * given out as NULL, which is a value of its own: such an edge is one to the key only if an equality comes
  * after it. By the same argument a NULL in u leads to no change at all if there is an equality on the way.
  *
- * A route through another table M is a way from u to a column m of M, and a way from another column k of
+ * A key path through another table M is a way from u to a column m of M, and a way from another column k of
  * the same row of M to the key. In each changed row the value of u is that of m in a row of M from which
  * the key is that of k. The rows of M may be looked up at any time up to the refresh: a row that has been
  * changed in between leads to its key itself.
@@ -69,10 +69,10 @@
 
 /* refuse notes why a view is refused; returns false. */
 static bool
-refuse(CjViewAnalysis *analysis, const char *refusal, const char *remedy)
+refuse(CjViewAnalysis *analysis, const char *refusal, const char *hint)
 {
 	analysis->refusal = refusal;
-	analysis->remedy = remedy;
+	analysis->hint = hint;
 	return false;
 }
 
@@ -92,7 +92,7 @@ allow_view(CjViewAnalysis *analysis, Relation rel)
 			psprintf("%s has no valid unique index on plain columns without WHERE, by which "
 					 "its rows could be told apart.",
 					 name),
-			psprintf("CREATE UNIQUE INDEX ON %s (…);", name));
+			psprintf("Fill in and run: CREATE UNIQUE INDEX ON %s (<column>);", name));
 	if (!cj_diff_query_has_room(rel))
 		return refuse(analysis,
 					  psprintf("%s has too many columns for a query that compares its rows with "
@@ -168,7 +168,7 @@ allow_top(CjViewAnalysis *analysis, CjViewGraph *view)
 	return allow_obstacle(analysis, cj_query_block_find_obstacle(top, target, node, view->graph));
 }
 
-/* ---- routes ---- */
+/* ---- key paths ---- */
 
 /* find_direct returns the best node of an occurrence that reaches the key; -1: none. */
 static int
@@ -190,20 +190,20 @@ find_direct(const CjViewGraph *view, const CjOccurrence *occurrence)
 	return best;
 }
 
-/* make_direct makes the route of an occurrence whose column is the key; NULL: there is none. */
-static CjRoute *
+/* make_direct makes the key path of an occurrence whose column is the key; NULL: there is none. */
+static CjKeyPath *
 make_direct(const CjViewGraph *view, const CjOccurrence *occurrence)
 {
 	int node = find_direct(view, occurrence);
-	CjRoute *route;
+	CjKeyPath *key_path;
 
 	if (node < 0)
 		return NULL;
-	route = palloc0(sizeof(CjRoute));
-	route->kind = CJ_ROUTE_DIRECT;
-	route->column = cj_column_graph_get(view->graph, node)->column;
-	route->null_is_key = cj_column_graph_reach(view->graph, node) == CJ_REACH_COPIED;
-	return route;
+	key_path = palloc0(sizeof(CjKeyPath));
+	key_path->kind = CJ_KEY_PATH_DIRECT;
+	key_path->column = cj_column_graph_get(view->graph, node)->column;
+	key_path->null_is_key = cj_column_graph_reach(view->graph, node) == CJ_REACH_COPIED;
+	return key_path;
 }
 
 /* find_occurrence returns the other occurrence that a node is a column of; NULL: none. */
@@ -223,94 +223,95 @@ find_occurrence(const CjViewGraph *view, const CjKeyNode *node, const CjOccurren
 	return NULL;
 }
 
-/* make_through makes the route of a column by way of another table; NULL: there is none. */
-static CjRoute *
-make_through(const CjViewGraph *view, const CjOccurrence *occurrence, int from)
+/* make_via makes the key path of a column by way of another table; NULL: there is none. */
+static CjKeyPath *
+make_via(const CjViewGraph *view, const CjOccurrence *occurrence, int from)
 {
 	ListCell *cell;
 
 	foreach(cell, cj_column_graph_reachable(view->graph, from))
 	{
 		const CjKeyNode *node = cj_column_graph_get(view->graph, lfirst_int(cell));
-		const CjOccurrence *through = find_occurrence(view, node, occurrence);
-		CjRoute *route = through ? make_direct(view, through) : NULL;
+		const CjOccurrence *via = find_occurrence(view, node, occurrence);
+		CjKeyPath *key_path = via ? make_direct(view, via) : NULL;
 
-		if (route == NULL)
+		if (key_path == NULL)
 			continue;
-		route->kind = CJ_ROUTE_THROUGH;
-		route->through = through->relid;
-		route->through_column = node->column;
-		route->through_key = route->column;
-		route->column = cj_column_graph_get(view->graph, from)->column;
-		return route;
+		key_path->kind = CJ_KEY_PATH_VIA;
+		key_path->via = via->relid;
+		key_path->via_column = node->column;
+		key_path->via_key = key_path->column;
+		key_path->column = cj_column_graph_get(view->graph, from)->column;
+		return key_path;
 	}
 	return NULL;
 }
 
-static CjRoute *
-make_coarse(const CjOccurrence *occurrence)
+static CjKeyPath *
+make_whole_view(const CjOccurrence *occurrence)
 {
-	CjRoute *route = palloc0(sizeof(CjRoute));
+	CjKeyPath *key_path = palloc0(sizeof(CjKeyPath));
 	const char *obstacle = NULL;
 
 	/* the view itself has none for its key */
 	for (CjQueryBlock *block = occurrence->block; block->container && obstacle == NULL;
 		 block = block->container)
 		obstacle = block->obstacle;
-	route->kind = CJ_ROUTE_COARSE;
+	key_path->kind = CJ_KEY_PATH_WHOLE_VIEW;
 	if (obstacle)
-		route->reason = psprintf("it is read in a query with %s", obstacle);
+		key_path->reason = psprintf("it is read in a query with %s", obstacle);
 	else
-		route->reason = pstrdup(
+		key_path->reason = pstrdup(
 			"none of its columns has to be equal to the key, or to a column of a table with it");
-	return route;
+	return key_path;
 }
 
-static CjRoute *
-make_route(const CjViewGraph *view, const CjOccurrence *occurrence)
+static CjKeyPath *
+make_key_path(const CjViewGraph *view, const CjOccurrence *occurrence)
 {
-	CjRoute *route = make_direct(view, occurrence);
+	CjKeyPath *key_path = make_direct(view, occurrence);
 	List *nodes =
 		cj_column_graph_nodes_of(view->graph, occurrence->block->number, occurrence->entry);
 	ListCell *cell;
 
 	foreach(cell, nodes)
 	{
-		if (route == NULL)
-			route = make_through(view, occurrence, lfirst_int(cell));
+		if (key_path == NULL)
+			key_path = make_via(view, occurrence, lfirst_int(cell));
 	}
-	return route ? route : make_coarse(occurrence);
+	return key_path ? key_path : make_whole_view(occurrence);
 }
 
 /* ---- sources ---- */
 
 static bool
-are_same(const CjRoute *a, const CjRoute *b)
+are_same(const CjKeyPath *a, const CjKeyPath *b)
 {
-	return a->kind == b->kind && a->column == b->column && a->through == b->through &&
-		   a->through_column == b->through_column && a->through_key == b->through_key;
+	return a->kind == b->kind && a->column == b->column && a->via == b->via &&
+		   a->via_column == b->via_column && a->via_key == b->via_key;
 }
 
 static void
-add_route(CjViewSource *source, CjRoute *route)
+add_key_path(CjViewSource *source, CjKeyPath *key_path)
 {
 	ListCell *cell;
 
-	if (source->routes && ((CjRoute *) linitial(source->routes))->kind == CJ_ROUTE_COARSE)
+	if (source->key_paths &&
+		((CjKeyPath *) linitial(source->key_paths))->kind == CJ_KEY_PATH_WHOLE_VIEW)
 		return;
-	if (route->kind == CJ_ROUTE_COARSE)
-		source->routes = NIL;
-	foreach(cell, source->routes)
+	if (key_path->kind == CJ_KEY_PATH_WHOLE_VIEW)
+		source->key_paths = NIL;
+	foreach(cell, source->key_paths)
 	{
-		CjRoute *other = lfirst(cell);
+		CjKeyPath *other = lfirst(cell);
 
-		if (are_same(other, route))
+		if (are_same(other, key_path))
 		{
-			other->null_is_key |= route->null_is_key;
+			other->null_is_key |= key_path->null_is_key;
 			return;
 		}
 	}
-	source->routes = lappend(source->routes, route);
+	source->key_paths = lappend(source->key_paths, key_path);
 }
 
 /* get_source returns the source of an analysis that a table is, which is added if it is new. */
@@ -339,7 +340,7 @@ compare_sources(const ListCell *a, const ListCell *b)
 	return strcmp(((CjViewSource *) lfirst(a))->name, ((CjViewSource *) lfirst(b))->name);
 }
 
-/* add_sources adds all tables that a view reads, each with its routes. */
+/* add_sources adds all tables that a view reads, each with its key paths. */
 static void
 add_sources(CjViewAnalysis *analysis, const CjViewGraph *view)
 {
@@ -351,7 +352,7 @@ add_sources(CjViewAnalysis *analysis, const CjViewGraph *view)
 		CjViewSource *source = get_source(analysis, occurrence->relid);
 
 		source->columns = bms_add_members(source->columns, occurrence->columns);
-		add_route(source, make_route(view, occurrence));
+		add_key_path(source, make_key_path(view, occurrence));
 	}
 	list_sort(analysis->sources, compare_sources);
 }
@@ -362,10 +363,10 @@ analyse_definition(CjViewAnalysis *analysis, Relation rel)
 	CjViewGraph *view = cj_query_graph_make(rel);
 
 	analysis->views = view->views;
-	analysis->functions = view->verdict.functions;
-	if (view->verdict.refusal)
+	analysis->functions = view->outcome.functions;
+	if (view->outcome.refusal)
 	{
-		(void) refuse(analysis, view->verdict.refusal, view->verdict.remedy);
+		(void) refuse(analysis, view->outcome.refusal, view->outcome.hint);
 		return;
 	}
 	if (!allow_top(analysis, view))
@@ -398,18 +399,18 @@ column_name(Oid relid, AttrNumber column)
 }
 
 void
-cj_key_mapping_describe_route(const CjViewSource *source, const CjRoute *route,
-							  const char *texts[CJ_ROUTE_TEXTS])
+cj_key_mapping_describe_key_path(const CjViewSource *source, const CjKeyPath *key_path,
+								 const char *texts[CJ_KEY_PATH_TEXTS])
 {
-	static const char *const kinds[] = {"direct", "through", "coarse"};
+	static const char *const kinds[] = {"direct", "via", "whole_view"};
 
 	texts[0] = source->name;
-	texts[1] = route->column ? column_name(source->relid, route->column) : NULL;
-	texts[2] = kinds[route->kind];
+	texts[1] = key_path->column ? column_name(source->relid, key_path->column) : NULL;
+	texts[2] = kinds[key_path->kind];
 	texts[3] = NULL;
-	if (route->kind == CJ_ROUTE_THROUGH)
-		texts[3] = psprintf("%s: %s -> %s", cj_source_table_name(route->through),
-							quote_identifier(column_name(route->through, route->through_column)),
-							quote_identifier(column_name(route->through, route->through_key)));
-	texts[4] = route->reason;
+	if (key_path->kind == CJ_KEY_PATH_VIA)
+		texts[3] = psprintf("%s: %s -> %s", cj_source_table_name(key_path->via),
+							quote_identifier(column_name(key_path->via, key_path->via_column)),
+							quote_identifier(column_name(key_path->via, key_path->via_key)));
+	texts[4] = key_path->reason;
 }

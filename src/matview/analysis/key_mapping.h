@@ -11,28 +11,28 @@
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 
-typedef enum CjRouteKind
+typedef enum CjKeyPathKind
 {
-	CJ_ROUTE_DIRECT,  /* the key is a value of the row */
-	CJ_ROUTE_THROUGH, /* the keys are in rows of another table that have a value of the row */
-	CJ_ROUTE_COARSE   /* nothing is known: any change of the table may concern any key */
-} CjRouteKind;
+	CJ_KEY_PATH_DIRECT,    /* the key is a value of the row */
+	CJ_KEY_PATH_VIA,       /* the keys are in rows of another table that have a value of the row */
+	CJ_KEY_PATH_WHOLE_VIEW /* nothing is known: any change of the table may concern any key */
+} CjKeyPathKind;
 
 /*
  * A way from a row, as it was and as it is, to the keys whose rows of the view may have changed with it.
  * The column noted is of the type that it is compared with, but for domains, and varchar for text.
  */
-typedef struct CjRoute
+typedef struct CjKeyPath
 {
-	CjRouteKind kind;
-	AttrNumber column; /* direct, through: the column of the source whose value is noted */
-	Oid through;       /* through: the table whose rows with through_column = that value … */
-	AttrNumber through_column;
-	AttrNumber through_key; /* … have the keys in this column */
+	CjKeyPathKind kind;
+	AttrNumber column; /* direct, via: the column of the source whose value is noted */
+	Oid via;           /* via: the table whose rows with via_column = that value … */
+	AttrNumber via_column;
+	AttrNumber via_key; /* … have the keys in this column */
 	bool
 		null_is_key; /* a NULL as key stands for rows of the view whose key is NULL; false: for none */
-	char *reason;    /* coarse: why, as a part of a sentence */
-} CjRoute;
+	char *reason;    /* whole-view: why, as a part of a sentence */
+} CjKeyPath;
 
 typedef struct CjViewSource
 {
@@ -40,8 +40,8 @@ typedef struct CjViewSource
 	char *name; /* schema-qualified, quoted where needed */
 	Bitmapset *
 		columns; /* numbers of the columns that the view reads anywhere; NULL: none, rows alone count */
-	List
-		*routes; /* of CjRoute *: each distinct one once, at least one; a coarse one stands alone */
+	List *
+		key_paths; /* of CjKeyPath *: each distinct one once, at least one; a whole-view one stands alone */
 } CjViewSource;
 
 typedef struct CjViewAnalysis
@@ -51,10 +51,10 @@ typedef struct CjViewAnalysis
 	Oid key_type;
 	const char *
 		refusal; /* NULL: the view can be tracked; else why not, a sentence that names the culprit */
-	const char *remedy; /* with a refusal: what to type or do, or NULL */
-	List *sources;      /* of CjViewSource *, in the order of their names */
-	List *views;        /* OIDs of the plain views that it reads, at any depth */
-	List *functions;    /* OIDs of functions that it calls and that are not PostgreSQL's own */
+	const char *hint; /* with a refusal: what to type or do, or NULL */
+	List *sources;    /* of CjViewSource *, in the order of their names */
+	List *views;      /* OIDs of the plain views that it reads, at any depth */
+	List *functions;  /* OIDs of functions that it calls and that are not PostgreSQL's own */
 } CjViewAnalysis;
 
 /*
@@ -65,9 +65,9 @@ typedef struct CjViewAnalysis
  */
 extern CjViewAnalysis *cj_key_mapping_make(Oid view, const char *key);
 
-/* Describes a route: source, column_name, route, through, reason; a text, or NULL for none. */
-#define CJ_ROUTE_TEXTS 5
-extern void cj_key_mapping_describe_route(const CjViewSource *source, const CjRoute *route,
-										  const char *texts[CJ_ROUTE_TEXTS]);
+/* Describes a key path: source, column_name, key_path, via_table, reason; a text, or NULL for none. */
+#define CJ_KEY_PATH_TEXTS 5
+extern void cj_key_mapping_describe_key_path(const CjViewSource *source, const CjKeyPath *key_path,
+											 const char *texts[CJ_KEY_PATH_TEXTS]);
 
 #endif /* CJ_MATVIEW_ANALYSIS_KEY_MAPPING_H */

@@ -132,14 +132,14 @@ cj_query_block_compared_type(Oid type)
 	return base == VARCHAROID ? TEXTOID : base;
 }
 
-/* is_deterministic tells whether a collation takes only the same texts for equal. */
+/* is_deterministic returns whether a collation takes only the same texts for equal. */
 static bool
 is_deterministic(Oid collation)
 {
 	return !OidIsValid(collation) || get_collation_isdeterministic(collation);
 }
 
-/* is_plain tells whether values of a type have no columns or bounds with an equality of their own. */
+/* is_plain returns whether values of a type have no columns or bounds with an equality of their own. */
 static bool
 is_plain(Oid type)
 {
@@ -213,9 +213,9 @@ cj_query_block_resolve(CjQueryBlock *block, Node *expression, CjKeyGraph *graph,
 
 /* ---- what keeps rows apart ---- */
 
-/* tells_apart tells whether among clauses of GROUP BY and the like is one for a node, or for its equal. */
+/* distinguishes returns whether among clauses of GROUP BY and the like is one for a node, or for its equal. */
 static bool
-tells_apart(CjQueryBlock *block, List *clauses, int node, CjKeyGraph *graph)
+distinguishes(CjQueryBlock *block, List *clauses, int node, CjKeyGraph *graph)
 {
 	ListCell *cell;
 
@@ -236,9 +236,9 @@ tells_apart(CjQueryBlock *block, List *clauses, int node, CjKeyGraph *graph)
 	return false;
 }
 
-/* tells_apart_output tells whether DISTINCT compares an output by its default equality. */
+/* distinguishes_output returns whether DISTINCT compares an output by its default equality. */
 static bool
-tells_apart_output(List *clauses, const TargetEntry *target)
+distinguishes_output(List *clauses, const TargetEntry *target)
 {
 	SortGroupClause *clause = get_sortgroupref_clause_noerr(target->ressortgroupref, clauses);
 
@@ -261,17 +261,17 @@ cj_query_block_find_obstacle(CjQueryBlock *block, const TargetEntry *target, int
 	if (query->groupingSets)
 		return "GROUPING SETS";
 	if ((query->hasAggs || query->groupClause || query->havingQual) &&
-		!tells_apart(block, query->groupClause, node, graph))
+		!distinguishes(block, query->groupClause, node, graph))
 		return "a GROUP BY that lacks the key";
 	foreach(cell, query->windowClause)
 	{
-		if (!tells_apart(block, lfirst_node(WindowClause, cell)->partitionClause, node, graph))
+		if (!distinguishes(block, lfirst_node(WindowClause, cell)->partitionClause, node, graph))
 			return "a window function whose PARTITION BY lacks the key";
 	}
-	if (query->hasDistinctOn && !tells_apart(block, query->distinctClause, node, graph))
+	if (query->hasDistinctOn && !distinguishes(block, query->distinctClause, node, graph))
 		return "a DISTINCT ON that lacks the key";
 	if (query->distinctClause && !query->hasDistinctOn &&
-		!tells_apart_output(query->distinctClause, target))
+		!distinguishes_output(query->distinctClause, target))
 		return "a DISTINCT with an equality of its own";
 	return NULL;
 }

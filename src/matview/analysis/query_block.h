@@ -44,7 +44,7 @@ extern List *cj_query_block_entries_in(Node *tree);
 /* Returns the type as which values are compared: of a domain what it is over, for varchar text. */
 extern Oid cj_query_block_compared_type(Oid type);
 
-/* Tells whether an operator is the equality by which a type is sorted and grouped by default. */
+/* Returns whether an operator is the equality by which a type is sorted and grouped by default. */
 extern bool cj_query_block_is_equality(Oid operator, Oid type, Oid collation);
 
 /*
@@ -55,7 +55,7 @@ extern Node *cj_query_block_expand(const CjQueryBlock *block, const Var *var);
 
 /*
  * Returns the node of the graph that an expression is, and the block that it belongs to; -1: it is no
- * column, or one whose equality tells different values the same.
+ * column, or one whose equality takes different values for the same.
  */
 extern int cj_query_block_resolve(CjQueryBlock *block, Node *expression, CjKeyGraph *graph,
 								  CjQueryBlock **owner);

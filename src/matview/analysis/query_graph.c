@@ -39,12 +39,12 @@ static bool examine(Node *node, void *context);
 
 /* refuse notes the first reason to refuse the view; returns true, which stops a walker. */
 static bool
-refuse(CjViewGraph *view, const char *refusal, const char *remedy)
+refuse(CjViewGraph *view, const char *refusal, const char *hint)
 {
-	if (view->verdict.refusal == NULL)
+	if (view->outcome.refusal == NULL)
 	{
-		view->verdict.refusal = refusal;
-		view->verdict.remedy = remedy;
+		view->outcome.refusal = refusal;
+		view->outcome.hint = hint;
 	}
 	return true;
 }
@@ -107,8 +107,8 @@ visit_table(CjViewGraph *view, RangeTblEntry *entry)
 			   psprintf("It reads a sample of %s: which rows it is depends on their addresses.",
 						cj_source_table_name(entry->relid)),
 			   NULL);
-	else if (view->verdict.refusal == NULL)
-		(void) cj_source_table_allow(rel, &view->verdict.refusal, &view->verdict.remedy);
+	else if (view->outcome.refusal == NULL)
+		(void) cj_source_table_allow(rel, &view->outcome.refusal, &view->outcome.hint);
 	table_close(rel, NoLock);
 }
 
@@ -129,8 +129,7 @@ examine_column(const Place *place, const Var *var)
 	occurrence = find_occurrence(place->view, block, var->varno);
 	return occurrence &&
 		   !cj_source_table_note_column(occurrence->relid, var->varattno, &occurrence->columns,
-										&place->view->verdict.refusal,
-										&place->view->verdict.remedy);
+										&place->view->outcome.refusal, &place->view->outcome.hint);
 }
 
 /* examine goes through an expression: what it reads, what it calls, the queries in it. */
@@ -142,7 +141,7 @@ examine(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	check_stack_depth();
-	if (!cj_allowed_functions_allow(node, &place->view->verdict))
+	if (!cj_allowed_functions_allow(node, &place->view->outcome))
 		return true;
 	if (IsA(node, Var))
 		return examine_column(place, (Var *) node);
@@ -154,7 +153,7 @@ examine(Node *node, void *context)
 			return true;
 		visit_query(place->view, castNode(Query, link->subselect), place->block, place->block,
 					false);
-		return place->view->verdict.refusal != NULL;
+		return place->view->outcome.refusal != NULL;
 	}
 	return expression_tree_walker(node, examine, context);
 }
@@ -259,7 +258,7 @@ visit_membership(CjViewGraph *view, const Condition *condition, SubLink *link)
 		return;
 	inner = visit_query(view, castNode(Query, link->subselect), condition->block, condition->block,
 						false);
-	if (condition->block->is_opaque || view->verdict.refusal)
+	if (condition->block->is_opaque || view->outcome.refusal)
 		return;
 	if (!is_andclause(link->testexpr))
 		add_membership(view, condition, link->testexpr, inner);
@@ -276,7 +275,7 @@ visit_condition(CjViewGraph *view, const Condition *condition, Node *node)
 {
 	ListCell *cell;
 
-	if (node == NULL || view->verdict.refusal)
+	if (node == NULL || view->outcome.refusal)
 		return;
 	if (is_andclause(node))
 	{
@@ -431,7 +430,7 @@ visit_entry(CjViewGraph *view, CjQueryBlock *block, int index)
 		default:
 			refuse(view, "It reads XMLTABLE, JSON_TABLE or something else that is no table.", NULL);
 	}
-	if (inner && !inner->is_opaque && view->verdict.refusal == NULL)
+	if (inner && !inner->is_opaque && view->outcome.refusal == NULL)
 		link_outputs(view, block, index, inner);
 }
 
@@ -520,7 +519,7 @@ add_arm(CjViewGraph *view, CjQueryBlock *block, int arm)
 static void
 visit_arms(CjViewGraph *view, CjQueryBlock *block, Node *tree)
 {
-	if (view->verdict.refusal)
+	if (view->outcome.refusal)
 		return;
 	check_stack_depth();
 	if (IsA(tree, SetOperationStmt))
@@ -537,25 +536,25 @@ visit_arms(CjViewGraph *view, CjQueryBlock *block, Node *tree)
 		int arm = castNode(RangeTblRef, tree)->rtindex;
 
 		visit_entry(view, block, arm);
-		if (view->verdict.refusal == NULL)
+		if (view->outcome.refusal == NULL)
 			add_arm(view, block, arm);
 	}
 }
 
 /* ---- blocks ---- */
 
-/* may_visit tells whether a query is of a kind that is understood. */
+/* may_visit returns whether a query is of a kind that is understood. */
 static bool
 may_visit(CjViewGraph *view, const Query *query)
 {
-	if (view->verdict.refusal)
+	if (view->outcome.refusal)
 		return false;
 	if (view->block_count == MAX_BLOCKS)
 		refuse(view, "It consists of too many queries, each counted as often as it is named.",
 			   NULL);
 	else if (query->commandType != CMD_SELECT || query->hasModifyingCTE || query->rowMarks)
 		refuse(view, "It does more than to read (FOR UPDATE, for instance).", NULL);
-	return view->verdict.refusal == NULL;
+	return view->outcome.refusal == NULL;
 }
 
 /*
@@ -584,11 +583,11 @@ visit_query(CjViewGraph *view, Query *query, CjQueryBlock *outer, CjQueryBlock *
 	add_occurrences(view, block);
 	foreach(cell, block->entries)
 	{
-		if (view->verdict.refusal == NULL)
+		if (view->outcome.refusal == NULL)
 			visit_entry(view, block, lfirst_int(cell));
 	}
 	visit_conditions(view, block, (Node *) query->jointree);
-	if (view->verdict.refusal == NULL)
+	if (view->outcome.refusal == NULL)
 	{
 		examine_outputs(view, block);
 		add_outputs(view, block);

@@ -30,7 +30,7 @@ typedef struct CjViewGraph
 	int block_count;
 	List *occurrences;         /* of CjOccurrence * */
 	List *views;               /* OIDs of plain views, each once */
-	CjFunctionVerdict verdict; /* with a refusal the rest is not complete */
+	CjFunctionOutcome outcome; /* with a refusal the rest is not complete */
 } CjViewGraph;
 
 /*

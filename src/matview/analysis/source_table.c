@@ -29,7 +29,7 @@ cj_source_table_name(Oid relid)
 									  get_rel_name(relid));
 }
 
-/* is_inherited tells whether a table is a part of inheritance as it was before partitions. */
+/* is_inherited returns whether a table is a part of inheritance as it was before partitions. */
 static bool
 is_inherited(Relation rel)
 {
@@ -42,7 +42,7 @@ is_inherited(Relation rel)
 
 /* find_refusal returns why a relation by itself cannot be a source, a format for its name; or NULL. */
 static const char *
-find_refusal(Relation rel, const char **remedy)
+find_refusal(Relation rel, const char **hint)
 {
 	char relkind = rel->rd_rel->relkind;
 
@@ -61,8 +61,8 @@ find_refusal(Relation rel, const char **remedy)
 		return "It reads the temporary table %s.";
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
 	{
-		*remedy =
-			psprintf("ALTER TABLE %s SET LOGGED;", cj_source_table_name(RelationGetRelid(rel)));
+		*hint = psprintf("Run: ALTER TABLE %s SET LOGGED;",
+						 cj_source_table_name(RelationGetRelid(rel)));
 		return "It reads the unlogged table %s: a crash empties it, and fires no triggers.";
 	}
 	if (is_inherited(rel))
@@ -70,11 +70,11 @@ find_refusal(Relation rel, const char **remedy)
 	return NULL;
 }
 
-/* allow_itself judges a relation without its partitions. */
+/* allow_itself evaluates a relation without its partitions. */
 static bool
-allow_itself(Relation rel, const char **refusal, const char **remedy)
+allow_itself(Relation rel, const char **refusal, const char **hint)
 {
-	const char *format = find_refusal(rel, remedy);
+	const char *format = find_refusal(rel, hint);
 
 	if (format)
 	{
@@ -88,11 +88,11 @@ allow_itself(Relation rel, const char **refusal, const char **remedy)
 }
 
 bool
-cj_source_table_allow(Relation rel, const char **refusal, const char **remedy)
+cj_source_table_allow(Relation rel, const char **refusal, const char **hint)
 {
 	List *partitions;
 	ListCell *cell;
-	bool allowed = allow_itself(rel, refusal, remedy);
+	bool allowed = allow_itself(rel, refusal, hint);
 
 	if (!allowed || rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		return allowed;
@@ -101,7 +101,7 @@ cj_source_table_allow(Relation rel, const char **refusal, const char **remedy)
 	{
 		Relation partition = table_open(lfirst_oid(cell), NoLock);
 
-		allowed = allowed && allow_itself(partition, refusal, remedy);
+		allowed = allowed && allow_itself(partition, refusal, hint);
 		table_close(partition, NoLock);
 	}
 	return allowed;
@@ -110,7 +110,7 @@ cj_source_table_allow(Relation rel, const char **refusal, const char **remedy)
 /* note_column adds a column to a set, if triggers see its value. */
 static bool
 note_column(Oid relid, Form_pg_attribute column, Bitmapset **columns, const char **refusal,
-			const char **remedy)
+			const char **hint)
 {
 	/* computed when it is read ('v', from 18 on) */
 	if (column->attgenerated == 'v')
@@ -119,7 +119,7 @@ note_column(Oid relid, Form_pg_attribute column, Bitmapset **columns, const char
 			psprintf("It reads the virtual generated column \"%s\" of %s, whose value triggers do "
 					 "not see.",
 					 NameStr(column->attname), cj_source_table_name(relid));
-		*remedy = "Write its expression into the view, or make it STORED.";
+		*hint = "Write its expression into the view, or make it STORED.";
 		return false;
 	}
 	*columns = bms_add_member(*columns, column->attnum);
@@ -128,7 +128,7 @@ note_column(Oid relid, Form_pg_attribute column, Bitmapset **columns, const char
 
 bool
 cj_source_table_note_column(Oid relid, AttrNumber attno, Bitmapset **columns, const char **refusal,
-							const char **remedy)
+							const char **hint)
 {
 	Relation rel;
 	TupleDesc desc;
@@ -148,7 +148,7 @@ cj_source_table_note_column(Oid relid, AttrNumber attno, Bitmapset **columns, co
 		Form_pg_attribute column = TupleDescAttr(desc, i);
 
 		if (!column->attisdropped && (attno == 0 || attno == column->attnum))
-			allowed = note_column(relid, column, columns, refusal, remedy);
+			allowed = note_column(relid, column, columns, refusal, hint);
 	}
 	table_close(rel, NoLock);
 	return allowed;

@@ -12,17 +12,17 @@
 #include "utils/relcache.h"
 
 /*
- * Tells whether a relation can be a source of a tracked view; if not, *refusal is the reason, a sentence,
- * and *remedy what to do about it, or NULL. Locks partitions.
+ * Returns whether a relation can be a source of a tracked view; if not, *refusal is the reason, a sentence,
+ * and *hint what to do about it, or NULL. Locks partitions.
  */
-extern bool cj_source_table_allow(Relation rel, const char **refusal, const char **remedy);
+extern bool cj_source_table_allow(Relation rel, const char **refusal, const char **hint);
 
 /*
  * Adds the number of a column of a table to a set, or the numbers of all columns for 0; false, with
- * *refusal and *remedy as above, if triggers do not see its value.
+ * *refusal and *hint as above, if triggers do not see its value.
  */
 extern bool cj_source_table_note_column(Oid relid, AttrNumber attno, Bitmapset **columns,
-										const char **refusal, const char **remedy);
+										const char **refusal, const char **hint);
 
 /* Returns the quoted, schema-qualified name of a relation that exists. */
 extern char *cj_source_table_name(Oid relid);

@@ -206,7 +206,7 @@ keep_stored_value(TupleTableSlot *slot, int column, const CjViewRow *stored)
 		slot->tts_values[column] = stored->values[column];
 }
 
-/* is_same_value tells whether two values of a column are the same, bit for bit. */
+/* is_same_value returns whether two values of a column are the same, bit for bit. */
 static bool
 is_same_value(Form_pg_attribute attr, const CjViewRow *a, const CjViewRow *b, int column)
 {
@@ -307,7 +307,7 @@ take_pair(const CjRowPair *pair, void *arg)
 
 /* ---- keys ---- */
 
-/* add_context tells an error which view is being patched. */
+/* add_context adds to an error the view that is being patched. */
 static void
 add_context(void *arg)
 {

@@ -16,7 +16,7 @@
  *
  * There is no ANALYZE of what is joined, and none is needed: a full join is done by sorting or hashing,
  * so that a wrong estimate costs little. Whether two rows are the same is left to the caller, who compares
- * images; to compare composite values here would mean making them for every row.
+ * key bytes; to compare composite values here would mean making them for every row.
  */
 #include "postgres.h"
 
@@ -61,7 +61,7 @@ equality_operator(Relation index, int column)
 	return get_opfamily_member(index->rd_opfamily[column], type, type, BTEqualStrategyNumber);
 }
 
-/* is_same_equality tells whether texts that are equal by a collation are so by another one. */
+/* is_same_equality returns whether texts that are equal by a collation are so by another one. */
 static bool
 is_same_equality(Oid collation, Oid other)
 {
@@ -70,7 +70,7 @@ is_same_equality(Oid collation, Oid other)
 }
 
 /*
- * can_match tells whether rows can be matched by an index: what REFRESH CONCURRENTLY asks as well; and that rows that are
+ * can_match returns whether rows can be matched by an index: what REFRESH CONCURRENTLY asks as well; and that rows that are
  * different for the index are so for the columns.
  *
  * Whether there is a predicate is read from the catalog row. RelationGetIndexPredicate() would fold its constants, that
@@ -277,7 +277,7 @@ view_in(Query *query, int number, Relation view)
 	if (entry->relid != RelationGetRelid(view))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the schema of \"%s\" has been renamed meanwhile",
+				 errmsg("the schema of \"%s\" was renamed concurrently",
 						RelationGetRelationName(view))));
 	return entry;
 }

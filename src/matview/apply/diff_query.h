@@ -40,7 +40,7 @@ typedef void (*CjTakeRowPair)(const CjRowPair *pair, void *arg);
  */
 extern Oid cj_diff_query_index(Relation view, AttrNumber key);
 
-/* Tells whether a view has few enough columns. */
+/* Returns whether a view has few enough columns. */
 extern bool cj_diff_query_has_room(Relation view);
 
 /*

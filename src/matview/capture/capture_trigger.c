@@ -160,7 +160,7 @@ make_trigger(Oid relid, const Kind *kind)
 	CommandCounterIncrement();
 }
 
-/* lacks tells whether a table, or a partition of it, lacks a trigger. */
+/* lacks returns whether a table, or a partition of it, lacks a trigger. */
 static bool
 lacks(List *relids, const Kind *kind)
 {

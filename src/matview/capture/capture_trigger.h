@@ -21,7 +21,7 @@ extern void cj_capture_trigger_create(Oid relid);
 extern void cj_capture_trigger_drop(Oid relid);
 
 /*
- * Returns the OIDs of the triggers of an open table that note its changes as they should; complete tells whether
+ * Returns the OIDs of the triggers of an open table that note its changes as they should; `complete` says whether
  * they note all changes: of rows, and, if it is a source itself and no partition of it, its truncation.
  */
 extern List *cj_capture_trigger_find(Relation rel, bool is_source, bool *complete);

@@ -41,20 +41,20 @@
 /* ---- what is to be noted for a table ---- */
 
 /* A column whose value is noted. */
-typedef struct Route
+typedef struct KeyPath
 {
 	int16 number;
-	AttrNumber column; /* of the table itself, be it a partition; 0: coarse */
+	AttrNumber column; /* of the table itself, be it a partition; 0: whole-view */
 	CjKeyType type;
-} Route;
+} KeyPath;
 
 /* A view that reads the table. */
 typedef struct Reader
 {
 	Oid view;
 	List *columns; /* those that it reads, as integers */
-	int route_count;
-	Route *routes;
+	int key_path_count;
+	KeyPath *key_paths;
 } Reader;
 
 /* A table, as the cache has it. */
@@ -119,22 +119,22 @@ find_reader(Source *source, Oid view)
 }
 
 static void
-add_route(Source *source, const CjTrackedSource *tracked, int max_routes)
+add_key_path(Source *source, const CjTrackedSource *tracked, int max_key_paths)
 {
 	Reader *reader = find_reader(source, tracked->view);
-	Route *route;
+	KeyPath *key_path;
 	ListCell *cell;
 
-	if (reader->routes == NULL)
-		reader->routes = palloc0(sizeof(Route) * max_routes);
-	route = &reader->routes[reader->route_count++];
-	route->number = tracked->route;
+	if (reader->key_paths == NULL)
+		reader->key_paths = palloc0(sizeof(KeyPath) * max_key_paths);
+	key_path = &reader->key_paths[reader->key_path_count++];
+	key_path->number = tracked->key_path;
 	if (tracked->column > 0)
-		route->column = own_column(tracked->source, tracked->column, source->relid);
-	if (route->column > 0)
+		key_path->column = own_column(tracked->source, tracked->column, source->relid);
+	if (key_path->column > 0)
 	{
-		route->type = cj_key_bytes_type(get_atttype(source->relid, route->column));
-		source->last_column = Max(source->last_column, route->column);
+		key_path->type = cj_key_bytes_type(get_atttype(source->relid, key_path->column));
+		source->last_column = Max(source->last_column, key_path->column);
 	}
 
 	foreach(cell, tracked->columns)
@@ -148,29 +148,29 @@ add_route(Source *source, const CjTrackedSource *tracked, int max_routes)
 	}
 }
 
-/* list_routes returns the routes from a table, and from those that it is a partition of. */
+/* list_key_paths returns the key paths from a table, and from those that it is a partition of. */
 static List *
-list_routes(Relation rel)
+list_key_paths(Relation rel)
 {
-	List *routes = cj_source_catalog_of_table(RelationGetRelid(rel));
+	List *key_paths = cj_source_catalog_of_table(RelationGetRelid(rel));
 	ListCell *cell;
 
 	if (rel->rd_rel->relispartition)
 	{
 		foreach(cell, get_partition_ancestors(RelationGetRelid(rel)))
-			routes = list_concat(routes, cj_source_catalog_of_table(lfirst_oid(cell)));
+			key_paths = list_concat(key_paths, cj_source_catalog_of_table(lfirst_oid(cell)));
 	}
-	return routes;
+	return key_paths;
 }
 
 /* load_source fills an entry of the cache. */
 static void
 load_source(Source *source, Relation rel)
 {
-	MemoryContext scratch =
-		AllocSetContextCreate(CurrentMemoryContext, "challenge_jobs routes", ALLOCSET_SMALL_SIZES);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "challenge_jobs key_paths",
+												  ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
-	List *routes;
+	List *key_paths;
 	ListCell *cell;
 
 	if (source->memory)
@@ -182,16 +182,16 @@ load_source(Source *source, Relation rel)
 
 	/* what comes to be known from here on makes the entry invalid again */
 	source->is_valid = true;
-	routes = list_routes(rel);
-	if (routes != NIL)
+	key_paths = list_key_paths(rel);
+	if (key_paths != NIL)
 	{
 		source->log = cj_change_log_table("change_log");
 		source->memory = AllocSetContextCreate(CacheMemoryContext, "challenge_jobs source",
 											   ALLOCSET_SMALL_SIZES);
 		MemoryContextSwitchTo(source->memory);
-		source->readers = palloc0(sizeof(Reader) * list_length(routes));
-		foreach(cell, routes)
-			add_route(source, lfirst(cell), list_length(routes));
+		source->readers = palloc0(sizeof(Reader) * list_length(key_paths));
+		foreach(cell, key_paths)
+			add_key_path(source, lfirst(cell), list_length(key_paths));
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
@@ -222,7 +222,7 @@ find_source(Relation rel)
 
 	/*
 	 * What has been read stays right for this row, even if PostgreSQL has said meanwhile that the table has changed: the
-	 * routes do not, as we have a lock on it. The next row reads it anew.
+	 * key paths do not, as we have a lock on it. The next row reads it anew.
 	 */
 	if (!source->is_valid)
 	{
@@ -243,26 +243,26 @@ find_source(Relation rel)
 /* ---- what has been noted in this transaction ---- */
 
 /* Of the transaction that is under way; NULL: nothing. The marks are subtransactions. */
-static CjImageSet *noted = NULL;
+static CjKeySet *noted = NULL;
 
-/* How many of the images say that everything has changed. */
+/* How many rows of the log say that everything has changed. */
 static int everything_count = 0;
 
 static uint64
-tag_of(Oid view, int16 route)
+tag_of(Oid view, int16 key_path)
 {
-	return ((uint64) view << 16) | (uint16) route;
+	return ((uint64) view << 16) | (uint16) key_path;
 }
 
 static bool
-is_everything(const CjImage *image)
+is_everything(const CjKeyBytes *key)
 {
-	return (uint16) image->tag == (uint16) CJ_CHANGE_EVERYTHING;
+	return (uint16) key->tag == (uint16) CJ_CHANGE_EVERYTHING;
 }
 
 /* note notes a value for a view, unless that has been done. */
 static void
-note(Oid log, Oid view, int16 route, const char *bytes, Size length)
+note(Oid log, Oid view, int16 key_path, const char *bytes, Size length)
 {
 	if (noted == NULL)
 	{
@@ -273,19 +273,20 @@ note(Oid log, Oid view, int16 route, const char *bytes, Size length)
 	}
 	if (everything_count > 0 && cj_key_set_has(noted, tag_of(view, CJ_CHANGE_EVERYTHING), NULL, 0))
 		return;
-	if (cj_key_set_has(noted, tag_of(view, route), bytes, length))
+	if (cj_key_set_has(noted, tag_of(view, key_path), bytes, length))
 		return;
 	if (cj_key_set_count(noted) >= MAX_NOTED || cj_key_set_size(noted) >= MAX_NOTED_BYTES)
 	{
-		route = CJ_CHANGE_EVERYTHING;
+		key_path = CJ_CHANGE_EVERYTHING;
 		bytes = NULL;
 		length = 0;
 	}
 
 	/* what fails here is rolled back, with the subtransaction that it belongs to */
-	cj_change_log_append(log, view, route, bytes, length);
-	(void) cj_key_set_add(noted, tag_of(view, route), bytes, length, GetCurrentSubTransactionId());
-	if (route == CJ_CHANGE_EVERYTHING)
+	cj_change_log_append(log, view, key_path, bytes, length);
+	(void) cj_key_set_add(noted, tag_of(view, key_path), bytes, length,
+						  GetCurrentSubTransactionId());
+	if (key_path == CJ_CHANGE_EVERYTHING)
 		everything_count++;
 }
 
@@ -297,11 +298,11 @@ forget_since(SubTransactionId subtransaction)
 
 	while ((count = cj_key_set_count(noted)) > 0)
 	{
-		const CjImage *image = cj_key_set_nth(noted, count - 1);
+		const CjKeyBytes *key = cj_key_set_nth(noted, count - 1);
 
-		if (image->mark < subtransaction)
+		if (key->mark < subtransaction)
 			break;
-		if (is_everything(image))
+		if (is_everything(key))
 			everything_count--;
 		cj_key_set_pop(noted);
 	}
@@ -339,27 +340,27 @@ end_transaction(XactEvent event, void *arg)
 static void
 note_row(const Source *source, const Reader *reader, TupleTableSlot *row)
 {
-	for (int i = 0; i < reader->route_count; i++)
+	for (int i = 0; i < reader->key_path_count; i++)
 	{
-		const Route *route = &reader->routes[i];
+		const KeyPath *key_path = &reader->key_paths[i];
 		Datum value;
 		bool isnull;
 		const char *bytes;
 		Size length;
 
-		if (route->column == 0)
+		if (key_path->column == 0)
 		{
 			note(source->log, reader->view, CJ_CHANGE_EVERYTHING, NULL, 0);
 			continue;
 		}
-		value = slot_getattr(row, route->column, &isnull);
+		value = slot_getattr(row, key_path->column, &isnull);
 		if (!isnull)
 		{
-			bytes = cj_key_bytes_bytes(&value, &route->type, &length);
-			note(source->log, reader->view, route->number, bytes, length);
+			bytes = cj_key_bytes_bytes(&value, &key_path->type, &length);
+			note(source->log, reader->view, key_path->number, bytes, length);
 		}
-		else if (route->number == CJ_CHANGE_KEY)
-			note(source->log, reader->view, route->number, NULL, 0);
+		else if (key_path->number == CJ_CHANGE_KEY)
+			note(source->log, reader->view, key_path->number, NULL, 0);
 		/* through another table a null leads nowhere */
 	}
 }
@@ -421,7 +422,7 @@ cj_change_capture_note(TriggerData *trigger)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("this is the trigger function of tracked views"),
-				 errhint("SELECT * FROM challenge_jobs.track('<schema>.<view>');")));
+				 errhint("Fill in and run: SELECT * FROM challenge_jobs.track('<schema>.<view>');")));
 	if (source->reader_count == 0 || !OidIsValid(source->log))
 		return;
 

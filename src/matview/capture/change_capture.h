@@ -19,7 +19,7 @@ extern void cj_change_capture_note(TriggerData *trigger);
  */
 extern void cj_change_capture_forget(void);
 
-/* Tells all sessions, when this transaction is committed, that the routes from a table have changed. */
+/* Has all sessions look up the key paths of a table again once this transaction is committed. */
 extern void cj_change_capture_invalidate(Oid source);
 
 /* Registers the callbacks. */

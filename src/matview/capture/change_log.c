@@ -27,9 +27,9 @@
 enum
 {
 	LOG_VIEW_ID = 1,
-	LOG_ROUTE,
-	LOG_KEY_IMAGE,
-	LOG_COLUMNS = LOG_KEY_IMAGE
+	LOG_KEY_PATH,
+	LOG_KEY_BYTES,
+	LOG_COLUMNS = LOG_KEY_BYTES
 };
 
 Oid
@@ -41,26 +41,26 @@ cj_change_log_table(const char *name)
 }
 
 void
-cj_change_log_append(Oid log, Oid view, int16 route, const char *bytes, Size length)
+cj_change_log_append(Oid log, Oid view, int16 key_path, const char *bytes, Size length)
 {
 	Relation rel = table_open(log, RowExclusiveLock);
-	Datum values[LOG_COLUMNS] = {ObjectIdGetDatum(view), Int16GetDatum(route)};
+	Datum values[LOG_COLUMNS] = {ObjectIdGetDatum(view), Int16GetDatum(key_path)};
 	bool nulls[LOG_COLUMNS] = {false, false, bytes == NULL};
-	bytea *image = NULL;
+	bytea *key = NULL;
 	HeapTuple tuple;
 
 	if (bytes)
 	{
-		image = palloc(length + VARHDRSZ);
-		SET_VARSIZE(image, length + VARHDRSZ);
-		memcpy(VARDATA(image), bytes, length);
-		values[LOG_KEY_IMAGE - 1] = PointerGetDatum(image);
+		key = palloc(length + VARHDRSZ);
+		SET_VARSIZE(key, length + VARHDRSZ);
+		memcpy(VARDATA(key), bytes, length);
+		values[LOG_KEY_BYTES - 1] = PointerGetDatum(key);
 	}
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	simple_heap_insert(rel, tuple);
 	heap_freetuple(tuple);
-	if (image)
-		pfree(image);
+	if (key)
+		pfree(key);
 	table_close(rel, NoLock);
 }
 
@@ -101,11 +101,11 @@ static void
 read_row(TupleTableSlot *slot, CjChangeReader reader, void *arg)
 {
 	bool isnull;
-	int16 route = DatumGetInt16(slot_getattr(slot, LOG_ROUTE, &isnull));
-	Datum image = slot_getattr(slot, LOG_KEY_IMAGE, &isnull);
-	bytea *flat = isnull ? NULL : DatumGetByteaPP(image);
+	int16 key_path = DatumGetInt16(slot_getattr(slot, LOG_KEY_PATH, &isnull));
+	Datum key = slot_getattr(slot, LOG_KEY_BYTES, &isnull);
+	bytea *flat = isnull ? NULL : DatumGetByteaPP(key);
 
-	reader(route, flat ? VARDATA_ANY(flat) : NULL, flat ? VARSIZE_ANY_EXHDR(flat) : 0, arg);
+	reader(key_path, flat ? VARDATA_ANY(flat) : NULL, flat ? VARSIZE_ANY_EXHDR(flat) : 0, arg);
 }
 
 void

@@ -11,23 +11,24 @@
 
 #include "utils/snapshot.h"
 
-/* What a row of the log says: the number of a route, or one of these. */
-#define CJ_CHANGE_KEY        0    /* the image is that of a key of the view */
-#define CJ_CHANGE_EVERYTHING (-1) /* any row of the view may be another one; there is no image */
+/* What a row of the log says: the number of a key path, or one of these. */
+#define CJ_CHANGE_KEY 0 /* the key bytes are those of a key of the view */
+#define CJ_CHANGE_EVERYTHING \
+	(-1) /* any row of the view may be another one; there are no key bytes */
 
 /* Returns the OID of the table of this name in the extension's schema; InvalidOid: there is none. */
 extern Oid cj_change_log_table(const char *name);
 
 /*
- * Appends a row: a view, a route, and the image of a value (bytes is NULL: the value is null, or there is none).
+ * Appends a row: a view, a key path, and the key bytes of a value (bytes is NULL: the value is null, or there is none).
  * `log` is the OID of the table. Takes no permission, as whoever changes a source has none.
  */
-extern void cj_change_log_append(Oid log, Oid view, int16 route, const char *bytes, Size length);
+extern void cj_change_log_append(Oid log, Oid view, int16 key_path, const char *bytes, Size length);
 
-/* Is given the rows; bytes is NULL where there is no image. */
-typedef void (*CjChangeReader)(int16 route, const char *bytes, Size length, void *arg);
+/* Is given the rows; bytes is NULL where there are no key bytes. */
+typedef void (*CjChangeReader)(int16 key_path, const char *bytes, Size length, void *arg);
 
-/* Tells whether there is a row of a view, as of a snapshot. */
+/* Returns whether there is a row of a view, as of a snapshot. */
 extern bool cj_change_log_has(Oid view, Snapshot snapshot);
 
 /*

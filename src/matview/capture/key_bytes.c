@@ -2,7 +2,7 @@
  * matview/capture/key_bytes.c
  *		A value as a string of bytes, and back.
  *
- * That equal values can have different images (numeric 1.0 and 1.00, text under some collations) does no harm:
+ * That equal values can have different key bytes (numeric 1.0 and 1.00, text under some collations) does no harm:
  * both are noted, and both mean the same rows of the view.
  */
 #include "postgres.h"
@@ -51,7 +51,7 @@ cj_key_bytes_value(const char *bytes, Size length, const CjKeyType *type)
 	if (type->by_value)
 	{
 		if (length != sizeof(Datum))
-			elog(ERROR, "image of a key has %zu bytes", length);
+			elog(ERROR, "a key has %zu bytes", length);
 		memcpy(&value, bytes, sizeof(Datum));
 		return value;
 	}
@@ -63,7 +63,7 @@ cj_key_bytes_value(const char *bytes, Size length, const CjKeyType *type)
 		return PointerGetDatum(copy);
 	}
 	if (type->length > 0 && length != type->length)
-		elog(ERROR, "image of a key has %zu bytes", length);
+		elog(ERROR, "a key has %zu bytes", length);
 	copy = palloc(Max(length, 1));
 	memcpy(copy, bytes, length);
 	return PointerGetDatum(copy);

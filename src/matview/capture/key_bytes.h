@@ -2,7 +2,7 @@
  * matview/capture/key_bytes.h
  *		A value as a string of bytes, and back.
  *
- * The image of a value is what PostgreSQL keeps of it in memory: it depends on no setting, costs next to
+ * The key bytes of a value are what PostgreSQL keeps of it in memory: they depend on no setting, cost next to
  * nothing, and is the same for the same value in all sessions of a database. It means something only
  * together with the type that it was made from. Pure: no SPI, no catalog access.
  */
@@ -26,7 +26,7 @@ extern CjKeyType cj_key_bytes_type(Oid type);
  */
 extern const char *cj_key_bytes_bytes(Datum *value, const CjKeyType *type, Size *length);
 
-/* Makes the value of an image (palloc'd where it is not passed by value). */
+/* Makes the value of key bytes (palloc'd where it is not passed by value). */
 extern Datum cj_key_bytes_value(const char *bytes, Size length, const CjKeyType *type);
 
 #endif /* CJ_MATVIEW_CAPTURE_KEY_BYTES_H */

@@ -1,6 +1,6 @@
 /*
  * matview/capture/key_set.c
- *		A set of images of values, in the order in which they were added.
+ *		A set of key bytes of values, in the order in which they were added.
  */
 #include "postgres.h"
 
@@ -11,13 +11,13 @@
 
 typedef struct Slot
 {
-	CjImage *image;
+	CjKeyBytes *key;
 	uint32 hash;
 	char status;
 } Slot;
 
 static bool
-images_equal(const CjImage *a, const CjImage *b)
+key_bytes_equal(const CjKeyBytes *a, const CjKeyBytes *b)
 {
 	return a->tag == b->tag && a->isnull == b->isnull && a->length == b->length &&
 		   memcmp(a->bytes, b->bytes, a->length) == 0;
@@ -25,10 +25,10 @@ images_equal(const CjImage *a, const CjImage *b)
 
 #define SH_PREFIX               slots
 #define SH_ELEMENT_TYPE         Slot
-#define SH_KEY_TYPE             CjImage *
-#define SH_KEY                  image
+#define SH_KEY_TYPE             CjKeyBytes *
+#define SH_KEY                  key
 #define SH_HASH_KEY(table, key) (key)->hash
-#define SH_EQUAL(table, a, b)   images_equal(a, b)
+#define SH_EQUAL(table, a, b)   key_bytes_equal(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(table, element) (element)->hash
 #define SH_SCOPE                    static inline
@@ -40,110 +40,110 @@ images_equal(const CjImage *a, const CjImage *b)
 #include "lib/simplehash.h"
 #pragma GCC diagnostic pop
 
-struct CjImageSet
+struct CjKeySet
 {
 	MemoryContext memory;
 	slots_hash *slots;
-	CjImage **list;
-	Size bytes; /* of the images */
+	CjKeyBytes **list;
+	Size bytes; /* of the key bytes */
 	int count;
-	int size;         /* of the list */
-	CjImage *scratch; /* what is looked for */
+	int size;            /* of the list */
+	CjKeyBytes *scratch; /* what is looked for */
 	Size scratch_size;
 };
 
-CjImageSet *
+CjKeySet *
 cj_key_set_make(MemoryContext memory)
 {
-	CjImageSet *set = MemoryContextAllocZero(memory, sizeof(CjImageSet));
+	CjKeySet *set = MemoryContextAllocZero(memory, sizeof(CjKeySet));
 
 	set->memory = memory;
 	set->slots = slots_create(memory, 64, NULL);
 	set->size = 64;
-	set->list = MemoryContextAlloc(memory, sizeof(CjImage *) * set->size);
+	set->list = MemoryContextAlloc(memory, sizeof(CjKeyBytes *) * set->size);
 	set->scratch_size = 256;
 	set->scratch = MemoryContextAlloc(memory, set->scratch_size);
 	return set;
 }
 
-static CjImage *
-describe(CjImageSet *set, uint64 tag, const char *bytes, Size length)
+static CjKeyBytes *
+describe(CjKeySet *set, uint64 tag, const char *bytes, Size length)
 {
-	Size size = offsetof(CjImage, bytes) + length;
-	CjImage *image;
+	Size size = offsetof(CjKeyBytes, bytes) + length;
+	CjKeyBytes *key;
 
 	if (set->scratch_size < size)
 	{
 		set->scratch = repalloc_huge(set->scratch, size);
 		set->scratch_size = size;
 	}
-	image = set->scratch;
-	image->tag = tag;
-	image->isnull = bytes == NULL;
-	image->length = length;
+	key = set->scratch;
+	key->tag = tag;
+	key->isnull = bytes == NULL;
+	key->length = length;
 	if (length > 0)
-		memcpy(image->bytes, bytes, length);
-	image->hash = hash_bytes((const unsigned char *) image->bytes, (int) length) ^
-				  murmurhash32((uint32) tag ^ (uint32) (tag >> 32));
-	return image;
+		memcpy(key->bytes, bytes, length);
+	key->hash = hash_bytes((const unsigned char *) key->bytes, (int) length) ^
+				murmurhash32((uint32) tag ^ (uint32) (tag >> 32));
+	return key;
 }
 
 bool
-cj_key_set_has(CjImageSet *set, uint64 tag, const char *bytes, Size length)
+cj_key_set_has(CjKeySet *set, uint64 tag, const char *bytes, Size length)
 {
-	CjImage *image = describe(set, tag, bytes, length);
+	CjKeyBytes *key = describe(set, tag, bytes, length);
 
-	return slots_lookup_hash(set->slots, image, image->hash) != NULL;
+	return slots_lookup_hash(set->slots, key, key->hash) != NULL;
 }
 
 bool
-cj_key_set_add(CjImageSet *set, uint64 tag, const char *bytes, Size length, uint32 mark)
+cj_key_set_add(CjKeySet *set, uint64 tag, const char *bytes, Size length, uint32 mark)
 {
-	CjImage *image = describe(set, tag, bytes, length);
-	CjImage *copy;
+	CjKeyBytes *key = describe(set, tag, bytes, length);
+	CjKeyBytes *copy;
 	bool found;
 
-	if (slots_lookup_hash(set->slots, image, image->hash))
+	if (slots_lookup_hash(set->slots, key, key->hash))
 		return false;
-	copy = MemoryContextAlloc(set->memory, offsetof(CjImage, bytes) + length);
-	memcpy(copy, image, offsetof(CjImage, bytes) + length);
+	copy = MemoryContextAlloc(set->memory, offsetof(CjKeyBytes, bytes) + length);
+	memcpy(copy, key, offsetof(CjKeyBytes, bytes) + length);
 	copy->mark = mark;
 	if (set->count == set->size)
 	{
-		set->list = repalloc_huge(set->list, sizeof(CjImage *) * set->size * 2);
+		set->list = repalloc_huge(set->list, sizeof(CjKeyBytes *) * set->size * 2);
 		set->size *= 2;
 	}
 	(void) slots_insert_hash(set->slots, copy, copy->hash, &found);
 	set->list[set->count++] = copy;
-	set->bytes += offsetof(CjImage, bytes) + length;
+	set->bytes += offsetof(CjKeyBytes, bytes) + length;
 	return true;
 }
 
 Size
-cj_key_set_size(const CjImageSet *set)
+cj_key_set_size(const CjKeySet *set)
 {
 	return set->bytes;
 }
 
 int
-cj_key_set_count(const CjImageSet *set)
+cj_key_set_count(const CjKeySet *set)
 {
 	return set->count;
 }
 
-const CjImage *
-cj_key_set_nth(const CjImageSet *set, int n)
+const CjKeyBytes *
+cj_key_set_nth(const CjKeySet *set, int n)
 {
 	Assert(n >= 0 && n < set->count);
 	return set->list[n];
 }
 
 void
-cj_key_set_pop(CjImageSet *set)
+cj_key_set_pop(CjKeySet *set)
 {
-	CjImage *image = set->list[--set->count];
+	CjKeyBytes *key = set->list[--set->count];
 
-	(void) slots_delete(set->slots, image);
-	set->bytes -= offsetof(CjImage, bytes) + image->length;
-	pfree(image);
+	(void) slots_delete(set->slots, key);
+	set->bytes -= offsetof(CjKeyBytes, bytes) + key->length;
+	pfree(key);
 }

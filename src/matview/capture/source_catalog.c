@@ -27,12 +27,12 @@ enum
 {
 	SOURCE_VIEW_ID = 1,
 	SOURCE_SOURCE_ID,
-	SOURCE_ROUTE,
+	SOURCE_KEY_PATH,
 	SOURCE_COLUMN_NUMBER,
 	SOURCE_READ_COLUMNS,
-	SOURCE_THROUGH_ID,
-	SOURCE_THROUGH_COLUMN,
-	SOURCE_THROUGH_KEY,
+	SOURCE_VIA_ID,
+	SOURCE_VIA_COLUMN,
+	SOURCE_VIA_KEY,
 	SOURCE_REASON,
 	SOURCE_COLUMNS = SOURCE_REASON
 };
@@ -74,12 +74,12 @@ read_row(HeapTuple tuple, TupleDesc desc)
 	heap_deform_tuple(tuple, desc, values, nulls);
 	source->view = DatumGetObjectId(values[SOURCE_VIEW_ID - 1]);
 	source->source = DatumGetObjectId(values[SOURCE_SOURCE_ID - 1]);
-	source->route = DatumGetInt16(values[SOURCE_ROUTE - 1]);
+	source->key_path = DatumGetInt16(values[SOURCE_KEY_PATH - 1]);
 	source->column = DatumGetInt16(values[SOURCE_COLUMN_NUMBER - 1]);
 	source->columns = read_columns(values[SOURCE_READ_COLUMNS - 1]);
-	source->through = DatumGetObjectId(values[SOURCE_THROUGH_ID - 1]);
-	source->through_column = DatumGetInt16(values[SOURCE_THROUGH_COLUMN - 1]);
-	source->through_key = DatumGetInt16(values[SOURCE_THROUGH_KEY - 1]);
+	source->via = DatumGetObjectId(values[SOURCE_VIA_ID - 1]);
+	source->via_column = DatumGetInt16(values[SOURCE_VIA_COLUMN - 1]);
+	source->via_key = DatumGetInt16(values[SOURCE_VIA_KEY - 1]);
 	if (!nulls[SOURCE_REASON - 1])
 		source->reason = TextDatumGetCString(values[SOURCE_REASON - 1]);
 	return source;
@@ -144,12 +144,12 @@ cj_source_catalog_add(const CjTrackedSource *source)
 	Relation rel = table_open(cj_change_log_table("tracked_source"), RowExclusiveLock);
 	Datum values[SOURCE_COLUMNS] = {ObjectIdGetDatum(source->view),
 									ObjectIdGetDatum(source->source),
-									Int16GetDatum(source->route),
+									Int16GetDatum(source->key_path),
 									Int16GetDatum(source->column),
 									write_columns(source->columns),
-									ObjectIdGetDatum(source->through),
-									Int16GetDatum(source->through_column),
-									Int16GetDatum(source->through_key),
+									ObjectIdGetDatum(source->via),
+									Int16GetDatum(source->via_column),
+									Int16GetDatum(source->via_key),
 									source->reason ? CStringGetTextDatum(source->reason)
 												   : (Datum) 0};
 	bool nulls[SOURCE_COLUMNS] = {0};
@@ -174,23 +174,23 @@ cj_source_catalog_remove(Oid view)
 	scan(SOURCE_VIEW_ID, view, RowExclusiveLock, delete_row, NULL);
 }
 
-/* is_same tells whether two routes are the same; the reason is but a text. */
+/* is_same returns whether two key paths are the same; the reason is but a text. */
 static bool
 is_same(const CjTrackedSource *a, const CjTrackedSource *b)
 {
-	return a->view == b->view && a->source == b->source && a->route == b->route &&
-		   a->column == b->column && equal(a->columns, b->columns) && a->through == b->through &&
-		   a->through_column == b->through_column && a->through_key == b->through_key;
+	return a->view == b->view && a->source == b->source && a->key_path == b->key_path &&
+		   a->column == b->column && equal(a->columns, b->columns) && a->via == b->via &&
+		   a->via_column == b->via_column && a->via_key == b->via_key;
 }
 
 bool
-cj_source_catalog_same(List *routes, List *others)
+cj_source_catalog_same(List *key_paths, List *others)
 {
 	ListCell *cell;
 
-	if (list_length(routes) != list_length(others))
+	if (list_length(key_paths) != list_length(others))
 		return false;
-	foreach(cell, routes)
+	foreach(cell, key_paths)
 	{
 		ListCell *other;
 		bool found = false;

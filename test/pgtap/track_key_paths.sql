@@ -1,9 +1,9 @@
 /*
- * That the routes of tracked views lead to all keys: for each of the shapes, small random tables are
+ * That the key paths of tracked views lead to all keys: for each of the shapes, small random tables are
  * changed row by row, and the keys whose rows of the view have changed, as a full recomputation before and
- * after shows them, have to be among those that the routes of the changed row give.
+ * after shows them, have to be among those that the key paths of the changed row give.
  *
- *   psql -v changes=1000 -v seed=0.5 -f test/pgtap/track_routes.sql    longer, other numbers
+ *   psql -v changes=1000 -v seed=0.5 -f test/pgtap/track_key_paths.sql    longer, other numbers
  */
 BEGIN;
 \ir track_shapes.psql
@@ -61,13 +61,13 @@ BEGIN
 END
 $$;
 
-/* The keys that a route gives for a row; a key that is NULL is 'NULL'. */
-CREATE FUNCTION keys_of(column_name name, through text, r jsonb) RETURNS SETOF text LANGUAGE plpgsql AS $$
+/* The keys that a key_path gives for a row; a key that is NULL is 'NULL'. */
+CREATE FUNCTION keys_of(column_name name, via_table text, r jsonb) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
     value   text := r->>column_name::text;
-    part    text[] := regexp_match(through, '^(.*): (.*) -> (.*)$');
+    part    text[] := regexp_match(via_table, '^(.*): (.*) -> (.*)$');
 BEGIN
-    IF through IS NULL THEN
+    IF via_table IS NULL THEN
         RETURN NEXT coalesce(value, 'NULL');
     ELSE
         RETURN QUERY EXECUTE format('SELECT coalesce(%s::text, ''NULL'') FROM %s WHERE %s = %L', part[3], part[1], part[2], value);
@@ -86,17 +86,17 @@ DECLARE
 BEGIN
     moved := 0;
     PERFORM make(definition);
-    CREATE TEMP TABLE IF NOT EXISTS route (source text, column_name name, route text, through text, reason text);
-    DELETE FROM route;
-    INSERT INTO route SELECT * FROM challenge_jobs.track(to_regclass('t.v'), dry_run => true);
-    FOR tbl IN SELECT DISTINCT r.source FROM route r WHERE r.route <> 'coarse' ORDER BY 1 LOOP
+    CREATE TEMP TABLE IF NOT EXISTS key_path (source text, column_name name, key_path text, via_table text, reason text);
+    DELETE FROM key_path;
+    INSERT INTO key_path SELECT * FROM challenge_jobs.track(to_regclass('t.v'), dry_run => true);
+    FOR tbl IN SELECT DISTINCT r.source FROM key_path r WHERE r.key_path <> 'whole_view' ORDER BY 1 LOOP
         FOR i IN 1..changes LOOP
             IF i % 4 = 1 THEN
-                PERFORM fill(r.source) FROM (SELECT DISTINCT r.source FROM route r ORDER BY 1) r;
+                PERFORM fill(r.source) FROM (SELECT DISTINCT r.source FROM key_path r ORDER BY 1) r;
             END IF;
             was := shown(definition);
             rows := ARRAY(SELECT change(tbl));
-            given := ARRAY(SELECT keys_of(r.column_name, r.through, o) FROM route r, unnest(rows) o WHERE r.source = tbl);
+            given := ARRAY(SELECT keys_of(r.column_name, r.via_table, o) FROM key_path r, unnest(rows) o WHERE r.source = tbl);
             changed := ARRAY(WITH new AS (SELECT unnest(shown(definition)) AS r), old AS (SELECT unnest(was) AS r)
                              SELECT DISTINCT split_part(r, '|', 1)
                                FROM ((TABLE new EXCEPT ALL TABLE old) UNION ALL (TABLE old EXCEPT ALL TABLE new)) d);
@@ -111,7 +111,7 @@ END
 $$;
 
 /* ---- the test tests ---- */
-/* what the routes of one view give is not enough for another one, which has other keys */
+/* what the key paths of one view give is not enough for another one, which has other keys */
 CREATE FUNCTION track_another(definition text, other text, changes integer) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     body    text := pg_get_functiondef('left_out'::regproc);
@@ -121,7 +121,7 @@ BEGIN
 END
 $$;
 SELECT ok(track_another('SELECT challenge_id, user_id FROM members', 'SELECT user_id AS challenge_id, challenge_id AS c FROM members', 100),
-          'a wrong route is found');
+          'a wrong key_path is found');
 
 /* ---- each shape ---- */
 SELECT is(o.what, NULL, format('%s: no key is left out (%s keys changed)', s.name, o.moved))

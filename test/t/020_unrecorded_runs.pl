@@ -1,4 +1,4 @@
-# Verbs that fail, or whose work is rolled back by the caller: the row is written all the same, by the
+# Job functions that fail, or whose work is rolled back by the caller: the row is written all the same, by the
 # worker, with what is to be known of the run. Nobody waits for that, and the caller's error stays as it is.
 use strict;
 use warnings;
@@ -10,11 +10,11 @@ use Test::More;
 use ChallengeJobsTest;
 
 my $db = 'postgres';
-my $verb = 'SELECT * FROM auto_complete_challenges()';
+my $function = 'SELECT * FROM auto_complete_challenges()';
 my ($status, $out, $err);
 
 # With a nap of a day, whatever is written soon is written because the worker was woken.
-my $node = create_node('lost_runs', <<'CONF');
+my $node = create_node('unrecorded_runs', <<'CONF');
 challenge_jobs.databases = 'postgres'
 challenge_jobs.worker_naptime = '1d'
 max_prepared_transactions = 2
@@ -28,21 +28,21 @@ $node->wait_for_log(qr/challenge_jobs: database "postgres" is being served/);
 
 # ---- failures ----
 
-# What a failing verb raises, and what is recorded of it.
+# What a failing job function raises, and what is recorded of it.
 $node->safe_psql($db, <<'SQL');
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'the app refuses' USING errcode = 'P0042', detail = 'a detail', hint = 'a hint'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON notifications FOR EACH ROW EXECUTE FUNCTION refuse();
 SQL
-($status, $out, $err) = $node->psql($db, $verb, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
-like($err, qr/ERROR:  P0042: the app refuses\nDETAIL:  a detail\n.*HINT:  a hint\n/s, 'the error of the verb is the app\'s');
+($status, $out, $err) = $node->psql($db, $function, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+like($err, qr/ERROR:  P0042: the app refuses\nDETAIL:  a detail\n.*HINT:  a hint\n/s, 'the error of the job function is the app\'s');
 is( rows("status, sqlstate, message, split_part(detail, E'\\n', 1), hint, context LIKE '%refuse()%', triggered_by, role_name = current_user, finished_at >= started_at AND finished_at < now() AND started_at > now() - interval '5 min'"),
-	'failed|P0042|the app refuses|a detail|a hint|t|verb|t|t',
-	'a verb that failed has its row, with all there is to know, at the time at which it failed');
+	'failed|P0042|the app refuses|a detail|a hint|t|function|t|t',
+	'a job function that failed has its row, with all there is to know, at the time at which it failed');
 
 $out = $node->safe_psql($db, "SET ROLE \"Gül\"; SELECT pg_backend_pid(); DO \$\$ BEGIN PERFORM auto_complete_challenges(); EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'swallowed'; END \$\$");
 is(rows('status, sqlstate, role_name, pid'), "failed|P0042|Gül|$out", 'so has one whose error the caller swallows: role and process are the caller\'s');
-($status, $out, $err) = $node->psql($db, "BEGIN; SAVEPOINT a; $verb", on_error_stop => 1);
+($status, $out, $err) = $node->psql($db, "BEGIN; SAVEPOINT a; $function", on_error_stop => 1);
 is(rows('status, message'), 'failed|the app refuses', 'and one in a transaction that then breaks off');
 
 # Texts are cut to fit between two characters, not inside of one.
@@ -50,7 +50,7 @@ $node->safe_psql($db, <<'SQL');
 CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION USING message = 'x' || repeat('ü', 5000), detail = repeat('€', 5000), hint = repeat('𝄞', 5000); END $$;
 SQL
-$node->psql($db, $verb);
+$node->psql($db, $function);
 is( rows("message = 'x' || repeat('ü', 511), detail = repeat('€', 341), hint = repeat('𝄞', 127)"),
 	't|t|t', 'long texts are cut between two characters');
 $node->safe_psql($db, 'DROP TRIGGER refuse ON notifications');
@@ -68,20 +68,20 @@ sub refused
 my $runs;
 my $log = -s $node->logfile;
 $node->safe_psql($db, "SELECT challenge_jobs.alter_job('$JOB', enabled => false)");
-$node->psql($db, $verb);
-is(refused('55000'), "$JOB|t|1|job \"$JOB\" is disabled|t", 'a verb of a disabled job is counted as refused');
+$node->psql($db, $function);
+is(refused('55000'), "$JOB|t|1|job \"$JOB\" is disabled|t", 'a job function of a disabled job is counted as refused');
 $node->safe_psql($db, "SELECT challenge_jobs.reset_job('$JOB')");
 my $busy = $node->background_psql($db);
-$busy->query_safe("BEGIN; $verb");
-$node->psql($db, $verb);
+$busy->query_safe("BEGIN; $function");
+$node->psql($db, $function);
 is(refused('55P03'), "$JOB|t|1|job \"$JOB\" is running in another session|t", 'so is one whose job is running elsewhere');
 $busy->query_safe('ROLLBACK');
 $busy->quit;
 is(rows('status, rows_affected, (result->>\'notified\')::int, message'),
-	'rolled_back|120|90|the caller has rolled back what the verb had done', 'a verb that was rolled back is recorded, with its figures');
+	'rolled_back|120|90|the caller has rolled back what the job function had done', 'a job function that was rolled back is recorded, with its figures');
 $node->psql($db, "SELECT * FROM auto_complete_challenges(as_of => '2999-01-01', dry_run => false)");
-is(refused('22023'), "$JOB|t|1|as_of is in the future|t", 'so is a verb with a wrong argument');
-$node->psql($db, "SET default_transaction_read_only = on; $verb");
+is(refused('22023'), "$JOB|t|1|as_of is in the future|t", 'so is a job function with a wrong argument');
+$node->psql($db, "SET default_transaction_read_only = on; $function");
 like(refused('25006'), qr/^$JOB\|t\|1\|/, 'and one in a read-only transaction');
 is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_run'), '0', 'none of them has a row');
 my $lines_of_refusals = slurp_file($node->logfile, $log);
@@ -104,7 +104,7 @@ SQL
 $log = -s $node->logfile;
 my @floods = map { start_sql($node, $db, 'SELECT 1', 'SELECT flood()') } 1 .. 2;
 $runs = $node->safe_psql($db, "SELECT count(*) FROM challenge_jobs.job_run WHERE status = 'failed'");
-$node->psql($db, $verb) for 1 .. 8;
+$node->psql($db, $function) for 1 .. 8;
 finish_sql($_) for @floods;
 $node->safe_psql($db, 'DROP TRIGGER refuse ON notifications');
 $node->poll_query_until($db, "SELECT count(*) = $runs + 8 FROM challenge_jobs.job_run WHERE status = 'failed'")
@@ -118,24 +118,24 @@ pass('all of the refused calls are counted');
 
 # ---- rolled back by the caller ----
 
-# Each: what is done, and what comes of the verbs in it. Challenges are due again each time.
+# Each: what is done, and what comes of the job functions in it. Challenges are due again each time.
 my @cases = (
-	[ 'commit', "BEGIN; $verb; COMMIT", 'succeeded' ],
-	[ 'rollback', "BEGIN; $verb; ROLLBACK", 'rolled_back' ],
-	[ 'two verbs, rollback', "BEGIN; $verb; $verb; ROLLBACK", 'rolled_back rolled_back' ],
-	[ 'rollback to a savepoint', "BEGIN; SAVEPOINT a; $verb; ROLLBACK TO a; COMMIT", 'rolled_back' ],
-	[ 'a savepoint that is released', "BEGIN; SAVEPOINT a; $verb; RELEASE a; COMMIT", 'succeeded' ],
-	[ 'a savepoint that is released, then rollback', "BEGIN; SAVEPOINT a; $verb; RELEASE a; ROLLBACK", 'rolled_back' ],
-	[ 'released into one that is rolled back', "BEGIN; SAVEPOINT a; SAVEPOINT b; $verb; RELEASE b; ROLLBACK TO a; COMMIT", 'rolled_back' ],
-	[ 'a savepoint after the verb', "BEGIN; $verb; SAVEPOINT a; SELECT 1; ROLLBACK TO a; COMMIT", 'succeeded' ],
-	[ 'before and in a savepoint', "BEGIN; $verb; SAVEPOINT a; $verb; ROLLBACK TO a; COMMIT", 'succeeded rolled_back' ],
-	[ 'an error after the verb', "BEGIN; $verb; SELECT 1/0; COMMIT", 'rolled_back' ],
+	[ 'commit', "BEGIN; $function; COMMIT", 'succeeded' ],
+	[ 'rollback', "BEGIN; $function; ROLLBACK", 'rolled_back' ],
+	[ 'two job functions, rollback', "BEGIN; $function; $function; ROLLBACK", 'rolled_back rolled_back' ],
+	[ 'rollback to a savepoint', "BEGIN; SAVEPOINT a; $function; ROLLBACK TO a; COMMIT", 'rolled_back' ],
+	[ 'a savepoint that is released', "BEGIN; SAVEPOINT a; $function; RELEASE a; COMMIT", 'succeeded' ],
+	[ 'a savepoint that is released, then rollback', "BEGIN; SAVEPOINT a; $function; RELEASE a; ROLLBACK", 'rolled_back' ],
+	[ 'released into one that is rolled back', "BEGIN; SAVEPOINT a; SAVEPOINT b; $function; RELEASE b; ROLLBACK TO a; COMMIT", 'rolled_back' ],
+	[ 'a savepoint after the job function', "BEGIN; $function; SAVEPOINT a; SELECT 1; ROLLBACK TO a; COMMIT", 'succeeded' ],
+	[ 'before and in a savepoint', "BEGIN; $function; SAVEPOINT a; $function; ROLLBACK TO a; COMMIT", 'succeeded rolled_back' ],
+	[ 'an error after the job function', "BEGIN; $function; SELECT 1/0; COMMIT", 'rolled_back' ],
 	[ 'an error in the same statement', 'SELECT completed / (completed - completed) FROM auto_complete_challenges()', 'rolled_back' ],
 	[ 'a dry run', "BEGIN; SELECT * FROM auto_complete_challenges(dry_run => true); ROLLBACK", '' ],
-	[ 'prepare and commit', "BEGIN; $verb; PREPARE TRANSACTION 'x'; COMMIT PREPARED 'x'", 'succeeded' ],
+	[ 'prepare and commit', "BEGIN; $function; PREPARE TRANSACTION 'x'; COMMIT PREPARED 'x'", 'succeeded' ],
 	# nobody is told of that; README says so
-	[ 'prepare and roll back', "BEGIN; $verb; PREPARE TRANSACTION 'x'; ROLLBACK PREPARED 'x'", '' ],
-	[ 'prepare, then a rollback', "BEGIN; $verb; PREPARE TRANSACTION 'x'; BEGIN; SELECT 1; ROLLBACK; ROLLBACK PREPARED 'x'", '' ]);
+	[ 'prepare and roll back', "BEGIN; $function; PREPARE TRANSACTION 'x'; ROLLBACK PREPARED 'x'", '' ],
+	[ 'prepare, then a rollback', "BEGIN; $function; PREPARE TRANSACTION 'x'; BEGIN; SELECT 1; ROLLBACK; ROLLBACK PREPARED 'x'", '' ]);
 foreach my $case (@cases)
 {
 	my ($name, $statements, $expected) = @$case;
@@ -157,21 +157,21 @@ reset_app();
 $node->safe_psql($db, 'INSERT INTO stall VALUES (5)');
 my $holder = $node->background_psql($db);
 $holder->query_safe('SELECT pg_advisory_lock(4711)');
-my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", $verb);
-wait_for_stall($node, $db) or die 'the verb has not come to the stall';
+my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", $function);
+wait_for_stall($node, $db) or die 'the job function has not come to the stall';
 $node->safe_psql($db, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
 finish_sql($run);
-is(rows('status, message'), 'crashed|the session ended while the verb was at work',
-	'a verb whose session is terminated in the middle is recorded');
+is(rows('status, message'), 'crashed|the session ended while the job function was at work',
+	'a job function whose session is terminated in the middle is recorded');
 $holder->quit;
 $node->safe_psql($db, 'TRUNCATE stall');
 
 reset_app();
 my $gone = $node->background_psql($db);
-$gone->query_safe("BEGIN; $verb");
+$gone->query_safe("BEGIN; $function");
 my $pid = $gone->query_safe('SELECT pg_backend_pid()');
 $node->safe_psql($db, "SELECT pg_terminate_backend($pid)");
-is(rows("status, pid = $pid"), 'rolled_back|t', 'a verb whose session ends before the commit is recorded as rolled back');
+is(rows("status, pid = $pid"), 'rolled_back|t', 'a job function whose session ends before the commit is recorded as rolled back');
 eval { $gone->quit };
 
 # ---- databases that are not served ----
@@ -179,12 +179,12 @@ eval { $gone->quit };
 $node->safe_psql($db, 'CREATE DATABASE other');
 create_app($node, 'other', 3);
 $node->psql('other', "SELECT * FROM auto_complete_challenges(as_of => 'infinity')");
-is($node->safe_psql('other', q(SELECT status FROM challenge_jobs.doctor() WHERE "check" = 'worker')),
+is($node->safe_psql('other', q(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'worker')),
 	'warning', 'the doctor says that a database is not served');
-$node->safe_psql('other', $node->safe_psql('other', q(SELECT split_part(remedy, ';', 1) FROM challenge_jobs.doctor() WHERE "check" = 'worker')));
+$node->safe_psql('other', $node->safe_psql('other', q(SELECT split_part(remedy, ';', 1) FROM challenge_jobs.doctor() WHERE check_name = 'worker')));
 $node->reload;
 $node->wait_for_log(qr/challenge_jobs: database "other" is being served/);
-is($node->safe_psql('other', q(SELECT status FROM challenge_jobs.doctor() WHERE "check" = 'worker')),
+is($node->safe_psql('other', q(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'worker')),
 	'ok', 'what the doctor says to type is right');
 is($node->safe_psql('other', 'SELECT count(*) FROM challenge_jobs.refusal'), '0',
 	'what failed in a database before it was served is not recorded');
@@ -204,20 +204,20 @@ CREATE TRIGGER poison BEFORE INSERT ON challenge_jobs.job_run FOR EACH ROW EXECU
 ALTER TABLE challenges RENAME TO challenges_away;
 SQL
 my $offset = -s $node->logfile;
-$node->psql($db, "SET ROLE \"Gül\"; $verb");
-$node->wait_for_log(qr/challenge_jobs: the worker cannot write lost runs in database "postgres": poison/, $offset);
+$node->psql($db, "SET ROLE \"Gül\"; $function");
+$node->wait_for_log(qr/challenge_jobs: the worker cannot write unrecorded runs in database "postgres": poison/, $offset);
 foreach my $i (1 .. 7)
 {
-	$node->psql($db, $verb);
+	$node->psql($db, $function);
 	$node->poll_query_until($db, "SELECT count(*) = $i FROM challenge_jobs.job_run")
 	  or die 'the row that cannot be written keeps others waiting';
 }
-$node->poll_query_until($db, q(SELECT found LIKE '1 verbs %' FROM challenge_jobs.doctor() WHERE "check" = 'ring'))
+$node->poll_query_until($db, q(SELECT finding LIKE '1 job functions %' FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs'))
   or die 'the row that cannot be written is not given up';
 pass('a row that cannot be written keeps no other waiting, is given up after some attempts, and counted');
-$node->psql($db, $verb);
-$node->wait_for_log(qr/challenge_jobs: the worker can write lost runs in database "postgres" again/, $offset);
-is(scalar(() = slurp_file($node->logfile, $offset) =~ /cannot write lost runs/g), 1,
+$node->psql($db, $function);
+$node->wait_for_log(qr/challenge_jobs: the worker can write unrecorded runs in database "postgres" again/, $offset);
+is(scalar(() = slurp_file($node->logfile, $offset) =~ /cannot write unrecorded runs/g), 1,
 	'and that is logged once, though its text was another one each time');
 $node->safe_psql($db, 'DROP TRIGGER poison ON challenge_jobs.job_run; ALTER TABLE challenges_away RENAME TO challenges');
 
@@ -227,7 +227,7 @@ $node->safe_psql($db, 'DROP TRIGGER poison ON challenge_jobs.job_run; ALTER TABL
 reset_app();
 $node->safe_psql($db, 'ALTER TABLE challenges RENAME TO challenges_away');
 $node->restart;
-$node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE "check" = 'worker'));
+$node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE check_name = 'worker'));
 $offset = -s $node->logfile;
 my $session = $node->background_psql($db);
 $session->query_safe("SET log_min_messages = 'fatal'");
@@ -240,13 +240,13 @@ my $launcher_memory = memory_of($launcher);
 $session->query_safe(sprintf($fail, 10000));
 cmp_ok(memory_of($pid), '<', $memory + 1024, '10,000 failures in one transaction: the memory of the session does not grow by 1 MB');
 cmp_ok(memory_of($launcher), '<', $launcher_memory + 1024, 'nor does that of the launcher');
-$node->poll_query_until($db, q(SELECT count(*) + (SELECT split_part(found, ' ', 1)::int FROM challenge_jobs.doctor() WHERE "check" = 'ring' AND status = 'warning') = 11000 FROM challenge_jobs.job_run))
-  or diag($node->safe_psql($db, q(SELECT count(*), (SELECT found FROM challenge_jobs.doctor() WHERE "check" = 'ring') FROM challenge_jobs.job_run)));
-is( $node->safe_psql($db, q(SELECT count(*) + (SELECT split_part(found, ' ', 1)::int FROM challenge_jobs.doctor() WHERE "check" = 'ring' AND status = 'warning') FROM challenge_jobs.job_run)),
+$node->poll_query_until($db, q(SELECT count(*) + (SELECT split_part(finding, ' ', 1)::int FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs' AND status = 'warning') = 11000 FROM challenge_jobs.job_run))
+  or diag($node->safe_psql($db, q(SELECT count(*), (SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs') FROM challenge_jobs.job_run)));
+is( $node->safe_psql($db, q(SELECT count(*) + (SELECT split_part(finding, ' ', 1)::int FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs' AND status = 'warning') FROM challenge_jobs.job_run)),
 	'11000', 'every one of 11,000 failures is either recorded or counted as lost');
 cmp_ok($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_run'), '>=', 32, 'as many as one kind may have of the ring are recorded at least');
 $log = slurp_file($node->logfile, $offset);
-my $lines = () = $log =~ /LOG:  challenge_jobs: more verbs fail/g;
+my $lines = () = $log =~ /LOG:  challenge_jobs: more job functions fail/g;
 cmp_ok($lines, '>=', 1, 'that records are lost is logged');
 cmp_ok($lines, '<=', 3, 'once, not for each');
 $node->safe_psql($db, 'ALTER TABLE challenges_away RENAME TO challenges');
@@ -254,8 +254,8 @@ $session->query_safe("BEGIN; SELECT count(auto_complete_challenges()) FROM gener
 $session->quit;
 $node->poll_query_until($db, "SELECT count(*) = 128 FROM challenge_jobs.job_run WHERE status = 'rolled_back'")
   or diag($node->safe_psql($db, 'SELECT status, count(*) FROM challenge_jobs.job_run GROUP BY 1'));
-is( $node->safe_psql($db, q(SELECT split_part(found, ' ', 1)::int + (SELECT count(*) FROM challenge_jobs.job_run) FROM challenge_jobs.doctor() WHERE "check" = 'ring')),
-	'11300', 'of 300 verbs in one transaction 128 are recorded one by one, the others counted');
+is( $node->safe_psql($db, q(SELECT split_part(finding, ' ', 1)::int + (SELECT count(*) FROM challenge_jobs.job_run) FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs')),
+	'11300', 'of 300 job functions in one transaction 128 are recorded one by one, the others counted');
 
 $node->stop;
 check_log($node);
@@ -263,7 +263,7 @@ done_testing();
 
 # ---- parts ----
 
-# Waits for the row of the one verb that was called, returns columns of it, and removes all rows.
+# Waits for the row of the one job function that was called, returns columns of it, and removes all rows.
 sub rows
 {
 	my ($columns) = @_;

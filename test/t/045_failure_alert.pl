@@ -75,11 +75,11 @@ is(server("count(*) FROM challenges WHERE status <> 'active'"), '0', 'no work is
 
 # ---- past the grace ----
 
-# A slot that nobody has served is overdue, whatever has been tried.
+# A scheduled time that no run covers is overdue, whatever has been tried.
 set_clock($node, '2030-01-02 00:19:00');
 poll('SELECT count(*) = 2 FROM challenge_jobs.alert WHERE delivered_at IS NOT NULL', 'that it is overdue is not told');
 @got = decoded();
-is("$got[1]->{kind} $got[1]->{slot}", 'overdue 2030-01-02T00:00:00+00:00', 'past the grace the worker tells that the slot was missed');
+is("$got[1]->{kind} $got[1]->{scheduled_for}", 'overdue 2030-01-02T00:00:00+00:00', 'past the grace the worker tells that the scheduled time was missed');
 is(metrics() =~ s/, running.*//r, 'alerts_undelivered 0, consecutive_failures 2, failing 1, overdue 1, paused 0, restored 0', 'the metrics agree');
 
 # ---- it is mended ----
