@@ -128,7 +128,7 @@ ALTER TABLE public.notifications ALTER type TYPE text;
 CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.data->>'challenge_id' = '2' THEN
-        RAISE EXCEPTION USING errcode = 'P0777', message = 'user 2 is not to be told', detail = 'Told too often.', hint = 'Remove user 2.';
+        RAISE EXCEPTION USING errcode = 'P0777', message = 'user 2 is not to be notified', detail = 'Notified too often.', hint = 'Remove user 2.';
     END IF;
     RETURN NEW;
 END

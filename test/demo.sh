@@ -128,7 +128,7 @@ run_by_hand() {
 	cj_heading "A run by hand: also what was missed weeks ago is caught up"
 	show <<<"CALL challenge_jobs.run('auto_complete_challenges');"
 	show_last_runs
-	say 'Again: there is nothing left to do, and nobody is told twice.'
+	say 'Again: there is nothing left to do, and nobody is notified twice.'
 	show <<<"CALL challenge_jobs.run('auto_complete_challenges');"
 	show_last_runs
 }
@@ -163,7 +163,7 @@ remind_users() {
 	show <<-SQL
 		SELECT * FROM send_streak_reminders('$MORNING');
 	SQL
-	say 'A quarter of an hour later nobody is told again:'
+	say 'A quarter of an hour later nobody is notified again:'
 	show <<-SQL
 		SELECT * FROM send_streak_reminders('$MORNING'::timestamptz + '15 minutes');
 	SQL
@@ -208,7 +208,7 @@ run_by_pg_cron() {
 		 GROUP BY challenge_id;
 	SQL
 	say 'That has changed the completion rates, and the stored statistics do not know it yet. No matter:' \
-		'verdicts come from the definition of the view.'
+		'outcomes come from the definition of the view.'
 	show <<-'SQL'
 		SELECT job, challenge_jobs.alter_job(job, schedule => '* * * * *')
 		  FROM challenge_jobs.job;
@@ -251,7 +251,7 @@ show_changes() {
 		 ORDER BY b.status, c.status;
 	SQL
 	show <<-'SQL'
-		SELECT n.title, n.body, n.data ->> 'status' AS status, p.display_name AS told
+		SELECT n.title, n.body, n.data ->> 'status' AS status, p.display_name AS notified
 		  FROM notifications n
 		  JOIN user_profiles p ON p.id = n.user_id
 		 WHERE n.type = 'challenge_completed'
@@ -316,10 +316,10 @@ check_claims() {
 		                WHERE d.status::text <> CASE WHEN a.average >= 80 THEN 'completed'
 		                                             ELSE 'failed' END)
 		UNION ALL
-		SELECT 'both verdicts have occurred',
+		SELECT 'both outcomes have occurred',
 		       (SELECT count(DISTINCT status) = 2 FROM demo.decided)
 		UNION ALL
-		SELECT 'every member of a decided challenge was told exactly once, and nobody else',
+		SELECT 'every member of a decided challenge was notified exactly once, and nobody else',
 		       NOT EXISTS (SELECT
 		                     FROM (SELECT m.user_id, d.id AS challenge_id, d.status::text
 		                             FROM demo.decided d
@@ -330,9 +330,9 @@ check_claims() {
 		                                       count(*) AS times
 		                                  FROM notifications
 		                                 WHERE type = 'challenge_completed'
-		                                 GROUP BY 1, 2, 3) told USING (user_id, challenge_id, status)
+		                                 GROUP BY 1, 2, 3) notified USING (user_id, challenge_id, status)
 		                    WHERE due.user_id IS NULL
-		                       OR told.times IS DISTINCT FROM 1)
+		                       OR notified.times IS DISTINCT FROM 1)
 		UNION ALL
 		SELECT 'the old notifications are gone, and no others',
 		       NOT EXISTS (SELECT
@@ -425,7 +425,7 @@ show_status() {
 	SQL
 }
 
-# Lets a trigger of the app fail: what a job function has failed with is recorded and told, though it is rolled back.
+# Lets a trigger of the app fail: what a job function has failed with is recorded and reported, though it is rolled back.
 fail_and_recover() {
 	cj_heading "A failure: nothing is silent"
 	cj_psql -q <<-'SQL'

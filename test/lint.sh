@@ -168,13 +168,13 @@ check_meta_agrees_with_control() {
 # Whoever lists the objects with psql reads there what each is for.
 check_objects_are_commented() {
 	install_script | perl -0777 -ne '
-		my (%made, %told, $bad);
+		my (%made, %commented, $bad);
 		my $kinds = "FUNCTION|PROCEDURE|TABLE|VIEW|SCHEMA|TYPE|DOMAIN|SEQUENCE|EVENT TRIGGER";
 		$made{"$1 " . lc $2}++
 			while /\bCREATE\s+(?:OR\s+REPLACE\s+)?($kinds)\s+(?:IF\s+NOT\s+EXISTS\s+)?([^\s(;]+)/gi;
-		$told{"$1 " . lc $2}++ while /\bCOMMENT\s+ON\s+($kinds)\s+([^\s(;]+)/gi;
+		$commented{"$1 " . lc $2}++ while /\bCOMMENT\s+ON\s+($kinds)\s+([^\s(;]+)/gi;
 		for (sort keys %made) {
-			next if ($told{$_} || 0) >= $made{$_};
+			next if ($commented{$_} || 0) >= $made{$_};
 			print "$_ has no COMMENT ON\n"; $bad = 1;
 		}
 		unless (%made) { print "the install script makes nothing\n"; $bad = 1 }
@@ -185,6 +185,16 @@ check_objects_are_commented() {
 # What is left to do belongs in the tracker. (The brackets keep this line from finding itself.)
 check_no_leftover_notes() {
 	{ grep -rnIE '\b(TOD[O]|FIXM[E]|XX[X])\b' --exclude-dir=.git . || true; } | nothing_found
+}
+
+# Words of our own that the field's words replaced, see the glossary in doc/reference.md; and lists of callers, which nothing
+# keeps true. (The brackets keep the lines from finding themselves.)
+check_plain_words() {
+	{
+		source_files | { xargs grep -nwiE 'ver[b]s?|wis[h]|verdict[s]?|judge[ds]?|fingerprin[t]|new[s]|unarme[d]|coars[e]|called by (cj_[a-z_]+|the (job|runner|worker))' /dev/null || true; }
+		grep -rnIiE 'left[ _]ove[r]|passed[ _]ove[r]|gone on wit[h]|served_unti[l]|unserve[d]|lost_ru[n]|key_imag[e]' --include='*.[ch]' --include='*.sql' \
+			--include='*.md' --include='*.pl' --include='*.spec' . || true
+	} | nothing_found
 }
 
 # The scripts' own lint, where it is installed. (SC2034: a library sets variables that others read.)
@@ -213,6 +223,7 @@ run_checks() {
 	check meta_agrees_with_control
 	check objects_are_commented
 	check no_leftover_notes
+	check plain_words
 	check shell_scripts
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]

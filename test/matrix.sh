@@ -111,7 +111,7 @@ in_chroot() {
 		http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" no_proxy="${no_proxy:-}" "$@"
 }
 
-# Installs the packages before the tests run, so that a release that lacks one is told from a failure.
+# Installs the packages before the tests run, so that a release that lacks one is distinguished from a failure.
 install_in_chroot() {
 	local root=$1
 	# An installation that was interrupted earlier is brought to its end.

@@ -393,7 +393,7 @@ count_only(CjRun *run, void *arg)
 	state->deleted = cj_cleanup_rows_count(run, &state->expiry);
 }
 
-/* note_ways adds to the result how the tables were read, and how many rows were passed over. */
+/* note_ways adds to the result how the tables were read, and how many rows were kept by triggers. */
 static void
 note_ways(CjRun *run, const State *state)
 {

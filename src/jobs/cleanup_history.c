@@ -2,7 +2,7 @@
  * jobs/cleanup_history.c
  *		The extension's own history: rows that are past their time are removed.
  *
- * Statements run as the owner of the extension. Each table is gone through once, in the order of an index, a page
+ * Statements run as the owner of the extension. Each table is read once, in the order of an index, a page
  * at a time: the next page begins behind the last row of the one before, so that what cannot be removed yet (rows
  * that others have locked) is passed once, and what has been removed in this transaction is not read again.
  */
@@ -127,7 +127,7 @@ static const CjStatement delete_zones = {"delete old notes of zones",
 										 " WHERE z.local_date < $1",
 										 SPI_OK_DELETE};
 
-/* How far a table has been gone through. */
+/* How far a table has been read. */
 typedef struct Progress
 {
 	const CjHistoryLimits *limits;

@@ -6,7 +6,7 @@
  * statement can be as short as we like and nothing is read twice. Between the two a row can be changed, deleted,
  * or moved by VACUUM FULL: an address may name another row by then, so what is deleted is tested once more.
  *
- * Rows that others have locked are passed over. What nobody has touched (xmax is 0) is deleted without
+ * Rows that others have locked are skipped. What nobody has touched (xmax is 0) is deleted without
  * being locked first: between the test and the deletion there is no more than a moment, in which a lock
  * would be waited for, no longer than the lock timeout. What has a mark on it, perhaps an old one, is
  * locked with SKIP LOCKED first.

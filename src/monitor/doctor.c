@@ -46,7 +46,7 @@ static const CjStatement installed_version = {
 
 /*
  * $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3; or, with
- * $4, a unique one on $3 alone; or, with $5, one that can be gone through from value to value, with $6 at
+ * $4, a unique one on $3 alone; or, with $5, one that can be scanned from value to value, with $6 at
  * least the values that are not null?
  */
 static const CjStatement find_index = {

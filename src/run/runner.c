@@ -14,7 +14,7 @@
  *		release the lock; raise the first error, if there was one
  *
  * Through all of the work a subtransaction is open. An error may come from any depth of nested SPI
- * calls, and from there the transaction can only be gone on with after a subtransaction has been
+ * calls, and from there the transaction can continue only after the subtransaction has been
  * rolled back; that also brings back identity and settings.
  */
 #include "postgres.h"

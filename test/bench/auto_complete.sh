@@ -19,7 +19,7 @@ side_sql() {
 	local stored="SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{\"completion_source\": \"stored\"}');"
 	local job function="SELECT * FROM auto_complete_challenges();"
 	local run="CALL challenge_jobs.run('auto_complete_challenges', 'bench');"
-	local update="UPDATE challenges c SET status = v.status FROM bench.verdict v WHERE c.id = v.id AND c.status = 'active';"
+	local update="UPDATE challenges c SET status = v.status FROM bench.outcome v WHERE c.id = v.id AND c.status = 'active';"
 	local insert="INSERT INTO notifications (user_id, type, title, body, data) SELECT * FROM"
 	case $1 in
 	plpgsql) echo "SELECT bench.plpgsql_auto_complete_challenges();" ;;
@@ -68,7 +68,7 @@ make_data() {
 measure() {
 	bench_measure "$1" "$2" "$3" "$(side_sql "$2")"
 	[ "$(cj_psql -Atqd "$BENCH_COPY" -c 'SELECT bench.all_done()')" = t ] ||
-		cj_die "the side \"$2\" has not decided every challenge or not told each member once"
+		cj_die "the side \"$2\" has not decided every challenge or not notified each member once"
 }
 
 # Goes through all sides, round after round, so that a slow minute of the machine hits all of them.

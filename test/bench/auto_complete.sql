@@ -38,7 +38,7 @@ $$;
 
 /* ---- floor: everything known beforehand, only to be written ---------------------------------- */
 
-CREATE TABLE bench.verdict AS
+CREATE TABLE bench.outcome AS
 SELECT c.id,
        c.name,
        CASE WHEN avg(s.completion_rate) >= 80
@@ -56,7 +56,7 @@ SELECT m.user_id,
        'Challenge Completed!' AS title,
        'Your challenge "' || v.name || '" has ended' AS body,
        jsonb_build_object('challenge_id', v.id, 'status', v.status) AS data
-  FROM bench.verdict v
+  FROM bench.outcome v
   JOIN challenge_members m ON m.challenge_id = v.id
  ORDER BY v.id;
 
@@ -67,22 +67,22 @@ SELECT *
 
 /* ---- the check ------------------------------------------------------------------------------- */
 
-/* Every due challenge has its verdict, and each of its members, and nobody else, one notification. */
+/* Every due challenge has its outcome, and each of its members, and nobody else, one notification. */
 CREATE FUNCTION bench.all_done() RETURNS boolean
 LANGUAGE sql STABLE AS $$
 SELECT NOT EXISTS (SELECT
-                     FROM bench.verdict v
+                     FROM bench.outcome v
                      JOIN challenges c USING (id)
                     WHERE c.status <> v.status)
    AND NOT EXISTS (SELECT
                      FROM (SELECT user_id, data, count(*)
                              FROM notifications
                             WHERE type = 'challenge_completed'
-                            GROUP BY user_id, data) told
+                            GROUP BY user_id, data) notified
                      FULL JOIN (SELECT user_id, data, count(*)
                                   FROM bench.message
                                  GROUP BY user_id, data) wanted USING (user_id, data)
-                    WHERE told.count IS DISTINCT FROM wanted.count)
+                    WHERE notified.count IS DISTINCT FROM wanted.count)
 $$;
 
 /* ---- the averages alone ------------------------------------------------------------------------ */
@@ -90,7 +90,7 @@ $$;
 CREATE FUNCTION bench.time_of_averages(source text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
-    ids     uuid[] := ARRAY(SELECT id FROM bench.verdict);
+    ids     uuid[] := ARRAY(SELECT id FROM bench.outcome);
     plan    jsonb;
 BEGIN
     EXECUTE format('EXPLAIN (ANALYZE, TIMING OFF, FORMAT json)

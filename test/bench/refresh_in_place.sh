@@ -28,7 +28,7 @@ readonly APP_CLIENTS=2
 # that is measured, in the copies one after the other.
 BENCH_SETTINGS+=(shared_buffers=3GB)
 
-# What is measured; \gset takes the method that a side tells.
+# What is measured; \gset takes the method that a side says.
 side_sql() {
 	case $1 in
 	statement) echo "REFRESH MATERIALIZED VIEW CONCURRENTLY challenge_member_stats;" ;;

@@ -1,6 +1,6 @@
 /*
  * What the sides of the benchmark refresh_in_place.sh need beside the demo app: changes of so many challenges,
- * a number that tells whether two views are the same, and the row triggers that one would write in plpgsql.
+ * a number that says whether two views are the same, and the row triggers that one would write in plpgsql.
  */
 
 CREATE SCHEMA bench;

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 #
 # What a run of send_streak_reminders costs: a tick at which it is morning nowhere, one at which everybody
-# has been told already, and one at which a part of the users is told, compared with a plain INSERT ...
+# has been notified already, and one at which a part of the users is notified, compared with a plain INSERT ...
 # SELECT of the same rows: known beforehand (the floor), and as an app would find them by itself.
 #
 #     bash test/bench/reminders.sh [--quick] [--rounds N] [USERS [ZONES]]
 #
 # USERS (1000000) in ZONES (400), each in two challenges; it is morning for 5 % of them. --quick is a
-# smoke run of seconds: its figures mean nothing. Ends with status 1 when somebody was not told.
+# smoke run of seconds: its figures mean nothing. Ends with status 1 when somebody was not notified.
 
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -54,10 +54,10 @@ make_data() {
 		users="$USERS" zones="$ZONES" due_percent="$DUE_PERCENT" old_notifications=2
 }
 
-# Makes sure that a side has told everybody who was to be told, once.
+# Makes sure that a side has notified everybody who was to be notified, once.
 check_work() {
 	[ "$(cj_psql -Atqd "$BENCH_COPY" -c 'SELECT bench.all_done()')" = t ] ||
-		cj_die "the side \"$1\" has not told just those who were to be told, each once"
+		cj_die "the side \"$1\" has not notified just those who were to be notified, each once"
 }
 
 # Measures one side. It becomes morning in the copy itself: the template may be older than the window.
@@ -96,9 +96,9 @@ measure_ticks() {
 		cj_die "the zones are not done"
 	cj_psql -qd "$BENCH_COPY" -o /dev/null <<-SQL
 		CALL bench.tick('warming up', 20, false);
-		CALL bench.tick('all told, job function', $repeat, false);
-		CALL bench.tick('all told, run()', $repeat, true);
-		CALL bench.tick('all told, a user changed, job function', 10, false,
+		CALL bench.tick('all notified, job function', $repeat, false);
+		CALL bench.tick('all notified, run()', $repeat, true);
+		CALL bench.tick('all notified, a user changed, job function', 10, false,
 		                'UPDATE user_profiles SET display_name = display_name WHERE id = (SELECT user_id FROM bench.message LIMIT 1)');
 	SQL
 	check_work job function
@@ -121,11 +121,11 @@ show_ticks() {
 
 # Prints the table of times.
 show_times() {
-	local side told
-	told=$(cj_psql -Atqd "$BENCH_COPY" -c 'SELECT count(*) FROM bench.message')
-	printf '%-40s %8s %8s %10s %10s %10s\n' "telling $told users" 'median s' 'best s' 'users/s' 'to floor' 'MB'
+	local side notified
+	notified=$(cj_psql -Atqd "$BENCH_COPY" -c 'SELECT count(*) FROM bench.message')
+	printf '%-40s %8s %8s %10s %10s %10s\n' "notifying $notified users" 'median s' 'best s' 'users/s' 'to floor' 'MB'
 	for side in "${SIDES[@]}"; do
-		awk -v title="$(side_title "$side")" -v n="$told" \
+		awk -v title="$(side_title "$side")" -v n="$notified" \
 			-v median="$(bench_median seconds bench_full "$side")" -v best="$(bench_best bench_full "$side")" \
 			-v floor="$(bench_ratio bench_full "$side" floor)" -v memory="$(bench_median memory bench_full "$side")" \
 			'BEGIN { printf "%-40s %8.2f %8.2f %10.0f %10.2f %10.1f\n", title, median, best, n / median, floor, memory / 1024 }'

@@ -53,7 +53,7 @@ CREATE INDEX notifications_expires_at_idx ON public.notifications (expires_at) W
 
 /* ---- the floor: everything known beforehand, only to be written ------------------------------ */
 
-/* What an app would write for itself: no ledger, no batches, nobody kept from being told twice. */
+/* What an app would write for itself: no ledger, no batches, nobody kept from being notified twice. */
 CREATE VIEW bench.at_stake AS
 SELECT m.user_id,
        'streak_reminder'::public.notification_type AS type,
@@ -86,18 +86,18 @@ $$;
 
 /* ---- the check ------------------------------------------------------------------------------- */
 
-/* Everybody who is due, and nobody else, has been told once, in the words of the floor. */
+/* Everybody who is due, and nobody else, has been notified once, in the words of the floor. */
 CREATE FUNCTION bench.all_done() RETURNS boolean
 LANGUAGE sql STABLE AS $$
 SELECT NOT EXISTS (SELECT
                      FROM (SELECT user_id, title, body, data - 'local_date' AS data, count(*)
                              FROM public.notifications
                             WHERE title = 'Your streak is at stake!'
-                            GROUP BY 1, 2, 3, 4) told
+                            GROUP BY 1, 2, 3, 4) notified
                      FULL JOIN (SELECT user_id, title, body, data - 'local_date' AS data, count(*)
                                   FROM bench.message
                                  GROUP BY 1, 2, 3, 4) wanted USING (user_id, title, body, data)
-                    WHERE told.count IS DISTINCT FROM wanted.count)
+                    WHERE notified.count IS DISTINCT FROM wanted.count)
 $$;
 
 /* ---- the stopwatch ---------------------------------------------------------------------------- */

@@ -118,7 +118,7 @@ equal(list(results), JOBS, "of each job, in this order")
 decided = results["auto_complete_challenges"]
 equal(sorted(decided), ["completed", "failed", "notified"], "the figures of the job are one object")
 equal([decided["completed"] + decided["failed"], decided["notified"]], [int(due), int(members)],
-      "and are right: all that was due is decided, all members are told")
+      "and are right: all that was due is decided, all members are notified")
 ok(int(due) > 0 and int(expired) > 0, "of which there were some")
 equal([(view["view_name"], view["method"]) for view in results["refresh_challenge_stats"]],
       [("public.challenge_member_stats", "concurrent")], "the refreshed views are an array")

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What PostgREST makes of the jobs: it finds them in the catalogue, calls them as it calls every function, in one
+"""What PostgREST makes of the jobs: it finds them in the catalog, calls them as it calls every function, in one
 statement that makes JSON of the result, and finds out beforehand whether that is one object or an array."""
 
 import json

@@ -184,7 +184,7 @@ plain = HOSTILE.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").
 equal(message["text"], f":red_circle: failed: {JOB} in {DATABASE}\n{plain}", "of what the app said, as it was, without mentions or renamed links")
 recover()
 delivered(1, "recovered")
-like(chat.bodies()[1]["text"], rf"^:large_green_circle: recovered: {JOB} in {DATABASE}\n", "the recovery is told as well")
+like(chat.bodies()[1]["text"], rf"^:large_green_circle: recovered: {JOB} in {DATABASE}\n", "the recovery is sent as well")
 chat.requests.clear()
 for kind in ("overdue", "restored", "of a later version"):
     script("alert-chat.sh", config, alert={"job": JOB, "kind": kind, "database": "app"})
@@ -203,7 +203,7 @@ for status, error in ((500, "22: curl: \\(22\\) .* 500"), (404, "22: curl: \\(22
     delivered(1, "failed")
     equal(len(chat.requests), 2, "it is repeated until the hook takes it")
 result = script("alert-chat.sh", config, alert="no JSON")
-ok(result.returncode != 0 and len(chat.requests) == 2, "what is no JSON is an error, of which nothing is told", result.stderr)
+ok(result.returncode != 0 and len(chat.requests) == 2, "what is no JSON is an error, of which nothing is sent", result.stderr)
 config.write_text(f'url = "http://127.0.0.1:{free_port()}/"\n')
 equal(script("alert-chat.sh", config, alert=alert).returncode, 7, "where nobody listens it is an error")
 

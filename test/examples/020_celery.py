@@ -87,7 +87,7 @@ if not equal(state, "SUCCESS", "a task runs the job"):
 equal(result["status"], "succeeded", "the result of the task says how the run ended")
 equal(result["result"]["locked"], 0, "and has its figures")
 equal(undone(), "", "everything was done, once")
-equal(runs("status, triggered_by, role_name"), "succeeded|celery|celery", "the log tells who did it")
+equal(runs("status, triggered_by, role_name"), "succeeded|celery|celery", "the log says who did it")
 
 # ---- a database without an encoding, and one that hangs ------------------------------------------
 

@@ -71,7 +71,7 @@ answer = admin.post(AUTO_COMPLETE)
 row = answer.json()
 equal((answer.status_code, row.get("status")), (200, "succeeded"), "POST auto-complete runs the job")
 equal(row["result"]["completed"] + row["result"]["failed"], decided(), "and answers with its figures")
-equal((row["triggered_by"], row["role_name"]), ("admin-api", "admin_api"), "the log tells who did it")
+equal((row["triggered_by"], row["role_name"]), ("admin-api", "admin_api"), "the log says who did it")
 equal(undone(), "", "everything was done, once")
 
 for name, job in (
@@ -109,7 +109,7 @@ async def while_running() -> None:
             answers = await asyncio.gather(*(client.get("/admin/jobs") for _ in range(40)))
             equal({answer.status_code for answer in answers}, {200}, "forty other requests are answered meanwhile")
             (state,) = {row["state"] for row in answers[-1].json() if row["job"] == "auto_complete_challenges"}
-            equal(state, "running", "the status tells that it is running")
+            equal(state, "running", "the status says that it is running")
             answer = await client.post("/admin/jobs/refresh-stats")
             equal(answer.status_code, 200, "another job can be run")
             ok(not slow.done(), "the slow one has not been answered by then")
@@ -179,7 +179,7 @@ rows = admin.get("/admin/jobs").json()
 equal(
     {row["job"]: row["state"] for row in rows},
     dict(line.split("|") for line in psql("SELECT job, state FROM challenge_jobs.job_status").splitlines()),
-    "GET /admin/jobs tells the state of each job",
+    "GET /admin/jobs says the state of each job",
 )
 
 

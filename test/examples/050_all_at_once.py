@@ -160,8 +160,8 @@ def working_runs(since: int) -> str:
 
 
 def refusals(outcomes: list[str]) -> list[str]:
-    """Returns those of the outcomes that are neither a success nor what a second comer is told."""
-    return [told for told in outcomes if told != "succeeded" and not re.search("skipped|running in another", told)]
+    """Returns those of the outcomes that are neither a success nor what a second comer gets."""
+    return [notified for notified in outcomes if notified != "succeeded" and not re.search("skipped|running in another", notified)]
 
 
 psql(f"CALL challenge_jobs.run('{JOB}')")  # what the demo app has due
@@ -182,15 +182,15 @@ with Stall() as stall:
     psql(f"SELECT cron.schedule_in_database('all at once', '* * * * *', '{command}', 'examples')", "-d", "postgres")
     outcomes = fire(at=next_minute)
     wait_for(lambda: {*triggers, "pg_cron, postgres"} <= logged(since).keys(), "everybody to be in the log")
-    for who, told in zip(triggers, outcomes):
-        like(told, "skipped|running in another session", f"{who}: is told that the job is running")
+    for who, notified in zip(triggers, outcomes):
+        like(notified, "skipped|running in another session", f"{who}: gets the error that the job is running")
     everybody = {
         who: {"refused" if who.startswith("function") else "skipped"} for who in (*triggers, "pg_cron, postgres")
     }
     equal(logged(since), everybody | {"worker, postgres": {"running"}}, "each of them is in the log as skipped, or counted as refused")
 wait_for_rows(since, {"worker, postgres"})
 equal(working_runs(since), "1|20", "the worker's run has done it all")
-equal(undone(), "", "each challenge was decided once, each member was told once")
+equal(undone(), "", "each challenge was decided once, each member was notified once")
 
 # ---- again and again, two of each, and nobody is first; pg_cron and the worker may come as well ----
 
@@ -201,7 +201,7 @@ for attempt in range(1, 6):
     make_due(20)
     outcomes = fire(repeat=2)
     wait_for_rows(since, set(triggers))
-    equal(refusals(outcomes), [], f"round {attempt}: whoever did not run was told that the job is running")
+    equal(refusals(outcomes), [], f"round {attempt}: whoever did not run got the error that the job is running")
     ok(
         working_runs(since) == "1|20" and undone() == "",
         f"round {attempt}: one run has done it all, once",

@@ -175,11 +175,11 @@ def check_reading(browser, name):
        f"{name}: every drawing has a name and a description", pictures)
     equal((roles.count("table"), roles.count("rowheader"), roles.count("row")), (2, 8, 10), f"{name}: tables are tables")
     equal(browser.evaluate("[document.documentElement.lang, document.characterSet, document.compatMode]"),
-          ["en", "UTF-8", "CSS1Compat"], f"{name}: language and encoding are told")
+          ["en", "UTF-8", "CSS1Compat"], f"{name}: language and encoding are declared")
 
 
 def check_signs(browser):
-    """Colour is not the only thing that tells statuses apart."""
+    """Colour is not the only thing that says statuses apart."""
     shapes = browser.evaluate("[...document.querySelectorAll('.legend use')].map((e) => e.getAttribute('href'))")
     equal(shapes, [f"#s-{status}" for status in STATUSES], "the legend names every status")
     paths = browser.evaluate("[...document.querySelectorAll('.legend use')].map((e) => "

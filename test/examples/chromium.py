@@ -1,4 +1,4 @@
-"""Chromium without a window, told what to do by its debugging protocol over a pipe: no driver is needed."""
+"""Chromium without a window, driven by its debugging protocol over a pipe: no driver is needed."""
 
 import atexit
 import base64

@@ -1,4 +1,4 @@
-"""Challenges that are due, and whether each was decided once and each of its members told once."""
+"""Challenges that are due, and whether each was decided once and each of its members notified once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def undone() -> str:
         SELECT 'challenge ' || challenge_id || ' was decided ' || count(*) || ' times'
           FROM decision GROUP BY challenge_id HAVING count(*) <> 1
         UNION ALL
-        SELECT 'user ' || m.user_id || ' was told ' || count(n.id) || ' times of challenge ' || m.challenge_id
+        SELECT 'user ' || m.user_id || ' was notified ' || count(n.id) || ' times of challenge ' || m.challenge_id
           FROM decision d
           JOIN challenge_members m USING (challenge_id)
           LEFT JOIN notifications n ON n.user_id = m.user_id AND n.data->>'challenge_id' = m.challenge_id::text

@@ -153,7 +153,7 @@ def listens(port):
 
 
 def npm_ci(source, missing=skip_all):
-    """Installs what a package-lock.json names, in a temporary folder; returns that. What is missing is told to
+    """Installs what a package-lock.json names, in a temporary folder; returns that. What is missing is reported to
     the function given, which does not return."""
     for program in ("node", "npm"):
         if not shutil.which(program):

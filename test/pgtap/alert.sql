@@ -12,7 +12,7 @@ GRANT SELECT ON t.bad TO cj_app;
 CREATE FUNCTION t.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM t.bad b WHERE b.user_id = NEW.user_id) THEN
-        RAISE EXCEPTION 'user % cannot be told', NEW.user_id
+        RAISE EXCEPTION 'user % cannot be notified', NEW.user_id
             USING errcode = '23514', detail = E'a "quoted"\ndetail with ü and 日本', hint = 'have a look';
     END IF;
     RETURN NEW;
@@ -82,7 +82,7 @@ SELECT is((SELECT string_agg(k, ' ' ORDER BY k) FROM jsonb_object_keys((t.last_a
           'kind message port previous_success raised_at role_name run_id sqlstate started_at status triggered_by',
           'the keys of a payload');
 SELECT is((t.last_alert()).payload ->> 'sqlstate', '23514', 'sqlstate');
-SELECT is((t.last_alert()).payload ->> 'message', 'user 2 cannot be told', 'message');
+SELECT is((t.last_alert()).payload ->> 'message', 'user 2 cannot be notified', 'message');
 SELECT is((t.last_alert()).payload ->> 'detail', (t.last_run()).detail, 'detail, with quotes, newlines and non-ASCII');
 SELECT is((t.last_alert()).payload ->> 'hint', 'have a look', 'hint');
 SELECT is((t.last_alert()).payload ->> 'database', current_database()::text, 'database');
@@ -147,7 +147,7 @@ WITH run AS (
     RETURNING run_id)
 INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM run;
 SELECT challenge_jobs.settle_alerts() \g /dev/null
-SELECT is((t.last_alert()).kind, 'failed', 'a success that has left something over is no recovery: what failed may have been passed over');
+SELECT is((t.last_alert()).kind, 'failed', 'a success that has left something over is no recovery: what failed may have been skipped');
 SELECT t.succeed() \g /dev/null
 SELECT is((t.last_alert()).kind, 'recovered', 'one that has not is');
 
@@ -192,7 +192,7 @@ UPDATE challenge_jobs.alert SET raised_at = now() - interval '31 days';
 SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
 SELECT is(t.kinds(), 'recovered failed', 'old alerts go, but not those that tell how the job is now');
 SELECT t.fail() \g /dev/null
-SELECT is(t.kinds(), 'recovered failed', 'so that nothing is told again');
+SELECT is(t.kinds(), 'recovered failed', 'so that nothing is reported again');
 SELECT t.succeed(), t.fail(), t.succeed() \g /dev/null
 UPDATE challenge_jobs.alert SET raised_at = now() - CASE kind WHEN 'failed' THEN interval '31 days' ELSE interval '29 days' END;
 SELECT * FROM public.cleanup_expired_notifications() \g /dev/null
@@ -219,7 +219,7 @@ $$;
 SELECT t.ended('succeeded', '1 s'), t.ended('succeeded', '0'), t.ended('failed', '0'), t.ended('succeeded', '1 day'), t.ended('succeeded', '0') AS last,
        t.ended('succeeded', '1 day'), t.ended('succeeded', '2 days') \gset
 SELECT challenge_jobs.settle_alerts() \g /dev/null
-SELECT is(t.kinds(), 'failed recovered', 'a failure between successes is told');
+SELECT is(t.kinds(), 'failed recovered', 'a failure between successes is reported');
 SELECT is((t.last_alert()).run_id, :last::bigint, 'and ended by the success that is as of a later moment');
 SELECT is((SELECT count(*) FROM challenge_jobs.unsettled_run), 0::bigint, 'nothing is left to be settled');
 

@@ -51,13 +51,13 @@ BEGIN
     INSERT INTO app.challenge_member_stats SELECT id, 1, 100 * (id % 2) FROM app.challenges;
 END
 $$;
-/* What is still active, and that everything else has been told and nothing else has. */
+/* What is still active, and that everything else has been notified and nothing else has. */
 CREATE FUNCTION t.left_active() RETURNS text LANGUAGE sql AS $$
     SELECT concat(string_agg(name, ' ' ORDER BY id) FILTER (WHERE status = 'active'),
-                  CASE WHEN bool_or(CASE WHEN status = 'active' THEN told IS NOT NULL ELSE told IS DISTINCT FROM 2 END)
-                       THEN ' and some are told that should not be, or the other way' END)
+                  CASE WHEN bool_or(CASE WHEN status = 'active' THEN notified IS NOT NULL ELSE notified IS DISTINCT FROM 2 END)
+                       THEN ' and some are notified that should not be, or the other way' END)
       FROM app.challenges c
-      LEFT JOIN (SELECT (data->>'challenge_id')::int AS id, count(*) AS told FROM app.notifications GROUP BY 1) n USING (id)
+      LEFT JOIN (SELECT (data->>'challenge_id')::int AS id, count(*) AS notified FROM app.notifications GROUP BY 1) n USING (id)
 $$;
 
 /* ---- one, two, all ---- */
@@ -123,11 +123,11 @@ SELECT alike(t.case(20, ARRAY[state], 5), '20, 40, % failed, ' || state || ', th
 /* ---- changed by a trigger ---- */
 CREATE FUNCTION app.reopen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.status := 'active'; RETURN NEW; END $$;
 CREATE TRIGGER reopen BEFORE UPDATE ON app.challenges FOR EACH ROW WHEN (OLD.name = 'reopened') EXECUTE FUNCTION app.reopen();
-SELECT is(t.case(20, '{reopened}', 1000), '20, 40, reopened, succeeded, 0', 'a challenge that a trigger keeps active is neither counted nor told');
+SELECT is(t.case(20, '{reopened}', 1000), '20, 40, reopened, succeeded, 0', 'a challenge that a trigger keeps active is neither counted nor notified');
 DROP TRIGGER reopen ON app.challenges;
 
 /* ---- kept from being updated; called from inside ---- */
-SELECT is(t.case(20, '{keep}', 1000), '20, 40, keep, succeeded, 0', 'what a trigger keeps from being updated is neither counted nor told');
+SELECT is(t.case(20, '{keep}', 1000), '20, 40, keep, succeeded, 0', 'what a trigger keeps from being updated is neither counted nor notified');
 SELECT matches(t.case(20, '{again}', 1000), '^20, 40, again, failed, 55006, job "auto_complete_challenges" cannot be started: this session is running job',
                'the job function cannot be called from inside the run');
 

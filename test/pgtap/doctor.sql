@@ -83,7 +83,7 @@ REVOKE INSERT, DELETE ON app.notifications FROM cj_app;
 SELECT is(t.hint(format('SELECT %s()', job)), format('Run: GRANT %s ON app.notifications TO cj_app;', missing), format('without %s: the hint of %s', missing, job))
   FROM (VALUES ('cleanup_expired_notifications', 'DELETE'), ('send_streak_reminders', 'INSERT'), ('auto_complete_challenges', 'INSERT')) v(job, missing);
 SELECT is(t.doctor('notifications$'), 'error the owner of app.notifications lacks a privilege that jobs need; error the owner of app.notifications lacks a privilege that jobs need; '
-          'warning the job is not scheduled', 'the doctor tells of both');
+          'warning the job is not scheduled', 'the doctor reports both');
 SELECT t.mend('^binding:notifications') \g /dev/null
 SELECT is(t.hint('SELECT cleanup_expired_notifications(), send_streak_reminders()'), 'no error', 'which mends it');
 REVOKE USAGE ON SCHEMA app FROM cj_app;

@@ -1,5 +1,5 @@
 /*
- * When it is morning, and for whom: zones, the window, and the ledger that keeps anybody from being told
+ * When it is morning, and for whom: zones, the window, and the ledger that keeps anybody from being notified
  * twice on a local date.
  */
 BEGIN;
@@ -9,14 +9,14 @@ SELECT no_plan();
 /* ---- the window ---- */
 CREATE FUNCTION t.at(as_of text, settings jsonb DEFAULT '{}', zone text DEFAULT 'UTC') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    told    text;
+    notified    text;
 BEGIN
     PERFORM t.clear(), t.join(1, zone), t.setr(settings);
-    told := t.morning(as_of::timestamptz);
-    RETURN told || ' ' || COALESCE((SELECT local_date::text FROM challenge_jobs.reminder), 'nobody');
+    notified := t.morning(as_of::timestamptz);
+    RETURN notified || ' ' || COALESCE((SELECT local_date::text FROM challenge_jobs.reminder), 'nobody');
 END
 $$;
-SELECT is(t.at(as_of, settings), told, format('%s with %s: %s', as_of, settings, told))
+SELECT is(t.at(as_of, settings), notified, format('%s with %s: %s', as_of, settings, notified))
   FROM (VALUES ('2024-05-15 07:59:59.999999+00', '{}'::jsonb, ' nobody'), ('2024-05-15 08:00+00', '{}', '1 2024-05-15'),
                ('2024-05-15 10:00+00', '{}', '1 2024-05-15'), ('2024-05-15 10:00:00.000001+00', '{}', ' nobody'),
                ('2024-05-15 08:01+00', '{"window": "1 minute"}', '1 2024-05-15'), ('2024-05-15 08:01:00.000001+00', '{"window": "00:01"}', ' nobody'),
@@ -28,8 +28,8 @@ SELECT is(t.at(as_of, settings), told, format('%s with %s: %s', as_of, settings,
                ('2024-05-16 00:29+00', '{"reminder_time": "23:30"}', '1 2024-05-15'), ('2024-05-16 01:30:00.000001+00', '{"reminder_time": "23:30"}', ' nobody'),
                ('2024-05-16 00:00:00+00', '{"reminder_time": "23:59:59"}', '1 2024-05-15'),
                /* before the era in which PostgreSQL counts from 0, and a leap day */
-               ('1999-12-31 08:00+00', '{}', '1 1999-12-31'), ('2024-02-29 09:59+00', '{}', '1 2024-02-29'), ('1900-01-01 08:00+00', '{}', '1 1900-01-01')) v(as_of, settings, told);
-SELECT is(t.at(as_of, '{}', zone), told, format('%s in %s', as_of, zone))
+               ('1999-12-31 08:00+00', '{}', '1 1999-12-31'), ('2024-02-29 09:59+00', '{}', '1 2024-02-29'), ('1900-01-01 08:00+00', '{}', '1 1900-01-01')) v(as_of, settings, notified);
+SELECT is(t.at(as_of, '{}', zone), notified, format('%s in %s', as_of, zone))
   FROM (VALUES ('2024-05-15 02:15+00', 'Asia/Kathmandu', '1 2024-05-15'), ('2024-05-15 02:14:59+00', 'Asia/Kathmandu', ' nobody'),
                ('2024-05-14 18:00+00', 'Pacific/Kiritimati', '1 2024-05-15'), ('2024-05-15 18:00+00', 'Pacific/Honolulu', '1 2024-05-15'),
                ('2024-05-15 20:00+00', 'Etc/GMT+12', '1 2024-05-15'), ('2024-05-14 19:15+00', 'Pacific/Chatham', '1 2024-05-15'),
@@ -42,7 +42,7 @@ SELECT is(t.at(as_of, '{}', zone), told, format('%s in %s', as_of, zone))
                ('2024-05-15 08:00+00', '../../etc/passwd', '1 2024-05-15'), ('2024-05-15 08:00+00', '/etc/localtime', '1 2024-05-15'),
                ('2024-05-15 08:00+00', repeat('x', 10000), '1 2024-05-15'), ('2024-05-15 08:00+00', ' UTC', '1 2024-05-15'),
                ('2024-05-15 08:00+00', 'nan', '1 2024-05-15'), ('2024-05-15 08:00+00', '1e9', '1 2024-05-15'), ('2024-05-15 08:00+00', 'infinity', '1 2024-05-15'),
-               ('2024-05-15 06:00+00', 'Mars/Olympus_Mons', ' nobody')) v(as_of, zone, told);
+               ('2024-05-15 06:00+00', 'Mars/Olympus_Mons', ' nobody')) v(as_of, zone, notified);
 SELECT is(t.at('2024-05-15 06:00+00', '{"default_time_zone": "Europe/Paris"}', zone), '1 2024-05-15', format('default_time_zone stands in for %s', COALESCE(zone, 'NULL')))
   FROM unnest(ARRAY[NULL, 'Mars/Olympus_Mons', 'UTZ']) zone;
 SELECT alike(t.error($$SELECT t.setr('{"default_time_zone": "Mars/Olympus_Mons"}')$$), '22023: %', 'an unknown default is refused');
@@ -59,13 +59,13 @@ DELETE FROM app.notifications;
 SELECT is(t.remind('2024-05-15 08:20+00'), '0 0', 'nor when notifications are deleted');
 DELETE FROM challenge_jobs.reminder_zone;
 SELECT is(t.remind('2024-05-15 08:20+00'), '3 0', 'nor when it is not known which zones are done: the ledger is the truth');
-SELECT is(t.morning('2024-05-16 08:00+00'), '1 2 3', 'the next day it is told again');
+SELECT is(t.morning('2024-05-16 08:00+00'), '1 2 3', 'the next day it is notified again');
 SELECT is((SELECT string_agg(user_key || '@' || local_date, ' ' ORDER BY local_date, user_key) FROM challenge_jobs.reminder),
           '1@2024-05-15 2@2024-05-15 3@2024-05-15 1@2024-05-16 2@2024-05-16 3@2024-05-16', 'the ledger');
 SELECT is(t.remind('2024-05-15 09:00+00'), '0 0', 'a run for an earlier moment repeats nothing');
 
 /*
- * ---- what comes to be within the window is told within the window ----
+ * ---- what comes to be within the window is notified within the window ----
  *
  * Also when the notes on zones are so old that they are relied upon as long as nothing has been written.
  */
@@ -82,7 +82,7 @@ BEGIN
     RETURN before || ', ' || t.morning(at::timestamptz);
 END
 $$;
-SELECT is(t.meanwhile(change, at, age::interval), told, format('%s; notes of %s', what, age))
+SELECT is(t.meanwhile(change, at, age::interval), notified, format('%s; notes of %s', what, age))
   FROM (VALUES ('SELECT', '2024-05-15 09:00+00', '1, ', 'nothing has changed'),
                ('SELECT t.join(4)', '2024-05-15 09:00+00', '1, 4', 'a user who is new'),
                ('UPDATE app.challenge_members SET current_streak = 1 WHERE user_id = 3', '2024-05-15 09:00+00', '1, 3', 'a streak that is new'),
@@ -91,22 +91,22 @@ SELECT is(t.meanwhile(change, at, age::interval), told, format('%s; notes of %s'
                ($$ALTER TABLE app.users ALTER timezone TYPE text USING 'UTC'$$, '2024-05-15 09:00+00', '1, 2', 'a table that is written anew'),
                ($$UPDATE app.users SET timezone = 'Mars' WHERE id = 2$$, '2024-05-15 09:00+00', '1, 2', 'or into one that stands for it'),
                ('UPDATE app.users SET timezone = NULL WHERE id = 2', '2024-05-15 09:00+00', '1, 2', 'or into none'),
-               ($$UPDATE app.users SET timezone = 'Atlantic/Azores' WHERE id = 1$$, '2024-05-15 08:30+00', '1, ', 'from east to west: told already on that date'),
+               ($$UPDATE app.users SET timezone = 'Atlantic/Azores' WHERE id = 1$$, '2024-05-15 08:30+00', '1, ', 'from east to west: notified already on that date'),
                ($$UPDATE app.users SET timezone = 'America/New_York' WHERE id = 1$$, '2024-05-15 12:00+00', '1, ', 'also far to the west'),
-               ($$UPDATE app.users SET timezone = 'Europe/Paris' WHERE id = 1$$, '2024-05-15 08:30+00', '1, ', 'from west to east: told already, too'),
+               ($$UPDATE app.users SET timezone = 'Europe/Paris' WHERE id = 1$$, '2024-05-15 08:30+00', '1, ', 'from west to east: notified already, too'),
                ($$UPDATE app.users SET timezone = 'Pacific/Kiritimati' WHERE id = 1$$, '2024-05-15 18:00+00', '1, 1', 'but there it is the next date already'),
-               ($$UPDATE app.users SET timezone = 'America/New_York'$$, '2024-05-15 12:00+00', '1, 2', 'all move, one has been told'),
+               ($$UPDATE app.users SET timezone = 'America/New_York'$$, '2024-05-15 12:00+00', '1, 2', 'all move, one has been notified'),
                ($$SELECT t.setr('{"minimum_streak": 0}')$$, '2024-05-15 09:00+00', '1, 3', 'minimum_streak has been lowered'),
                ($$SELECT t.setr('{"reminder_time": "09:00"}')$$, '2024-05-15 09:00+00', '1, ', 'reminder_time has been changed: the date is the same'),
                ($$SELECT t.setr('{"reminder_time": "18:00"}')$$, '2024-05-15 18:00+00', '1, ', 'also far'),
                ($$SELECT t.setr('{"default_time_zone": "Asia/Tokyo"}'); UPDATE app.users SET timezone = NULL WHERE id = 1$$, '2024-05-15 09:00+00', '1, ', 'default_time_zone has'),
                ('UPDATE app.challenges SET status = status', '2024-05-15 09:00+00', '1, ', 'challenges have been written to'),
                ('UPDATE app.users SET id = 17 WHERE id = 1', '2024-05-15 09:00+00', '1, ', 'a user without members'),
-               ('DELETE FROM app.users WHERE id = 1; SELECT t.join(1)', '2024-05-15 09:00+00', '1, ', 'a key is reused: told already')) v(change, at, told, what),
+               ('DELETE FROM app.users WHERE id = 1; SELECT t.join(1)', '2024-05-15 09:00+00', '1, ', 'a key is reused: notified already')) v(change, at, notified, what),
        unnest('{0 s,1 minute}'::text[]) age;
 SELECT t.meanwhile('SELECT') \g /dev/null
 SELECT challenge_jobs.bind('users', 'app.users', columns => '{"timezone": null}') \g /dev/null
-SELECT is(t.morning('2024-05-15 09:00+00'), '2', 'another binding: what it brings is told');
+SELECT is(t.morning('2024-05-15 09:00+00'), '2', 'another binding: what it brings is notified');
 SELECT challenge_jobs.bind('users', 'app.users') \g /dev/null
 SET track_counts = off;
 SELECT is(t.meanwhile('SELECT t.join(4)'), '1, 4', 'where the server does not count the rows written, nothing is relied upon');
@@ -124,7 +124,7 @@ SELECT is(t.morning('2024-05-15 07:00+00'), '', 'London has checked in before it
 
 /* ---- figures ---- */
 SELECT t.clear(), t.join(1), t.join(2, 'Etc/UTC'), t.join(3, 'Africa/Abidjan', 0), t.join(4, 'Asia/Tokyo') \g /dev/null
-SELECT is(t.remind(dry_run => true), '3 2', 'zones count also when nobody in them is told; those where it is not morning do not');
+SELECT is(t.remind(dry_run => true), '3 2', 'zones count also when nobody in them is notified; those where it is not morning do not');
 SELECT is((SELECT count(*) FROM app.notifications) + (SELECT count(*) FROM challenge_jobs.reminder) + (SELECT count(*) FROM challenge_jobs.reminder_zone), 0::bigint, 'a dry run writes nothing');
 SELECT is((SELECT concat_ws(' ', job, status, dry_run, rows_affected, triggered_by, result, as_of) FROM t.last_run()),
           'send_streak_reminders succeeded t 2 function {"errors": 0, "locked": 0, "reminded": 2, "time_zones": 3} 2024-05-15 08:00:00+00', 'but its row');
@@ -171,7 +171,7 @@ SELECT is(t.zones(index), :'without', index)
   FROM (VALUES ('CREATE INDEX zones ON app.users (timezone)'), ('CREATE INDEX zones ON app.users (timezone DESC NULLS FIRST)'), ('CREATE INDEX zones ON app.users (timezone, id)'),
                ('CREATE INDEX zones ON app.users (timezone text_pattern_ops)'), ('CREATE INDEX zones ON app.users (timezone COLLATE "C")'), ('CREATE INDEX zones ON app.users (id, timezone)'),
                ('CREATE INDEX zones ON app.users (lower(timezone))'), ('CREATE INDEX zones ON app.users (timezone) WHERE id > 50'), ('CREATE INDEX zones ON app.users USING hash (timezone)')) v(index);
-SELECT cmp_ok(split_part(:'without', ' ', 2)::int, '>', 100, 'and not that nobody is told');
+SELECT cmp_ok(split_part(:'without', ' ', 2)::int, '>', 100, 'and not that nobody is notified');
 SELECT t.zones('CREATE INDEX zones ON app.users (timezone text_pattern_ops)'), pg_stat_get_xact_numscans('app.users'::regclass) AS scans,
        t.remind('2024-05-15 08:00+00', true) \gset
 SELECT cmp_ok(pg_stat_get_xact_numscans('app.users'::regclass) - :scans, '<', 10::bigint, 'an index that does not sort as the type does is not looked into for each zone');

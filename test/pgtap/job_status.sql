@@ -83,7 +83,7 @@ SELECT is(t.doctor(), 'failing overdue', 'the doctor says both');
 SELECT is(t.state_after('succeeded', 'failed', 'succeeded', 'skipped'), 'ok skipped 0', 'ok');
 SELECT t.forget(), t.ran(5, 'failed'), t.ran(4, 'succeeded') \g /dev/null
 UPDATE challenge_jobs.job_run SET result = '{"locked": 1}' WHERE status = 'succeeded';
-SELECT is(t.status('state, last_status, consecutive_failures'), 'failing succeeded 1', 'a success that has left something over ends no failure: what failed may have been passed over');
+SELECT is(t.status('state, last_status, consecutive_failures'), 'failing succeeded 1', 'a success with locked rows ends no failure: what failed may have been skipped');
 UPDATE challenge_jobs.job_run SET result = '{"locked": 0}' WHERE status = 'succeeded';
 SELECT is(t.status('state, last_status, consecutive_failures'), 'ok succeeded 0', 'one that has not does');
 SELECT t.forget(), t.ran(5, 'failed'), t.ran(4, 'succeeded', dry_run => true) \g /dev/null

@@ -1,13 +1,13 @@
 /*
- * The notifications: each member is to be told once, in the right words, and never about something
+ * The notifications: each member is to be notified once, in the right words, and never about something
  * that has not been decided.
  */
 BEGIN;
 \ir app.psql
 SELECT no_plan();
 
-/* t.told: the notifications, in a readable form */
-CREATE FUNCTION t.told(what text) RETURNS text
+/* t.notified: the notifications, in a readable form */
+CREATE FUNCTION t.notified(what text) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
     result  text;
@@ -22,12 +22,12 @@ LANGUAGE sql AS $$
     UPDATE app.challenges SET status = 'active';
 $$;
 
-/* ---- who is told what ---- */
+/* ---- who is notified what ---- */
 SELECT t.add('Run', 90, 90, 90), t.add('No "sugar"', 10, 10), t.add('alone') \g /dev/null
 UPDATE app.challenge_members SET status = 'left' WHERE user_id = 2;
 UPDATE app.challenge_members SET status = 'invited' WHERE user_id = 3;
 SELECT is(t.run(), '1 2 5', 'every member is counted, whatever its status');
-SELECT is(t.told('n.user_id'), '1 | 1 | 2 | 2 | 3', 'every member is told, whatever its status');
+SELECT is(t.notified('n.user_id'), '1 | 1 | 2 | 2 | 3', 'every member is notified, whatever its status');
 SELECT is((SELECT array_agg(DISTINCT type || '/' || title) FROM app.notifications), '{"challenge_completed/Challenge Completed!"}',
           'type and title, for failed ones too');
 SELECT is((SELECT array_agg(DISTINCT body ORDER BY body) FROM app.notifications),
@@ -37,7 +37,7 @@ SELECT is((SELECT array_agg(DISTINCT data ORDER BY data) FROM app.notifications)
           'the data has key and status, the key as a number');
 SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 5::bigint, 'created_at is now');
 SELECT is(t.run(), '0 0 0', 'a second run does nothing');
-SELECT is((SELECT count(*) FROM app.notifications), 5::bigint, 'and nobody is told twice');
+SELECT is((SELECT count(*) FROM app.notifications), 5::bigint, 'and nobody is notified twice');
 SELECT is((SELECT result FROM challenge_jobs.job_run ORDER BY run_id LIMIT 1),
           '{"completed": 1, "failed": 2, "notified": 5, "undecidable": 0, "locked": 0, "errors": 0}', 'the run row has the same figures');
 SELECT is((SELECT rows_affected FROM challenge_jobs.job_run ORDER BY run_id LIMIT 1), 8::bigint, 'and the number of rows changed or inserted');
@@ -53,7 +53,7 @@ SELECT t.again() \g /dev/null
 SELECT t.set('{"completed_title": "{challenge_name}: {status}", "completed_body": "id {challenge_id}, {{status}}, {}, {Status}, 100%",
                "failed_title": "", "failed_body": "{challenge_name}{challenge_name}"}') \g /dev/null
 SELECT is(t.run(), '1 2 5', 'with texts of its own');
-SELECT is(t.told('n.title || ''/'' || n.body'),
+SELECT is(t.notified('n.title || ''/'' || n.body'),
           'Run: completed/id 1, {completed}, {}, {Status}, 100% | /No "sugar"No "sugar" | '
           'Run: completed/id 1, {completed}, {}, {Status}, 100% | /No "sugar"No "sugar" | '
           'Run: completed/id 1, {completed}, {}, {Status}, 100%',
@@ -75,14 +75,14 @@ SELECT is(n.body, format('Your challenge "%s" has ended', h.name), 'a name like 
 UPDATE app.challenges SET status = 'active', name = NULL WHERE id = 7;
 DELETE FROM app.notifications;
 SELECT is(t.run(), '0 1 1', 'a challenge without a name');
-SELECT is(t.told('n.body'), 'Your challenge "7" has ended', 'is named by its key');
+SELECT is(t.notified('n.body'), 'Your challenge "7" has ended', 'is named by its key');
 
 /* ---- columns that are not there ---- */
 SELECT t.again() \g /dev/null
 DELETE FROM app.challenges WHERE id <> 7;
 ALTER TABLE app.challenges DROP COLUMN name;
 SELECT is(t.run(), '0 1 1', 'a table without names');
-SELECT is(t.told('n.body'), 'Your challenge "7" has ended', 'without the column "name" the key stands for it');
+SELECT is(t.notified('n.body'), 'Your challenge "7" has ended', 'without the column "name" the key stands for it');
 ALTER TABLE app.challenges ADD COLUMN name text;
 CREATE FUNCTION t.without(VARIADIC columns text[] DEFAULT '{}') RETURNS text
 LANGUAGE plpgsql AS $$
@@ -158,9 +158,9 @@ SELECT matches(t.error('SELECT t.run()'), '^42704: entity "notifications": enum 
 SELECT is(t.statuses(), '=active', 'and nothing has been decided');
 SELECT challenge_jobs.bind('notifications', 'app.notifications', labels => '{"challenge_completed": "done"}') \g /dev/null
 SELECT is(t.run(), '0 1 1', 'with the label bound');
-SELECT is(t.told('n.type'), 'done', 'it is used');
+SELECT is(t.notified('n.type'), 'done', 'it is used');
 
-/* ---- nobody is told about what was not decided, nothing is decided without telling ---- */
+/* ---- nobody is notified about what was not decided, nothing is decided without telling ---- */
 SELECT t.again() \g /dev/null
 ALTER TABLE app.notifications ADD CONSTRAINT nobody CHECK (user_id <> 7);
 SELECT matches(t.error('SELECT t.run()'), '^23514: ', 'where the notification is refused');
@@ -169,7 +169,7 @@ ALTER TABLE app.notifications DROP CONSTRAINT nobody;
 CREATE FUNCTION app.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER keep BEFORE UPDATE ON app.challenges FOR EACH ROW EXECUTE FUNCTION app.keep();
 SELECT is(t.run(), '0 0 0', 'a challenge that a trigger keeps from being updated is not counted');
-SELECT is(t.told('n'), NULL, 'and nobody is told');
+SELECT is(t.notified('n'), NULL, 'and nobody is notified');
 DROP TRIGGER keep ON app.challenges;
 
 /* ---- notify false ---- */
@@ -178,7 +178,7 @@ ALTER TABLE app.notifications RENAME TO elsewhere;
 ALTER TABLE app.challenge_members RENAME TO elsewhere_too;
 SELECT is(t.run(dry_run => true), '0 1 0', 'notify false: the tables of members and notifications need not be there (dry run)');
 SELECT is(t.run(), '0 1 0', 'notify false: the tables of members and notifications need not be there');
-SELECT is((SELECT count(*) FROM app.elsewhere), 0::bigint, 'and nobody is told');
+SELECT is((SELECT count(*) FROM app.elsewhere), 0::bigint, 'and nobody is notified');
 
 SELECT * FROM finish();
 ROLLBACK;

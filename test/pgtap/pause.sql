@@ -35,12 +35,12 @@ SELECT is(t.error('SELECT public.refresh_challenge_stats()'), '55000: job "refre
 SELECT is(t.run(dry_run => true), '1 0 1', 'a dry run works');
 SELECT is((SELECT string_agg(DISTINCT reason, ', ') FROM challenge_jobs.watchdog() WHERE overdue OR action IS NOT NULL OR next_scheduled IS NOT NULL), NULL,
     'nothing is overdue, and nothing is to be started');
-SELECT is((SELECT reason FROM challenge_jobs.watchdog() WHERE job = 'auto_complete_challenges'), 'all jobs are paused', 'and the reason is told');
+SELECT is((SELECT reason FROM challenge_jobs.watchdog() WHERE job = 'auto_complete_challenges'), 'all jobs are paused', 'and the reason is notified');
 SELECT challenge_jobs.pause() \g /dev/null
 SELECT is((SELECT reason FROM challenge_jobs.pause), 'moving house', 'pausing again without a reason keeps the first');
 SELECT challenge_jobs.pause('still moving') \g /dev/null
 SELECT is((SELECT string_agg(reason, ', ') FROM challenge_jobs.pause), 'still moving', 'with another reason replaces it');
-SELECT is((SELECT sum(value) FROM challenge_jobs.metrics WHERE name = 'challenge_jobs_paused'), 4::double precision, 'a metric tells it');
+SELECT is((SELECT sum(value) FROM challenge_jobs.metrics WHERE name = 'challenge_jobs_paused'), 4::double precision, 'a metric says it');
 SELECT ok(position('All jobs are paused' in challenge_jobs.report_html()) > 0, 'the report says so');
 
 /* ---- resume ---- */

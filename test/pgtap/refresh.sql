@@ -142,7 +142,7 @@ CREATE UNIQUE INDEX ON app."No Data" (user_id);
 RESET ROLE;
 SELECT challenge_jobs.add_stats_view('app."No Data"') \g /dev/null
 SELECT is(t.doctor(), 'app."No Data"=warning: app."No Data" has not been populated and cannot be read until it is refreshed; app.stats=ok: method "concurrent"',
-          'the doctor tells of a view that has not been populated');
+          'the doctor reports a view that has not been populated');
 SELECT is(t.refresh(), 'app."No Data"=full:5 app.stats=concurrent:0', 'at first full');
 SELECT is(t.refresh(), 'app."No Data"=concurrent:0 app.stats=concurrent:0', 'then concurrently');
 REFRESH MATERIALIZED VIEW app."No Data" WITH NO DATA;
@@ -182,7 +182,7 @@ SELECT is(t.refresh(), 'app."B0"=full:1 app.a0=full:1 app.stats=concurrent:1 app
 SELECT is((SELECT n FROM app.w4), (SELECT count(*) + 3 FROM app.challenge_member_stats), 'one run brings the whole chain up to date');
 SELECT is(t.doctor('^refresh:app.w4'),
           'app.w4=warning: method "full": readers wait while app.w4 is refreshed, since it has no unique index on plain columns without WHERE; '
-          'app.w4=warning: it reads materialized view app.unregistered, which the job does not refresh', 'the doctor tells what is missing in the chain');
+          'app.w4=warning: it reads materialized view app.unregistered, which the job does not refresh', 'the doctor says what is missing in the chain');
 /* two that read each other, which only functions can bring about */
 SET ROLE cj_app;
 CREATE OR REPLACE FUNCTION app.of_x3() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT n + 1 - (SELECT count(*) - 1 FROM app.w4) FROM app.x3; END;
@@ -308,7 +308,7 @@ ALTER SCHEMA "Odd ""Schema""; --" OWNER TO CURRENT_USER;
 SELECT is(t.refresh() || ' ' || (SELECT message || ' / ' || hint FROM t.last_run()),
           '"Odd ""Schema""; --"."a view''s; ""name"""=failed: app.zz=full:1 the owner of "Odd ""Schema""; --"."a view''s; ""name""" lacks a privilege that the refresh needs / '
           'Run: GRANT USAGE ON SCHEMA "Odd ""Schema""; --" TO "Cj ""odd""";', 'an owner without USAGE on the schema');
-SELECT alike(t.doctor(), '%=error: the owner of % lacks a privilege that the refresh needs%', 'the doctor tells');
+SELECT alike(t.doctor(), '%=error: the owner of % lacks a privilege that the refresh needs%', 'the doctor says');
 DO $$ BEGIN EXECUTE (SELECT remedy FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh' AND status = 'error'); END $$;
 SELECT alike(t.refresh(), '%=concurrent:0 app.zz=full:1', 'and its remedy does it');
 DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$;

@@ -13,8 +13,8 @@ BEGIN
     RETURN t.morning();
 END
 $$;
-SELECT is(t.stake(change), told, what)
-  FROM (VALUES ('SELECT', '1 2 3', 'every member with a streak is told, once however many challenges'),
+SELECT is(t.stake(change), notified, what)
+  FROM (VALUES ('SELECT', '1 2 3', 'every member with a streak is notified, once however many challenges'),
                ($$UPDATE app.challenges SET status = 'completed' WHERE id = 1$$, '3', 'not for a challenge that is over'),
                ($$UPDATE app.challenges SET status = 'failed'$$, '', 'nor one that has failed'),
                ($$UPDATE app.challenges SET status = 'draft'$$, '', 'nor one that has not begun'),
@@ -28,7 +28,7 @@ SELECT is(t.stake(change), told, what)
                ($$UPDATE app.challenge_members SET current_streak = 0; SELECT t.setr('{"minimum_streak": 0}')$$, '1 2 3', 'a minimum of 0: everybody'),
                ($$DELETE FROM app.challenge_members WHERE user_id = 2$$, '1 3', 'not who is in no challenge'),
                ($$DELETE FROM app.users WHERE id = 2$$, '1 3', 'not who is no user'),
-               ($$DELETE FROM app.challenges WHERE id = 2$$, '1 2 3', 'a member of a challenge that is not there')) v(change, told, what);
+               ($$DELETE FROM app.challenges WHERE id = 2$$, '1 2 3', 'a member of a challenge that is not there')) v(change, notified, what);
 
 /* ---- who has checked in today ---- */
 CREATE FUNCTION t.checked_in(type text, value text, zone text DEFAULT 'UTC') RETURNS boolean LANGUAGE plpgsql AS $$
@@ -65,10 +65,10 @@ CREATE DOMAIN t.moment AS timestamptz;
 SELECT is(t.checked_in('t.moment', '2024-05-14 12:00+00', 'Pacific/Auckland'), true, 'a domain');
 SELECT t.checked_in('timestamptz', NULL) \g /dev/null
 
-/* ---- what they are told ---- */
+/* ---- what they are notified ---- */
 SELECT t.clear(), t.join(1, 'UTC', 5, 9, 9, 2), t.join(2, 'UTC', 1) \g /dev/null
 UPDATE app.challenges SET name = 'Read "20" pages' WHERE id = 2;
-SELECT is(t.morning(), '1 2', 'both are told');
+SELECT is(t.morning(), '1 2', 'both are notified');
 SELECT is((SELECT string_agg(concat_ws(' / ', type, title, body), ' | ' ORDER BY user_id) FROM app.notifications),
           'streak_reminder / Your streak is at stake! / Check in today to keep your streak of 9 in "Read "20" pages" | '
           'streak_reminder / Your streak is at stake! / Check in today to keep your streak of 1 in "c1"', 'the words: the longest streak, and of two the first challenge');
@@ -113,7 +113,7 @@ EXCEPTION WHEN SQLSTATE 'ZZZZZ' THEN
     RETURN SQLERRM;
 END
 $$;
-SELECT is(t.without(change), told, what)
+SELECT is(t.without(change), notified, what)
   FROM (VALUES ('SELECT', '1: {"streak": 7, "local_date": "2024-05-15", "challenge_ids": [2, 1]}', 'with all columns'),
                ($$UPDATE app.challenge_members SET status = 'left'; ALTER TABLE app.challenge_members DROP status$$,
                 '1: {"streak": 7, "local_date": "2024-05-15", "challenge_ids": [2, 1]}', 'no status: every member counts'),
@@ -136,7 +136,7 @@ SELECT is(t.without(change), told, what)
                ('ALTER TABLE app.notifications DROP body', '1: {"streak": 7, "local_date": "2024-05-15", "challenge_ids": [2, 1]}', 'a body'),
                ('ALTER TABLE app.notifications DROP created_at', '1: {"streak": 7, "local_date": "2024-05-15", "challenge_ids": [2, 1]}', 'a time'),
                ('ALTER TABLE app.notifications DROP data', '1: -', 'data'),
-               ('ALTER TABLE app.notifications DROP type, DROP title, DROP body, DROP data, DROP created_at', '1: -', 'anything but a user')) v(change, told, what);
+               ('ALTER TABLE app.notifications DROP type, DROP title, DROP body, DROP data, DROP created_at', '1: -', 'anything but a user')) v(change, notified, what);
 SELECT is(t.without('ALTER TABLE app.challenge_members DROP current_streak'), t.without($$SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members', columns => '{"current_streak": null}')$$),
           'a column that is bound to null is as one that is not there');
 SELECT alike(t.error($$ALTER TABLE app.users RENAME id TO key; SELECT t.remind()$$), '42703: entity "users": column "id" for "id" not found in app.users', 'a key that is missing is an error');

@@ -1,5 +1,5 @@
 /*
- * Reminders in apps of other shapes: batches in which somebody cannot be told, names and types of every
+ * Reminders in apps of other shapes: batches in which somebody cannot be notified, names and types of every
  * kind, partitioned tables, labels that are missing; and what the doctor says of them.
  */
 BEGIN;
@@ -9,12 +9,12 @@ SELECT no_plan();
 /* ---- batches ---- */
 CREATE FUNCTION t.crowd(size integer) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    told    text;
+    notified    text;
 BEGIN
     PERFORM t.clear(), t.setr(jsonb_build_object('batch_size', size));
     PERFORM t.join(n, CASE n % 3 WHEN 0 THEN 'UTC' WHEN 1 THEN 'Etc/UTC' END, n, 1) FROM generate_series(1, 25) n;
-    told := t.morning();
-    RETURN (told = (SELECT string_agg(n::text, ' ' ORDER BY n) FROM generate_series(1, 25) n)) || ' ' || (SELECT count(DISTINCT (user_id, body)) FROM app.notifications)
+    notified := t.morning();
+    RETURN (notified = (SELECT string_agg(n::text, ' ' ORDER BY n) FROM generate_series(1, 25) n)) || ' ' || (SELECT count(DISTINCT (user_id, body)) FROM app.notifications)
         || ' ' || (SELECT bool_and(body LIKE '%streak of ' || user_id || ' in%') FROM app.notifications) || ' ' || (SELECT count(*) FROM challenge_jobs.reminder);
 END
 $$;
@@ -48,11 +48,11 @@ BEGIN
     RETURN concat_ws(' | ', first, rows, second, (SELECT count(*) || '/' || count(DISTINCT user_id) FROM app.notifications));
 END
 $$;
-SELECT is(t.bad('{7}', size), '0 24 | failed, P0001, Not done (1): user 7., 1, 24, 0 | 1 1 | 25/25', format('one who cannot be told, batches of %s: all others are told, the next run tells the one', size))
+SELECT is(t.bad('{7}', size), '0 24 | failed, P0001, Not done (1): user 7., 1, 24, 0 | 1 1 | 25/25', format('one who cannot be notified, batches of %s: all others are notified, the next run says the one', size))
   FROM unnest(ARRAY[1, 2, 10, 100]) size;
 SELECT is(t.bad('{3,7,25}', size), '0 22 | failed, P0001, Not done (3): user 3, user 7, user 25., 3, 22, 0 | 1 3 | 25/25', 'three of them, batches of ' || size) FROM unnest(ARRAY[1, 10, 100]) size;
 SELECT is(t.bad('{7}', 10, state), '0 24 | failed, ' || state || ', Not done (1): user 7., 1, 24, 0 | 1 1 | 25/25', 'errors of class ' || left(state, 2)) FROM unnest('{57014,57P01,53200,55P03,40P01,23503}'::text[]) state;
-SELECT matches(t.error($$SELECT t.bad('{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25}', 10)$$), '^P0001: not this one$', 'where nobody at all can be told, the job function raises the error');
+SELECT matches(t.error($$SELECT t.bad('{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25}', 10)$$), '^P0001: not this one$', 'where nobody at all can be notified, the job function raises the error');
 DROP TRIGGER refuse ON app.notifications;
 
 /* ---- a trigger that swallows the notification, and one that writes to the ledger's tables ---- */
@@ -107,7 +107,7 @@ SELECT is(t.shape(id, reference, zone, key, streak, data, partitioned), '4 4, 4 
 SELECT t.shape('bytea', 'bytea', 'text', '\x0%s') \g /dev/null
 SET LOCAL bytea_output = 'escape';
 DELETE FROM challenge_jobs.reminder_zone;
-SELECT is(t.remind('2024-05-15 08:00+00'), '4 0', 'keys of type bytea, and a session with bytea_output = escape: nobody is told twice');
+SELECT is(t.remind('2024-05-15 08:00+00'), '4 0', 'keys of type bytea, and a session with bytea_output = escape: nobody is notified twice');
 SELECT t.shape('date', 'date', 'text', '2024-01-0%s') \g /dev/null
 SET LOCAL datestyle = 'German';
 DELETE FROM challenge_jobs.reminder_zone;

@@ -103,7 +103,7 @@ SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/
 
 /* ---- UTC, whatever the session says ---- */
 SET TIME ZONE 'Pacific/Chatham';
-SELECT ok(t.find('//x:p[@class="period"]/x:time[2]/text()')::timestamp BETWEEN moment - interval '1 min' AND clock_timestamp() AT TIME ZONE 'UTC', 'moments are told in UTC')
+SELECT ok(t.find('//x:p[@class="period"]/x:time[2]/text()')::timestamp BETWEEN moment - interval '1 min' AND clock_timestamp() AT TIME ZONE 'UTC', 'moments are notified in UTC')
   FROM (SELECT clock_timestamp() AT TIME ZONE 'UTC') m(moment);
 SET TIME ZONE 'UTC';
 
@@ -189,11 +189,11 @@ GRANT EXECUTE ON FUNCTION challenge_jobs.report_html(interval) TO cj_reader;
 SET LOCAL ROLE cj_reader;
 SELECT is(t.error('SELECT count(*) FROM challenge_jobs.job_run'), '42501: permission denied for table job_run', 'a role that may read nothing');
 SELECT is(t.find('//x:section[@aria-labelledby="doctor"]/x:p/text()'), 'Whoever made this report may not ask: that takes EXECUTE on  .', 'sees the report with EXECUTE, but for the doctor');
-SELECT is(t.find('//x:section[@aria-labelledby="doctor"]//x:li'), NULL, 'of whom nothing is told');
+SELECT is(t.find('//x:section[@aria-labelledby="doctor"]//x:li'), NULL, 'of whom nothing is notified');
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION challenge_jobs.doctor() TO cj_reader;
 SET LOCAL ROLE cj_reader;
-SELECT is(t.find('count(//x:section[@aria-labelledby="doctor"]//x:li)')::int, (SELECT count(*)::int FROM challenge_jobs.doctor() WHERE status <> 'ok'), 'who tells what is not ok to those who may ask');
+SELECT is(t.find('count(//x:section[@aria-labelledby="doctor"]//x:li)')::int, (SELECT count(*)::int FROM challenge_jobs.doctor() WHERE status <> 'ok'), 'who says what is not ok to those who may ask');
 RESET ROLE;
 SELECT set_eq('SELECT provolatile, prosecdef, proisstrict FROM pg_proc WHERE oid = ''challenge_jobs.report_html''::regproc', $$VALUES ('v'::"char", false, false)$$, 'it looks at the clock, and switches identity by itself');
 

@@ -1,6 +1,6 @@
 /*
  * The clock of every zone there is, through the weeks in which clocks are changed: each user has to be
- * told once on every local date, at the first run after the time of day has come.
+ * notified once on every local date, at the first run after the time of day has come.
  *
  * What is right is computed from nothing but the local times that PostgreSQL shows: the clocks of the zone are
  * read at every quarter of an hour (or minute), and a time of day of a date has come when they first show
@@ -14,7 +14,7 @@ CREATE TABLE t.log (user_id integer, local_date date, tick timestamptz);
 CREATE TABLE t.clock (user_id integer, moment timestamptz, local timestamp);
 GRANT INSERT ON t.log TO cj_app;
 
-/* Notes who is told when. */
+/* Notes who is notified when. */
 SET ROLE cj_app;
 CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -70,7 +70,7 @@ BEGIN
          /* a date that never was is not wanted */
          WHERE (f.user_id, f.local_date) IN (SELECT c.user_id, c.local::date FROM t.clock c)
     )
-    SELECT format('%s, %s: wanted at %s, told at %s', z.timezone, local_date, w.tick, l.tick)
+    SELECT format('%s, %s: wanted at %s, notified at %s', z.timezone, local_date, w.tick, l.tick)
       FROM (SELECT * FROM wanted WHERE tick <= until) w
       FULL JOIN (SELECT * FROM t.log WHERE tick > since) l USING (user_id, local_date)
       JOIN app.users z ON z.id = user_id
@@ -107,8 +107,8 @@ BEGIN
     PERFORM t.people(zones), t.setr(jsonb_build_object('reminder_time', at)), t.sweep(since, until);
     result := (SELECT string_agg(d, E'\n') FROM t.differences(since, until, at, step) d);
     days := (SELECT count(*) FROM t.log WHERE tick > since);
-    /* a test that finds nobody told proves nothing */
-    RETURN COALESCE(result, CASE WHEN days < cardinality(zones) / 2 THEN 'only ' || days || ' told' ELSE 'right' END);
+    /* a test that finds nobody notified proves nothing */
+    RETURN COALESCE(result, CASE WHEN days < cardinality(zones) / 2 THEN 'only ' || days || ' notified' ELSE 'right' END);
 END
 $$;
 SELECT is(t.week(:'all_zones', since::timestamptz, until::timestamptz), 'right', format('all zones, %s to %s: %s', since, until, what))
@@ -164,7 +164,7 @@ SELECT is(t.first(zone, at, date::date), tick::timestamptz, what)
 
 /*
  * Users move between zones, runs fall out (for less than the window), batches have any size. After every
- * run, whoever is in a zone in which it is morning must have been told for that date, and nobody else.
+ * run, whoever is in a zone in which it is morning must have been notified for that date, and nobody else.
  */
 \if :{?seed}
 \else
@@ -196,24 +196,24 @@ BEGIN
         PERFORM t.tick(now);
         runs := runs + 1;
         RETURN QUERY
-        SELECT format('user %s in %s at %s: not told for %s', u.id, u.timezone, now, m.local_date)
+        SELECT format('user %s in %s at %s: not notified for %s', u.id, u.timezone, now, m.local_date)
           FROM app.users u
           JOIN t.moment m ON m.zone = u.timezone AND now BETWEEN m.moment AND m.moment + interval '2 hours'
          WHERE NOT EXISTS (SELECT FROM challenge_jobs.reminder r WHERE r.user_key = u.id::text AND r.local_date = m.local_date);
         RETURN QUERY
-        SELECT format('user %s in %s at %s: told for %s', u.id, u.timezone, now, n.local_date)
+        SELECT format('user %s in %s at %s: notified for %s', u.id, u.timezone, now, n.local_date)
           FROM t.log n
           JOIN app.users u ON u.id = n.user_id
          WHERE n.tick = now
            AND NOT EXISTS (SELECT FROM t.moment m WHERE m.zone = u.timezone AND m.local_date = n.local_date AND now BETWEEN m.moment AND m.moment + interval '2 hours');
     END LOOP;
-    RETURN QUERY SELECT format('user %s was told %s times for %s', user_id, count(*), local_date) FROM t.log GROUP BY user_id, local_date HAVING count(*) > 1;
+    RETURN QUERY SELECT format('user %s was notified %s times for %s', user_id, count(*), local_date) FROM t.log GROUP BY user_id, local_date HAVING count(*) > 1;
     RETURN QUERY SELECT format('only %s runs', runs) WHERE runs < 100;
-    RETURN QUERY SELECT 'hardly anybody was told' WHERE (SELECT count(*) FROM t.log) < 4 * people;
+    RETURN QUERY SELECT 'hardly anybody was notified' WHERE (SELECT count(*) FROM t.log) < 4 * people;
 END
 $$;
 TRUNCATE t.log;
-SELECT is((SELECT string_agg(w, E'\n') FROM t.wander(60) w), NULL, 'whoever moves is told once on every local date, whose morning it is where they are');
+SELECT is((SELECT string_agg(w, E'\n') FROM t.wander(60) w), NULL, 'whoever moves is notified once on every local date, whose morning it is where they are');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -251,7 +251,7 @@ SET ROLE cj_app;
 CREATE FUNCTION app.shout(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN $1 || '!'; END $$;
 CREATE VIEW app.nested AS SELECT key, value FROM app.rows WHERE key > 0;
 DROP MATERIALIZED VIEW app.view;
-SELECT is(t.error_as('postgres', 'SELECT t.refresh()') ~ 'app.view does not exist', true, 'a view that is gone is told of');
+SELECT is(t.error_as('postgres', 'SELECT t.refresh()') ~ 'app.view does not exist', true, 'a view that is gone is notified of');
 CREATE MATERIALIZED VIEW app.view AS SELECT n.key AS challenge_id, app.shout(min(n.value)) AS value, min(m.name) AS name FROM app.nested n LEFT JOIN app.names m USING (key) GROUP BY n.key;
 CREATE UNIQUE INDEX view_index ON app.view (challenge_id);
 SELECT count(*) FROM challenge_jobs.track('app.view') \g /dev/null

@@ -24,7 +24,7 @@ SELECT results_eq($$ SELECT * FROM challenge_jobs.track('t.v', dry_run => true) 
                   $$ VALUES ('"Odd one"."Members"', 'Challenge', 'direct', NULL, NULL),
                             ('"Odd one"."Users"', 'user', 'via', '"Odd one"."Members": "user" -> "Challenge"', NULL),
                             ('t.codes', NULL, 'whole_view', NULL, 'none of its columns has to be equal to the key, or to a column of a table with it') $$,
-                  'names are quoted where needed, and the reason of a whole_view key_path is told');
+                  'names are quoted where needed, and the reason of a whole_view key_path is notified');
 CREATE FUNCTION reason(definition text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM make(definition);
@@ -68,14 +68,14 @@ SELECT is(refusal('challenge_id', 't.active'), 't.active is not a materialized v
 SELECT throws_ok($$ SELECT challenge_jobs.track('t.v', 'nobody', true) $$, '0A000',
                  'materialized view t.v cannot be refreshed by its column "nobody"', 'what the error says');
 CREATE MATERIALIZED VIEW no_index AS SELECT challenge_id FROM members;
-SELECT is(refusal(view => 't.no_index'), 't.no_index has no valid unique index on plain columns without WHERE, by which its rows could be told apart.|Fill in and run: CREATE UNIQUE INDEX ON t.no_index (<column>);',
+SELECT is(refusal(view => 't.no_index'), 't.no_index has no valid unique index on plain columns without WHERE, by which its rows could be distinguished.|Fill in and run: CREATE UNIQUE INDEX ON t.no_index (<column>);',
           'a view without unique index');
 CREATE UNIQUE INDEX ON no_index (challenge_id) WHERE challenge_id > 0;
 CREATE UNIQUE INDEX ON no_index ((challenge_id + 1));
 SELECT alike(refusal(view => 't.no_index'), '%no valid unique index%', 'nor with those that cannot be used');
 CREATE MATERIALIZED VIEW other_index AS SELECT m.challenge_id, ''::text COLLATE nd AS name FROM members m;
 CREATE UNIQUE INDEX ON other_index (challenge_id, name COLLATE "C");
-SELECT alike(refusal(view => 't.other_index'), '%no valid unique index%', 'nor with one that tells texts apart which the column does not');
+SELECT alike(refusal(view => 't.other_index'), '%no valid unique index%', 'nor with one that says texts apart which the column does not');
 CREATE UNIQUE INDEX ON other_index (name, challenge_id);
 SELECT is(refusal(view => 't.other_index'), 'not refused', 'unless there is another one');
 SELECT is(key_of('xid'), 'Its type xid does not have what keys need: an equality that can be sorted and hashed by, and arrays.', 'a key that cannot be sorted');

@@ -43,7 +43,7 @@ INSERT INTO parts TABLE dropped;
 SELECT make('d', 'dropped'), make('p', 'parts') \g /dev/null
 DROP MATERIALIZED VIEW d, p;
 SELECT results_eq('SELECT view_name, state, source, key_path FROM challenge_jobs.tracked_view ORDER BY 1',
-                  $$ VALUES ('r.d', 'inactive', NULL, NULL), ('r.p', 'inactive', NULL, NULL) $$, 'of tracked views that are gone is told that they are inactive');
+                  $$ VALUES ('r.d', 'inactive', NULL, NULL), ('r.p', 'inactive', NULL, NULL) $$, 'of tracked views that are gone is notified that they are inactive');
 ALTER TABLE dropped DROP COLUMN k, DROP COLUMN v;
 ALTER TABLE parts DROP COLUMN k, DROP COLUMN v;
 SELECT lives_ok($$ INSERT INTO dropped VALUES (10); UPDATE dropped SET id = 11; DELETE FROM dropped $$,
@@ -163,7 +163,7 @@ SELECT is((SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'challen
 
 /* ---- caches ---- */
 SET LOCAL statement_timeout = '1min';
-/* a server with assertions can be told to forget what it has cached all the time */
+/* a server with assertions can be notified to forget what it has cached all the time */
 SELECT set_config('debug_discard_caches', '1', true) FROM pg_settings WHERE name = 'debug_discard_caches' AND max_val <> '0' \g /dev/null
 INSERT INTO t VALUES (14, 0, 0);
 UPDATE t SET v = 1 WHERE id = 14;

@@ -156,7 +156,7 @@ SELECT is((SELECT t.decision('2030-01-02 00:05') FROM t.log('failed 01-02 00:00 
                ('40001', 'retry #2'), ('40P01', 'retry #2'), ('55P03', 'retry #2'), ('53100', 'retry #2'), ('53300', 'retry #2'), ('57P01', 'retry #2'),
                ('58030', 'retry #2'), ('23503', 'retry #2'), ('22012', 'retry #2'), ('P0001', 'retry #2'), ('XX000', 'retry #2'), ('38000', 'retry #2'))
        AS v(state, wanted);
-SELECT matches(reason, 'SQLSTATE 42P01: .* repeating cannot mend', 'why a run is not repeated is told')
+SELECT matches(reason, 'SQLSTATE 42P01: .* repeating cannot mend', 'why a run is not repeated is notified')
   FROM t.log('failed 01-02 00:00 sqlstate=42P01'), challenge_jobs.watchdog('2030-01-02 00:05')
  WHERE job = 'auto_complete_challenges';
 SELECT t.case('a permanent error does not keep from catching up', '01-02 00:15', 'overdue catch_up 01-02 00:00', '', 'failed 01-02 00:00 sqlstate=42P01');

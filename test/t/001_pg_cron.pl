@@ -40,7 +40,7 @@ create_app($node, $home, 30);
 my ($status, $out, $err) = $node->psql($home, "SELECT challenge_jobs.schedule('$JOB')");
 like(
 	$err,
-	qr/ERROR:  extension "pg_cron" is not installed in this database\nHINT:  CREATE EXTENSION pg_cron;/,
+	qr/ERROR:  extension "pg_cron" is not installed in this database\nHINT:  Run: CREATE EXTENSION pg_cron;/,
 	'without the extension pg_cron, schedule() says what to type');
 is( $node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.job_override'),
 	'0', 'and has scheduled nothing');
@@ -50,7 +50,7 @@ is( $node->safe_psql($home, 'SELECT count(*) FROM challenge_jobs.job_override'),
 $node->safe_psql($home, 'CREATE EXTENSION pg_cron');
 is( $node->safe_psql($home, "SELECT * FROM challenge_jobs.schedule('$JOB')"),
 	"$JOB|pg_cron|0 0 * * *|CALL challenge_jobs.run('$JOB', 'pg_cron')",
-	'schedule() tells what it has scheduled');
+	'schedule() says what it has scheduled');
 my $job =
   'SELECT jobname, schedule, command, database, username = current_user, active FROM cron.job';
 my $line = "challenge_jobs:$JOB|%s|CALL challenge_jobs.run('$JOB', 'pg_cron')|$home|t|%s";
@@ -105,7 +105,7 @@ is( $node->safe_psql($home, "SELECT job, engine FROM challenge_jobs.schedule('$J
 is($node->safe_psql($home, 'SELECT count(*) FROM cron.job'), '0', 'then the cron job goes');
 $node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB', 'pg_cron')");
 is( $node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'),
-	"$JOB|pg_cron", 'unschedule() tells what it has ended');
+	"$JOB|pg_cron", 'unschedule() says what it has ended');
 is($node->safe_psql($home, 'SELECT count(*) FROM cron.job'), '0', 'and removes the cron job');
 is($node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'), '', 'once is enough');
 is( $node->safe_psql($home, "SELECT bool_and(engine IS NULL AND scheduled_at IS NULL) FROM challenge_jobs.job"),
@@ -171,7 +171,7 @@ foreach my $mode ('off', 'on')
 			$err,
 			qr/ERROR:  pg_cron is installed in database "$home", not in this one/,
 			"$mode, $database: schedule() in another database says where pg_cron is");
-		my ($statement) = $err =~ /^HINT:  (.*)$/m;
+		my ($statement) = $err =~ /^HINT:  Run: (.*)$/m;
 		$n->safe_psql($home, $statement);
 		is( $n->safe_psql($home, 'SELECT database FROM cron.job ORDER BY jobid DESC LIMIT 1'),
 			$database, "$mode, $database: the statement of its hint can be typed there");

@@ -1,5 +1,5 @@
 # Runs that are killed: whatever the moment, the next run completes the work, each challenge is decided
-# once, each member told once, and the row that was left says what became of the run.
+# once, each member notified once, and the row that was left says what became of the run.
 use strict;
 use warnings;
 
@@ -141,7 +141,7 @@ sub test_kill
 
 	is($node->safe_psql($db, "SELECT count(*) FROM challenges WHERE status <> 'active'"),
 		$committed, "$name: the batches before are kept");
-	is( $node->safe_psql($db, <<'SQL'), '0', "$name: no challenge is decided without its members told, none told without");
+	is( $node->safe_psql($db, <<'SQL'), '0', "$name: no challenge is decided without its members notified, none notified without");
 SELECT count(*)
   FROM challenges c
  WHERE (c.status <> 'active')

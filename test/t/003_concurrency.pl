@@ -1,6 +1,6 @@
 # Many sessions at once: job functions and runs from several sides, while the app creates, ends, cancels and
 # moves challenges and adds members. At the end each challenge has been decided once and each member
-# told once, whoever did it; and every run() has left its row.
+# notified once, whoever did it; and every run() has left its row.
 use strict;
 use warnings;
 
@@ -28,7 +28,7 @@ GRANT ALL ON SEQUENCE new_challenge TO app_owner;
 -- a job function as a caller would use it that minds the job being busy
 CREATE FUNCTION try_function() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO function_result SELECT * FROM auto_complete_challenges();
+    INSERT INTO function_result SELECT completed, failed, notified FROM auto_complete_challenges();
     RETURN 'done';
 EXCEPTION WHEN lock_not_available THEN
     RETURN 'busy';
@@ -111,11 +111,11 @@ my $ok = IPC::Run::run(
 ok($ok, 'every session went on to its end') or diag $out, $err;
 unlike($err, qr/ERROR|FATAL|aborted/, 'no session got an error that it did not expect');
 
-# What is left over is taken by a run with nobody in its way.
+# What was locked is taken by a run with nobody in its way.
 $node->safe_psql($db, "UPDATE challenges SET end_date = current_date - 3 WHERE status = 'active'");
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
-is(undone_work($node, $db), '', 'each challenge decided once, each of its members told once');
-is( $node->safe_psql($db, <<'SQL'), '', 'a challenge that the app cancelled is not told of');
+is(undone_work($node, $db), '', 'each challenge decided once, each of its members notified once');
+is( $node->safe_psql($db, <<'SQL'), '', 'a challenge that the app cancelled is not notified of');
 SELECT c.id
   FROM challenges c
   JOIN notifications n ON (n.data->>'challenge_id')::bigint = c.id

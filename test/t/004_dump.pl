@@ -23,9 +23,9 @@ ALTER TABLE notifications SET SCHEMA "the app";
 ALTER TABLE "the app".notifications RENAME user_id TO "for whom";
 SELECT challenge_jobs.bind('notifications', '"the app".notifications',
     columns => '{"user_id": "for whom", "body": null}', labels => '{"challenge_completed": "ended"}');
-CREATE MATERIALIZED VIEW "the app"."who; was ""told""" AS SELECT count(*) FROM "the app".notifications;
-ALTER MATERIALIZED VIEW "the app"."who; was ""told""" OWNER TO app_owner;
-SELECT challenge_jobs.add_stats_view('"the app"."who; was ""told"""');
+CREATE MATERIALIZED VIEW "the app"."who; was ""notified""" AS SELECT count(*) FROM "the app".notifications;
+ALTER MATERIALIZED VIEW "the app"."who; was ""notified""" OWNER TO app_owner;
+SELECT challenge_jobs.add_stats_view('"the app"."who; was ""notified"""');
 SELECT challenge_jobs.alter_job('$JOB', schedule => '5 0 * * *', max_runtime => '10 minutes',
     settings => '{"completion_threshold": 95, "failed_title": "it''s \\"over\\""}');
 SELECT challenge_jobs.schedule('$JOB', 'external');
@@ -99,14 +99,14 @@ foreach my $format (sort keys %restore)
 
 	$node->safe_psql($copy, "CALL challenge_jobs.run('$JOB', 'copy')");
 	is( last_run($node, $copy, "run_id, triggered_by, status, result"),
-		'2|copy|succeeded|{"errors": 0, "failed": 10, "sources": ["public.challenge_member_stats"], "notified": 30, "completed": 0, "locked": 0}',
+		'2|copy|succeeded|{"errors": 0, "failed": 10, "locked": 0, "sources": ["public.challenge_member_stats"], "notified": 30, "completed": 0, "undecidable": 0}',
 		"$format: the job works there, by the settings that came along");
 	is( $node->safe_psql($copy,
 			q(SELECT DISTINCT type, title, body IS NULL FROM "the app".notifications ORDER BY 1)),
-		q(ended|it's "over"|t), "$format: and tells by them");
+		q(ended|it's "over"|t), "$format: and says by them");
 	is( $node->safe_psql($copy,
 			q(SELECT view_name, method, rows_changed FROM refresh_challenge_stats() WHERE method <> 'none')),
-		q("the app"."who; was ""told"""|full|1), "$format: the view that was registered is refreshed");
+		q("the app"."who; was ""notified"""|full|1), "$format: the view that was registered is refreshed");
 	is( $node->safe_psql($copy,
 			q(SELECT count(*) FROM challenge_jobs.doctor() WHERE status = 'error')),
 		'0', "$format: the doctor finds no error");

@@ -37,7 +37,7 @@ alter("max_runtime => '200 ms'");
 my $err = error_of("CALL challenge_jobs.run('$JOB')");
 like(
 	$err,
-	qr/ERROR:  job "$JOB" has been running for longer than its max_runtime of 200 ms\nHINT:  SELECT challenge_jobs\.alter_job\('$JOB', max_runtime => '400 ms'\);/,
+	qr/ERROR:  job "$JOB" has been running for longer than its max_runtime of 200 ms\nHINT:  Run: SELECT challenge_jobs\.alter_job\('$JOB', max_runtime => '400 ms'\);/,
 	'max_runtime: run() says that it was its own limit, and how to raise it');
 is( last_run($node, $db, "status, sqlstate, message ~ 'max_runtime', hint ~ '400 ms', context ~ 'run [0-9]+'"),
 	'cancelled|57014|t|t|t',
@@ -177,7 +177,7 @@ $err = stderr_of($session);
 finish_sql($dropper);
 like($err, qr/ERROR:  .*(does not exist|not installed)/, 'the extension dropped under a run: an error');
 is($session->query_safe($locks_held), '0', 'and no lock is left');
-is( $node->safe_psql($db, <<'SQL'), '0', 'and no challenge is decided without its members told');
+is( $node->safe_psql($db, <<'SQL'), '0', 'and no challenge is decided without its members notified');
 SELECT count(*) FROM challenges c
  WHERE (c.status <> 'active')
        <> ((SELECT count(*) FROM notifications n WHERE n.data->>'challenge_id' = c.id::text) = 3)

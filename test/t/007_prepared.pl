@@ -45,7 +45,7 @@ SQL
 			"$name: but is skipped");
 		($status, $out, $err) = $node->psql($db, 'SELECT * FROM auto_complete_challenges()');
 		like($err, qr/ERROR:  job "$JOB" is running in another session/, "$name: a job function beside it is refused");
-		like($err, qr/HINT:  ROLLBACK PREPARED '[^']+';/, "$name: with what ends it");
+		like($err, qr/HINT:  Run: ROLLBACK PREPARED '[^']+';/, "$name: with what ends it");
 
 		$node->safe_psql($db, "$end PREPARED 'function'");
 		is( $node->safe_psql($db, "SELECT count(*) FROM challenge_jobs.job_run WHERE triggered_by = 'function' AND status = 'succeeded'"),

@@ -1,5 +1,5 @@
 # Reminders through crashes: whenever a run ends, by kill -9, a cancellation, max_runtime or a crash of the
-# server, the next run completes it, nobody is told twice on a date, nobody is passed over. The same for
+# server, the next run completes it, nobody is notified twice on a date, nobody is skipped. The same for
 # a job function that is only prepared, and for a database that is restored from a dump.
 use strict;
 use warnings;
@@ -35,7 +35,7 @@ INSERT INTO challenge_members SELECT 1, i, i FROM generate_series(1, 30) i;
 SQL
 make_morning($node, $db, 10);
 
-# What is killed has a user of the first, a middle or the last of three batches in its hands, or has told
+# What is killed has a user of the first, a middle or the last of three batches in its hands, or has notified
 # everybody and is about to note that the zone is done.
 my %moments = (
 	'the first batch' => [ 5, 0 ],
@@ -61,21 +61,21 @@ foreach my $way (sort keys %end)
 # ---- kill -9 at moments that nobody chose ----
 
 make_morning($node, $db, 1);
-foreach my $told (1, 9, 17, 29)
+foreach my $notified (1, 9, 17, 29)
 {
 	reset_reminders();
 	my $run = start_sql($node, $db, "CALL challenge_jobs.run('$REMINDERS')");
-	$node->poll_query_until($db, "SELECT count(*) >= $told FROM notifications") or die 'the run has not begun';
+	$node->poll_query_until($db, "SELECT count(*) >= $notified FROM notifications") or die 'the run has not begun';
 	my $pid = $node->safe_psql($db, "SELECT pid FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1");
 	kill('KILL', $pid);
 	finish_sql($run);
 	wait_for_server($node) or die 'the server has not come back';
 	$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
-	is(wrong_reminders($db), '', "kill -9 after about $told users: the next run completes the work");
+	is(wrong_reminders($db), '', "kill -9 after about $notified users: the next run completes the work");
 }
 make_morning($node, $db, 10);
 
-# ---- a user who cannot be told ----
+# ---- a user who cannot be notified ----
 
 reset_reminders();
 $node->safe_psql($db, <<'SQL');
@@ -83,13 +83,13 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not
 CREATE TRIGGER refuse BEFORE INSERT ON notifications FOR EACH ROW WHEN (NEW.user_id = 7) EXECUTE FUNCTION refuse();
 SQL
 ($status, $out, $err) = $node->psql($db, "CALL challenge_jobs.run('$REMINDERS')");
-like($err, qr/ERROR:  not this one/, 'a user who cannot be told: the run says so');
+like($err, qr/ERROR:  not this one/, 'a user who cannot be notified: the run says so');
 is( $node->safe_psql($db, "SELECT (SELECT count(*) FROM notifications), (SELECT count(*) FROM challenge_jobs.reminder_zone), status, result->>'errors', detail FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1"),
 	'29|0|failed|1|Not done (1): user 7.',
-	'all others have been told, and the zone is not done');
+	'all others have been notified, and the zone is not done');
 $node->safe_psql($db, 'DROP TRIGGER refuse ON notifications');
 $node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
-is(wrong_reminders($db), '', 'and the next run tells the one');
+is(wrong_reminders($db), '', 'and the next run says the one');
 
 # ---- a job function that is only prepared ----
 
@@ -115,7 +115,7 @@ foreach my $crash (0, 1)
 		is($node->safe_psql($db, 'SELECT count(*) FROM notifications'), $second eq 'COMMIT' ? '30' : '0',
 			"$name: then all of it or nothing");
 		$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
-		is(wrong_reminders($db), '', "$name: the next run tells who is left, and nobody twice");
+		is(wrong_reminders($db), '', "$name: the next run says who is left, and nobody twice");
 	}
 }
 
@@ -189,7 +189,7 @@ $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'copy', $dump ], 'it 
 $node->safe_psql('copy', "INSERT INTO user_profiles VALUES (31, 'UTC'); INSERT INTO challenge_members VALUES (1, 31, 1)");
 $node->safe_psql('copy', "CALL challenge_jobs.run('$REMINDERS')");
 is($node->safe_psql('copy', 'SELECT string_agg(user_id::text, \' \') FROM notifications'),
-	'31', 'whoever was told before the dump is not told again after the restore');
+	'31', 'whoever was notified before the dump is not notified again after the restore');
 
 $node->stop;
 check_log($node);
@@ -210,7 +210,7 @@ SQL
 	return;
 }
 
-# Puts everything back to where nobody has been told.
+# Puts everything back to where nobody has been notified.
 sub reset_reminders
 {
 	$node->safe_psql($db,
@@ -225,13 +225,13 @@ sub age_notes
 	return;
 }
 
-# Returns in words who has not been told once, and what the ledger has of it: '' is right.
+# Returns in words who has not been notified once, and what the ledger has of it: '' is right.
 sub wrong_reminders
 {
 	my ($where) = @_;
 
 	return $node->safe_psql($where, <<'SQL');
-SELECT 'user ' || u.id || ' was told ' || count(n.id) || ' times'
+SELECT 'user ' || u.id || ' was notified ' || count(n.id) || ' times'
   FROM user_profiles u LEFT JOIN notifications n ON n.user_id = u.id
  GROUP BY u.id HAVING count(n.id) <> 1
 UNION ALL
@@ -286,7 +286,7 @@ sub test_end
 		"$name: the batches before are kept, each user's notification and entry in the ledger together");
 	$node->safe_psql($db, 'TRUNCATE stall_at');
 	$node->safe_psql($db, "CALL challenge_jobs.run('$REMINDERS')");
-	is(wrong_reminders($db), '', "$name: the next run completes the work, nobody is told twice");
+	is(wrong_reminders($db), '', "$name: the next run completes the work, nobody is notified twice");
 	is( $node->safe_psql($db, "SELECT string_agg(status, ' ' ORDER BY run_id) FROM challenge_jobs.job_run"),
 		"$status succeeded", "$name: the rows say what became of the runs");
 	is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.reminder_zone'), '1', "$name: now the zone is done");

@@ -72,20 +72,20 @@ my @only_theirs = (
 	'@reboot', '@restart', '4294967301 * * * *');
 my @only_ours = ('@Daily', '@YEARLY');
 
-is(verdict($_), 'both', 'both accept ' . shown($_)) foreach @both;
-is(verdict($_), 'neither', 'neither accepts ' . shown($_)) foreach @neither;
-is(verdict($_), 'theirs', 'pg_cron alone accepts ' . shown($_)) foreach @only_theirs;
-is(verdict($_), 'ours', 'pg_cron alone refuses ' . shown($_)) foreach @only_ours;
+is(outcome($_), 'both', 'both accept ' . shown($_)) foreach @both;
+is(outcome($_), 'neither', 'neither accepts ' . shown($_)) foreach @neither;
+is(outcome($_), 'theirs', 'pg_cron alone accepts ' . shown($_)) foreach @only_theirs;
+is(outcome($_), 'ours', 'pg_cron alone refuses ' . shown($_)) foreach @only_ours;
 
 foreach my $expression ('0 0 $ * *', '59 23 $ feb 1-5')
 {
-	is( verdict($expression),
+	is( outcome($expression),
 		$knows_last_day ? 'both' : 'ours',
 		"'$expression': the last day of the month, which pg_cron $version " .
 		  ($knows_last_day ? 'knows' : 'does not know'));
 }
-like(verdict('30 seconds'), qr/^(theirs|neither)$/, 'no intervals of seconds');
-like(verdict('*/60 * * * *'), qr/^(theirs|neither)$/, 'no steps beyond the last value');
+like(outcome('30 seconds'), qr/^(theirs|neither)$/, 'no intervals of seconds');
+like(outcome('*/60 * * * *'), qr/^(theirs|neither)$/, 'no steps beyond the last value');
 
 # A nickname that pg_cron would not take, or take and never fire, is given to it spelled out.
 $node->safe_psql('postgres', <<"SQL");
@@ -122,7 +122,7 @@ my ($out, $err) = run_command(
 		$node->installed_command('psql'), '-XAtq', '-v', 'ON_ERROR_STOP=1',
 		'-d', $node->connstr('postgres'), '-f', $file
 	]);
-is($err, '', 'every expression has a verdict');
+is($err, '', 'every expression has a outcome');
 
 my (%count, @wrong);
 foreach my $line (split /\n/, $out)
@@ -138,7 +138,7 @@ foreach my $line (split /\n/, $out)
 	$count{ $ours eq $theirs ? "both $ours" : $reason }++;
 }
 is(join("\n", @wrong[0 .. ($#wrong < 20 ? $#wrong : 20)]),
-	'', "the verdicts differ only where they are meant to (seed $seed)");
+	'', "the outcomes differ only where they are meant to (seed $seed)");
 diag("$_: $count{$_}") foreach sort keys %count;
 cmp_ok($count{$_} // 0, '>', $EXPRESSIONS / 10, "many of them: $_") foreach 'both t', 'both f';
 
@@ -149,7 +149,7 @@ done_testing();
 # ---- parts ----
 
 # Returns who accepts an expression.
-sub verdict
+sub outcome
 {
 	my ($expression) = @_;
 	my %names = ('t|t' => 'both', 't|f' => 'ours', 'f|t' => 'theirs', 'f|f' => 'neither');

@@ -133,7 +133,7 @@ my @cases = (
 	[ 'an error in the same statement', 'SELECT completed / (completed - completed) FROM auto_complete_challenges()', 'rolled_back' ],
 	[ 'a dry run', "BEGIN; SELECT * FROM auto_complete_challenges(dry_run => true); ROLLBACK", '' ],
 	[ 'prepare and commit', "BEGIN; $function; PREPARE TRANSACTION 'x'; COMMIT PREPARED 'x'", 'succeeded' ],
-	# nobody is told of that; README says so
+	# nobody is notified of that; README says so
 	[ 'prepare and roll back', "BEGIN; $function; PREPARE TRANSACTION 'x'; ROLLBACK PREPARED 'x'", '' ],
 	[ 'prepare, then a rollback', "BEGIN; $function; PREPARE TRANSACTION 'x'; BEGIN; SELECT 1; ROLLBACK; ROLLBACK PREPARED 'x'", '' ]);
 foreach my $case (@cases)

@@ -190,7 +190,7 @@ is($json->{message}, qq("quoted" 'single' \\ back\nslash\ttab \x{e4} \x{20ac} \x
 is($json->{hint}, "\x01\x7f", 'control characters, too');
 is(() = read_file('got') =~ /\n/g, 1, 'in one line');
 
-# The recovery is told, after the failure that was not.
+# The recovery is notified, after the failure that was not.
 unlink "$folder/got";
 raise_alert();
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
@@ -229,7 +229,7 @@ like(deliver(), qr/could not be delivered: exit status 3: not yet/, 'a command t
 alert_is('attempts, delivered_at IS NULL, last_error', '1|t|exit status 3: not yet', 'its exit status and the first line it wrote are kept');
 alert_is(q(next_attempt_at BETWEEN now() + '30 s' AND now() + '80 s'), 't', 'the next attempt is in about a minute');
 like($node->safe_psql($db, q(SELECT status, finding FROM challenge_jobs.doctor() WHERE check_name = 'alerts')),
-	qr/^warning\|1 alerts could not be delivered yet; the last one: exit status 3: not yet/, 'the doctor tells of it');
+	qr/^warning\|1 alerts could not be delivered yet; the last one: exit status 3: not yet/, 'the doctor reports it');
 deliver();
 alert_is('attempts, delivered_at IS NULL', '2|t', 'it is tried again');
 alert_is(q(next_attempt_at BETWEEN now() + '70 s' AND now() + '160 s'), 't', 'and the next attempt is later by more');
@@ -435,7 +435,7 @@ deliver();
 deliver();
 is($node->safe_psql($db, "SELECT string_agg(job || ' ' || kind, ', ' ORDER BY alert_id) FROM challenge_jobs.alert"),
 	"$JOB overdue, send_streak_reminders overdue, $JOB recovered",
-	'a scheduled time that was found overdue when its run had just ended: the recovery is told afterwards, once');
+	'a scheduled time that was found overdue when its run had just ended: the recovery is notified afterwards, once');
 
 # ---- who may ----
 
@@ -497,7 +497,7 @@ $node->safe_psql($db, "UPDATE challenge_jobs.alert SET raised_at = now() - inter
 $log_start = -s $node->logfile;
 like(deliver(), qr/delivered: 0, not delivered: 0/, 'an alert older than 7 days');
 alert_is('delivered_at IS NULL, next_attempt_at IS NULL, last_error', 't|t|given up', 'is given up');
-like(slurp_file($node->logfile, $log_start), qr/1 alerts were given up/, 'which the log tells');
+like(slurp_file($node->logfile, $log_start), qr/1 alerts were given up/, 'which the log says');
 
 # ---- a message in another encoding ----
 

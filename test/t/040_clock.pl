@@ -21,7 +21,7 @@ create_app($node, $db, 30);
 
 my ($status, $out, $err) = $node->psql($db, "SELECT engine, command FROM challenge_jobs.schedule('$JOB', 'worker')");
 is($out, 'worker|', 'the engine worker needs no command');
-like($err, qr/WARNING:  the jobs will not be fired yet\n.*challenge_jobs\.databases.*\nHINT:  ALTER SYSTEM SET challenge_jobs\.databases = 'postgres'/s,
+like($err, qr/WARNING:  the jobs will not be fired yet\n.*challenge_jobs\.databases.*\nHINT:  Run: ALTER SYSTEM SET challenge_jobs\.databases = 'postgres'/s,
 	'and warns where this database is not looked after');
 is(doctor('schedule'), 'warning', 'and so does the doctor');
 $node->safe_psql($db, "SELECT challenge_jobs.schedule('$JOB', 'external')");
@@ -58,7 +58,7 @@ is(undone_work($node, $db), '', 'what was due has been done');
 set_clock($node, '2030-01-05 12:00:00');
 is(status('state'), 'ok', 'the clock was a week ahead: what was done then is done');
 is(decision(), '', 'nothing is done twice');
-is(doctor('state'), 'warning', 'the doctor tells of it');
+is(doctor('state'), 'warning', 'the doctor reports it');
 set_clock($node, '2030-01-06 00:20:00');
 is(decision(), '', 'also when midnight comes again');
 set_clock($node, '2030-01-13 00:20:00');

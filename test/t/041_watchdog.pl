@@ -51,7 +51,7 @@ $node->start;
 wait_for("status = 'succeeded' AND triggered_by = 'catch_up'");
 wait_for_checks($node, 3);
 is(runs(), "catch_up succeeded 2030-01-08 00:00 #1", 'after four midnights: one run');
-is(alerts(), "overdue 2030-01-08 00:00\nrecovered", 'one alert, and the news that it is over');
+is(alerts(), "overdue 2030-01-08 00:00\nrecovered", 'one alert, and the recovery');
 is(undone_work($node, $db), '', 'once');
 
 # ---- an engine that does not come ----

@@ -1,5 +1,5 @@
 # pg_cron fires and the worker watches, in the same server: a scheduled time that pg_cron has served is not fired again,
-# also while its run takes longer than the grace; one that it leaves out is told of and caught up, once. The wall
+# also while its run takes longer than the grace; one that it leaves out is notified of and caught up, once. The wall
 # clock of both is set while the server runs.
 use strict;
 use warnings;

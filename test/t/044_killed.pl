@@ -132,7 +132,7 @@ sub wrong
 	my @wrong = map { my $n = server($done{$_}->[0]); $n == 30 ? () : "$_: $n of 30" } sort keys %jobs;
 
 	push @wrong, undone_work($node, $db) if $jobs{$JOB};
-	push @wrong, server("'told twice: ' || user_id FROM notifications WHERE type = 'streak_reminder' GROUP BY user_id HAVING count(*) > 1");
+	push @wrong, server("'notified twice: ' || user_id FROM notifications WHERE type = 'streak_reminder' GROUP BY user_id HAVING count(*) > 1");
 	push @wrong, server("'lost: ' || 30 - count(*) FROM notifications WHERE type = 'new' HAVING count(*) <> 30");
 	return join("\n", grep { $_ ne '' } @wrong);
 }

@@ -1,6 +1,6 @@
-# A failure from beginning to end: the worker fires a job, which fails; the worker tells of it by
+# A failure from beginning to end: the worker fires a job, which fails; the worker reports it by
 # challenge_jobs.alert_command, once, also where the command does not work at first; the app is mended; the worker
-# repeats the job and tells of the recovery. Nothing is called by hand. The wall clock is set while the server runs.
+# repeats the job and reports the recovery. Nothing is called by hand. The wall clock is set while the server runs.
 use strict;
 use warnings;
 
@@ -15,7 +15,7 @@ use ChallengeJobsTest;
 my $db = 'postgres';
 
 start_clock('2030-01-01 12:00:00');
-my $node = create_node('told', <<'CONF');
+my $node = create_node('notified', <<'CONF');
 timezone = 'UTC'
 challenge_jobs.databases = 'postgres'
 challenge_jobs.worker_naptime = '1s'
@@ -66,20 +66,20 @@ is(runs(), "worker failed #1\nretry failed #2", 'the run is repeated, and fails 
 my @got = decoded();
 is(scalar(@got), 1, 'the worker delivers the alert with its next attempt, and there is no other for the second failure');
 is(join('|', map { $got[0]->{$_} // '-' } qw(kind job status sqlstate message hint triggered_by database)),
-	qq(failed|$JOB|failed|23514|the "app"\nrefuses: \x{e9}|a hint|worker|$db), 'it tells what has failed, and why');
+	qq(failed|$JOB|failed|23514|the "app"\nrefuses: \x{e9}|a hint|worker|$db), 'it says what has failed, and why');
 like($got[0]->{detail}, qr/^a detail\nNot done \(30\): /, 'and whom it concerns');
 is("$got[0]->{run_id} $got[0]->{delivery} $got[0]->{consecutive_failures}", server('min(run_id) FROM challenge_jobs.job_run') . ' 2 1',
 	'which run, and which attempt to tell');
 is(metrics(), 'alerts_undelivered 0, consecutive_failures 2, failing 1, overdue 0, paused 0, restored 0, running 0, runs failed 2', 'the metrics agree');
-is(server("count(*) FROM challenges WHERE status <> 'active'"), '0', 'no work is done without its members told');
+is(server("count(*) FROM challenges WHERE status <> 'active'"), '0', 'no work is done without its members notified');
 
 # ---- past the grace ----
 
 # A scheduled time that no run covers is overdue, whatever has been tried.
 set_clock($node, '2030-01-02 00:19:00');
-poll('SELECT count(*) = 2 FROM challenge_jobs.alert WHERE delivered_at IS NOT NULL', 'that it is overdue is not told');
+poll('SELECT count(*) = 2 FROM challenge_jobs.alert WHERE delivered_at IS NOT NULL', 'that it is overdue is not notified');
 @got = decoded();
-is("$got[1]->{kind} $got[1]->{scheduled_for}", 'overdue 2030-01-02T00:00:00+00:00', 'past the grace the worker tells that the scheduled time was missed');
+is("$got[1]->{kind} $got[1]->{scheduled_for}", 'overdue 2030-01-02T00:00:00+00:00', 'past the grace the worker says that the scheduled time was missed');
 is(metrics() =~ s/, running.*//r, 'alerts_undelivered 0, consecutive_failures 2, failing 1, overdue 1, paused 0, restored 0', 'the metrics agree');
 
 # ---- it is mended ----

@@ -1,4 +1,4 @@
-# A run of the worker that takes longer than its max_runtime: it is ended, told of, and not repeated, as it would take
+# A run of the worker that takes longer than its max_runtime: it is ended, notified of, and not repeated, as it would take
 # as long again; the next scheduled time is another matter. The wall clock is set while the server runs.
 use strict;
 use warnings;
@@ -48,7 +48,7 @@ set_clock($node, '2030-01-02 23:59:59');
 poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded' AND scheduled_for = '2030-01-03'", 'the next scheduled time is not covered');
 wait_for_checks($node, 2);
 is(undone_work($node, $db), '', 'when nothing is in the way, a later run does the rest');
-is(server("kind FROM challenge_jobs.alert ORDER BY alert_id DESC LIMIT 1"), 'recovered', 'which is told');
+is(server("kind FROM challenge_jobs.alert ORDER BY alert_id DESC LIMIT 1"), 'recovered', 'which is notified');
 is(server("state FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'ok', 'and all is well');
 
 $node->stop;

@@ -44,7 +44,7 @@ SQL
 my $view_count = $node->safe_psql($db, 'SELECT count(*) FROM shape');
 cmp_ok($view_count, '>=', 20, 'there are views of many shapes');
 
-# How often what was done; the last things done, to be told with a failure.
+# How often what was done; the last things done, to be notified with a failure.
 my %done;
 my @recent;
 my $failure = '';
@@ -316,7 +316,7 @@ sub truncate_some
 
 # ---- refreshing ----
 
-# Counts the methods by which views have been refreshed; tells whether all have been.
+# Counts the methods by which views have been refreshed; says whether all have been.
 sub note_methods
 {
 	my ($methods) = @_;

@@ -10,7 +10,7 @@ use Test::More;
 use ChallengeJobsTest;
 
 my $db = 'app';
-my $worker_row = q(SELECT status, finding, remedy FROM challenge_jobs.doctor() WHERE check_name = 'worker');
+my $worker_row = q(SELECT status, finding, advice FROM challenge_jobs.doctor() WHERE check_name = 'worker');
 
 # ---- no free background worker ----
 
@@ -33,7 +33,7 @@ is($node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', '1');
 $node->restart;
 ok($node->poll_query_until($db, q(SELECT status = 'error' FROM challenge_jobs.doctor() WHERE check_name = 'worker')), 'without one the doctor reports an error');
-like($node->safe_psql($db, $worker_row), qr/^error\|there has been no free background worker for this database since 20.*\|ALTER SYSTEM SET max_worker_processes = 9; and restart the server$/,
+like($node->safe_psql($db, $worker_row), qr/^error\|no background worker has been free for this database since 20.*\|Run: ALTER SYSTEM SET max_worker_processes = 9; then restart the server\.$/,
 	'and says since when, and what to do');
 $node->adjust_conf('postgresql.conf', 'max_worker_processes', '8');
 $node->restart;

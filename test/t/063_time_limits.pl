@@ -51,7 +51,7 @@ SQL
 
 set_limit('100 ms');
 my ($status, undef, $error) = $node->psql($db, "CALL challenge_jobs.run('$REFRESH')");
-like($error, qr/ERROR:  it took longer than the view_time_limit of 100 ms\nDETAIL:  Not done \(1\): view public.a_slow\.\nHINT:  SELECT challenge_jobs.alter_job\('$REFRESH', settings => '\{"view_time_limit": "200 ms"\}'\);/,
+like($error, qr/ERROR:  it took longer than the view_time_limit of 100 ms\nDETAIL:  Not done \(1\): view public.a_slow\.\nHINT:  Run: SELECT challenge_jobs.alter_job\('$REFRESH', settings => '\{"view_time_limit": "200 ms"\}'\);/,
 	'a view that takes too long fails, with a hint that can be typed in');
 is(last_refresh('status, sqlstate'), 'failed|57014', 'and so does the run');
 is(views(), 'a_slow failed, b_quick full, c_quick full, challenge_member_stats none', 'the others are refreshed');
@@ -105,7 +105,7 @@ like(finish_sql($session), qr/FATAL:  57P01: terminating connection due to admin
 poll("SELECT status = 'cancelled' FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1", 'the row is not closed');
 is(last_refresh('sqlstate, message'), "57P01|job \"$REFRESH\" has been running for longer than its max_runtime of 00:00:01 and a grace of 00:00:00",
 	'its row says why it was cancelled');
-is(server("string_agg(kind || ': ' || (payload ->> 'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'an alert tells of it');
+is(server("string_agg(kind || ': ' || (payload ->> 'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'an alert reports it');
 ok($node->log_contains(qr/LOG:  challenge_jobs: process \d+ is being terminated\n.*DETAIL:  Its run has been at work for longer than max_runtime and grace of its job\./, $offset),
 	'and so does the server log');
 is(refresh_by_worker(), 'cancelled|57P01', 'so is a run of the worker');
@@ -115,12 +115,12 @@ $node->safe_psql($db, "TRUNCATE challenge_jobs.alert");
 $session = start_sql($node, $db, "CALL challenge_jobs.run('$REFRESH')");
 poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE payload ->> 'detail' LIKE '% is a session of a client, and is being cancelled, not terminated.'",
 	'there is no alert');
-is(last_refresh('status'), 'running', 'a run of a client is told of while it is at work');
+is(last_refresh('status'), 'running', 'a run of a client is notified of while it is at work');
 wait_for_checks($node, 2);
 is(server("count(*), count(*) FILTER (WHERE kind = 'failed') FROM challenge_jobs.alert"), '1|1', 'once');
 my $hint = server("payload ->> 'hint' FROM challenge_jobs.alert");
-like($hint, qr/^SELECT pg_terminate_backend\(\d+\);$/, 'with a hint for who may');
-is($node->safe_psql($db, $hint), 't', 'that can be typed in');
+like($hint, qr/^Run: SELECT pg_terminate_backend\(\d+\);$/, 'with a hint for who may');
+is($node->safe_psql($db, $hint =~ s/^Run: //r), 't', 'that can be typed in');
 finish_sql($session);
 poll("SELECT status = 'crashed' FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1", 'the row is not closed');
 
@@ -128,11 +128,11 @@ poll("SELECT status = 'crashed' FROM challenge_jobs.job_run ORDER BY run_id DESC
 $node->safe_psql($db, "TRUNCATE challenge_jobs.alert");
 $session = start_sql($node, $db, 'SELECT * FROM refresh_challenge_stats()');
 poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE kind = 'failed' AND run_id IS NULL", 'there is no alert');
-pass('a job function is told of as well');
-$node->safe_psql($db, server("payload ->> 'hint' FROM challenge_jobs.alert"));
+pass('a job function is notified of as well');
+$node->safe_psql($db, server("substr(payload ->> 'hint', length('Run: ') + 1) FROM challenge_jobs.alert"));
 finish_sql($session);
 
-# Who has another process now is not taken for the run: its row is left over from a server that crashed.
+# Who has another process now is not taken for the run: its row is a leftover of a server that crashed.
 $node->safe_psql($db, 'UPDATE stubbornness SET n = 0');
 my $idle = $node->background_psql($db);
 my $pid = $idle->query_safe('SELECT pg_backend_pid()');

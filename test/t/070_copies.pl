@@ -40,7 +40,7 @@ wait_for_checks($node, 3);
 is($node->safe_psql('copy', $decided), '0|0', 'in the copy nothing has been decided, and nobody notified');
 is($node->safe_psql('copy', $runs), '0', 'no run was started');
 is($node->safe_psql('copy', "SELECT string_agg(job || ' ' || kind || ' ' || (payload ->> 'hint'), ', ' ORDER BY job) FROM challenge_jobs.alert"),
-	"$JOB restored SELECT * FROM challenge_jobs.resume();, refresh_challenge_stats restored SELECT * FROM challenge_jobs.resume();",
+	"$JOB restored Run: SELECT * FROM challenge_jobs.resume();, refresh_challenge_stats restored Run: SELECT * FROM challenge_jobs.resume();",
 	'an alert for each job that was scheduled says what to type');
 is(scalar(() = slurp_file($node->logfile, $offset) =~ /WARNING:  challenge_jobs: database "copy" is a copy: 2 jobs were scheduled in another one/g),
 	1, 'the server log says so once');

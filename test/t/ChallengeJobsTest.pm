@@ -19,7 +19,7 @@ our $JOB = 'auto_complete_challenges';
 
 # An app of the plainest shape, owned by a role that is no superuser. The table decision counts how
 # often each challenge was decided. With n in the table stall, a run stops in the batch that has the
-# n-th challenge in it, updated and about to be told, for whoever holds advisory lock 4711.
+# n-th challenge in it, updated and about to be notified, for whoever holds advisory lock 4711.
 my $app = <<'SQL';
 CREATE TABLE challenges (
     id bigint PRIMARY KEY,
@@ -210,14 +210,14 @@ SELECT 'challenge ' || c.id || ' was decided wrongly: ' || c.status
  WHERE c.status IN ('completed', 'failed')
    AND c.status <> CASE WHEN c.id % 3 = 0 THEN 'completed' ELSE 'failed' END
 UNION ALL
-SELECT 'user ' || m.user_id || ' was told ' || count(n.id) || ' times of challenge ' || c.id || ', ' || c.status
+SELECT 'user ' || m.user_id || ' was notified ' || count(n.id) || ' times of challenge ' || c.id || ', ' || c.status
   FROM challenges c
   JOIN challenge_members m ON m.challenge_id = c.id
   LEFT JOIN notifications n ON n.user_id = m.user_id AND (n.data->>'challenge_id')::bigint = c.id
  GROUP BY c.id, c.status, m.user_id
 HAVING count(n.id) <> CASE WHEN c.status IN ('completed', 'failed') THEN 1 ELSE 0 END
 UNION ALL
-SELECT 'notification ' || n.id || ' tells of status ' || (n.data->>'status') || ', the challenge is ' || c.status
+SELECT 'notification ' || n.id || ' reports status ' || (n.data->>'status') || ', the challenge is ' || c.status
   FROM notifications n
   JOIN challenges c ON c.id = (n.data->>'challenge_id')::bigint
  WHERE n.data->>'status' <> c.status

@@ -5,7 +5,7 @@
  * What an edge means, and why ways of edges may be trusted, stands in matview/analysis/key_mapping.c.
  *
  * A graph has as many nodes as a view definition has columns in equalities and output: lists that are
- * gone through from end to end are fast enough.
+ * scanned from end to end are fast enough.
  */
 #include "postgres.h"
 
@@ -113,7 +113,7 @@ leads_to(const CjKeyGraph *graph, int from, int to)
 	int block = graph->nodes[from].block;
 	List *seen = list_make1_int(from);
 
-	/* the list grows as it is gone through */
+	/* the list grows while it is scanned */
 	for (int i = 0; i < list_length(seen); i++)
 	{
 		for (int e = 0; e < graph->edge_count; e++)
@@ -191,7 +191,7 @@ cj_column_graph_reachable(const CjKeyGraph *graph, int node)
 {
 	List *seen = list_make1_int(node);
 
-	/* the list grows as it is gone through */
+	/* the list grows while it is scanned */
 	for (int i = 0; i < list_length(seen); i++)
 	{
 		for (int e = 0; e < graph->edge_count; e++)

@@ -2,7 +2,7 @@
  * matview/analysis/query_graph.c
  *		What the definition of a view reads, and how columns of what it reads come together.
  *
- * A definition is gone through once, each reference to a query as a block of its own. The first reason to refuse
+ * A definition is read once, each reference to a query as a block of its own. The first reason to refuse
  * the view ends it: a walker returns true to stop.
  */
 #include "postgres.h"
