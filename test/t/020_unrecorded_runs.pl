@@ -78,7 +78,7 @@ is(refused('55P03'), "$JOB|t|1|job \"$JOB\" is running in another session|t", 's
 $busy->query_safe('ROLLBACK');
 $busy->quit;
 is(rows('status, rows_affected, (result->>\'notified\')::int, message'),
-	'rolled_back|120|90|the caller has rolled back what the job function had done', 'a job function that was rolled back is recorded, with its figures');
+	'rolled_back|120|90|the caller rolled back the work of the job function', 'a job function that was rolled back is recorded, with its figures');
 $node->psql($db, "SELECT * FROM auto_complete_challenges(as_of => '2999-01-01', dry_run => false)");
 is(refused('22023'), "$JOB|t|1|as_of is in the future|t", 'so is a job function with a wrong argument');
 $node->psql($db, "SET default_transaction_read_only = on; $function");
@@ -161,7 +161,7 @@ my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", $fun
 wait_for_stall($node, $db) or die 'the job function has not come to the stall';
 $node->safe_psql($db, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
 finish_sql($run);
-is(rows('status, message'), 'crashed|the session ended while the job function was at work',
+is(rows('status, message'), 'crashed|the session ended while the job function was running',
 	'a job function whose session is terminated in the middle is recorded');
 $holder->quit;
 $node->safe_psql($db, 'TRUNCATE stall');
@@ -205,7 +205,7 @@ ALTER TABLE challenges RENAME TO challenges_away;
 SQL
 my $offset = -s $node->logfile;
 $node->psql($db, "SET ROLE \"Gül\"; $function");
-$node->wait_for_log(qr/challenge_jobs: the worker cannot write unrecorded runs in database "postgres": poison/, $offset);
+$node->wait_for_log(qr/challenge_jobs: background task "write unrecorded runs" failed in database "postgres": poison/, $offset);
 foreach my $i (1 .. 7)
 {
 	$node->psql($db, $function);
@@ -216,8 +216,8 @@ $node->poll_query_until($db, q(SELECT finding LIKE '1 job functions %' FROM chal
   or die 'the row that cannot be written is not given up';
 pass('a row that cannot be written keeps no other waiting, is given up after some attempts, and counted');
 $node->psql($db, $function);
-$node->wait_for_log(qr/challenge_jobs: the worker can write unrecorded runs in database "postgres" again/, $offset);
-is(scalar(() = slurp_file($node->logfile, $offset) =~ /cannot write unrecorded runs/g), 1,
+$node->wait_for_log(qr/challenge_jobs: background task "write unrecorded runs" works again in database "postgres"/, $offset);
+is(scalar(() = slurp_file($node->logfile, $offset) =~ /"write unrecorded runs" failed/g), 1,
 	'and that is logged once, though its text was another one each time');
 $node->safe_psql($db, 'DROP TRIGGER poison ON challenge_jobs.job_run; ALTER TABLE challenges_away RENAME TO challenges');
 

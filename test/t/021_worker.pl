@@ -61,12 +61,12 @@ pass('what failed meanwhile is recorded when the version is right again');
 # A table of ours that is not there: an error of the task, each time.
 $offset = -s $node->logfile;
 $node->safe_psql($db, 'ALTER TABLE challenge_jobs.job_run RENAME TO gone');
-$node->wait_for_log(qr/the worker cannot close crashed runs in database "The "App", 2": relation "challenge_jobs\.job_run" does not exist/, $offset);
+$node->wait_for_log(qr/background task "close crashed runs" failed in database "The "App", 2": relation "challenge_jobs\.job_run" does not exist/, $offset);
 wait_for_ticks(4);
-is(count_log(qr/cannot close crashed runs/, $offset), 1, 'a task that fails each time is logged once');
+is(count_log(qr/"close crashed runs" failed/, $offset), 1, 'a task that fails each time is logged once');
 unlike(slurp_file($node->logfile, $offset), qr/ERROR:/, 'and by no other line');
 $node->safe_psql($db, 'ALTER TABLE challenge_jobs.gone RENAME TO job_run');
-$node->wait_for_log(qr/the worker can close crashed runs in database "The "App", 2" again/, $offset);
+$node->wait_for_log(qr/background task "close crashed runs" works again in database "The "App", 2"/, $offset);
 serves('after a task failed');
 
 # Tables and role of the app, settings of the database, the right to connect.

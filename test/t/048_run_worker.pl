@@ -57,14 +57,14 @@ SKIP:
 {
 	skip 'a run needs no LOGIN', 2 if $node->pg_version >= 17;
 	schedule();
-	$node->wait_for_log(qr/cannot look after the schedules .*: the owner of the extension, app_owner, is not permitted to log in/, $offset);
+	$node->wait_for_log(qr/"start due and missed runs" failed .*: the owner of the extension, app_owner, is not permitted to log in/, $offset);
 	like(slurp_file($node->logfile, $offset), qr/HINT:  Run: ALTER ROLE app_owner LOGIN;/, 'the log says what to type');
 	unlike(slurp_file($node->logfile, $offset), qr/FATAL/, 'and no worker is started in vain');
 }
 $node->safe_psql($db, 'ALTER ROLE app_owner LOGIN');
 $node->safe_psql($db, 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
 schedule();
-$node->wait_for_log(qr/cannot look after the schedules .*: the owner of the extension, app_owner, may not connect/, $offset);
+$node->wait_for_log(qr/"start due and missed runs" failed .*: the owner of the extension, app_owner, may not connect/, $offset);
 like(slurp_file($node->logfile, $offset), qr/HINT:  Run: GRANT CONNECT ON DATABASE postgres TO app_owner;/, 'the same for CONNECT');
 is($node->safe_psql($db, $runs), '0', 'nothing has run');
 
