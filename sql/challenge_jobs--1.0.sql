@@ -334,6 +334,11 @@ CREATE PROCEDURE challenge_jobs.run(job text, triggered_by text DEFAULT 'manual'
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'cj_api_run';
 
+CREATE FUNCTION challenge_jobs.start(job text)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_start';
+
 /* ---- the app's tables --------------------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.bind(entity text, relation text, columns jsonb DEFAULT NULL,
@@ -772,6 +777,8 @@ COMMENT ON FUNCTION @extschema@.cleanup_expired_notifications(timestamptz, boole
     'deletes notifications that are old or past their own expiry as of as_of, and the extension''s own old history, in the caller''s transaction; dry_run computes the same figures and changes nothing';
 COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
     'runs a job now, commits batch by batch, and records the run in job_run; if the job is already running, the run is recorded as skipped';
+COMMENT ON FUNCTION challenge_jobs.start(text) IS
+    'starts run() of a job in a background worker, as the owner of the extension, and returns at once; the row in job_run shows how the run ends';
 COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS
     'binds an entity to a table of the app, and optionally its columns and labels to columns and values of that table; replaces the previous binding of the entity';
 COMMENT ON FUNCTION challenge_jobs.unbind(text) IS

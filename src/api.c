@@ -12,6 +12,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -74,6 +75,7 @@ CJ_FUNCTION(refresh_challenge_stats)
 CJ_FUNCTION(send_streak_reminders)
 CJ_FUNCTION(cleanup_expired_notifications)
 CJ_FUNCTION(run)
+CJ_FUNCTION(start)
 CJ_FUNCTION(bind)
 CJ_FUNCTION(unbind)
 CJ_FUNCTION(add_stats_view)
@@ -95,7 +97,6 @@ CJ_FUNCTION(watchdog)
 CJ_FUNCTION(doctor)
 CJ_FUNCTION(progress)
 CJ_FUNCTION(report_html)
-CJ_FUNCTION(start_run)
 
 /* ---- arguments and results ---- */
 
@@ -250,6 +251,22 @@ do_run(PG_FUNCTION_ARGS)
 	connect_spi(SPI_OPT_NONATOMIC);
 	cj_runner_run_procedure(job, &trigger);
 	finish_spi();
+	PG_RETURN_VOID();
+}
+
+/* start(job text) */
+static Datum
+do_start(PG_FUNCTION_ARGS)
+{
+	const CjJob *job = find_job(fcinfo, 0);
+	CjRunTrigger trigger = {.triggered_by = "manual", .attempt = 1};
+
+	PreventCommandDuringRecovery("challenge_jobs.start()");
+	if (!cj_worker_start_run(job->definition.name, &trigger))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+						errmsg("no background worker is free to run job \"%s\"", job->definition.name),
+						errhint("Increase max_worker_processes and restart the server, or run: CALL challenge_jobs.run('%s');",
+								job->definition.name)));
 	PG_RETURN_VOID();
 }
 
@@ -717,18 +734,4 @@ do_report_html(PG_FUNCTION_ARGS)
 	memcpy(VARDATA(page), html, strlen(html));
 	finish_spi();
 	PG_RETURN_TEXT_P(page);
-}
-
-/*
- * start_run(job text, triggered_by text): not in the install script. The tests make a function of it, to
- * have a run started in a worker whenever they want.
- */
-static Datum
-do_start_run(PG_FUNCTION_ARGS)
-{
-	const CjJob *job = find_job(fcinfo, 0);
-	CjRunTrigger trigger = {get_text_arg(fcinfo, 1), 0, 1};
-
-	require_arg(fcinfo, 1, "triggered_by", "Omit it to use 'manual'.");
-	PG_RETURN_BOOL(cj_worker_start_run(job->definition.name, &trigger));
 }

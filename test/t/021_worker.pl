@@ -155,12 +155,11 @@ foreach my $signal ('TERM', 'KILL')
 
 # ---- runs in a worker, and runs that crash ----
 
-$node->safe_psql($db, q(CREATE FUNCTION start_run(text, text) RETURNS boolean LANGUAGE c AS '$libdir/challenge_jobs', 'cj_api_start_run'));
 $node->safe_psql($db, 'DROP EXTENSION challenge_jobs; CREATE ROLE ext_owner SUPERUSER; SET ROLE ext_owner; CREATE EXTENSION challenge_jobs');
 start_run();
 poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded'", 'the run in a worker does not end');
 is($node->safe_psql($db, 'SELECT triggered_by, role_name FROM challenge_jobs.job_run'),
-	'worker|ext_owner', 'a run in a worker is one of the owner of the extension, who need not be allowed to log in');
+	'manual|ext_owner', 'a run in a worker is one of the owner of the extension, who need not be allowed to log in');
 is(undone_work($node, $db), '', 'and does all of the work');
 
 foreach my $way ('KILL', 'TERM')
@@ -259,6 +258,8 @@ wait_for_rounds(2);
 is(count_log(qr/there is no free background worker/, $offset), 1, 'that there is no free worker is logged once');
 $node->psql('second', $failure);
 like($node->safe_psql('second', q(SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs')), qr/^1 runs are waiting/, 'records wait meanwhile');
+my (undef, undef, $refused) = $node->psql('second', "SELECT challenge_jobs.start('$JOB')");
+like($refused, qr/ERROR:  no background worker is free to run job "$JOB"/, 'start() says that it cannot');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 1');
 $node->restart;
 is($node->safe_psql('second', q(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'worker')), 'error',
@@ -372,6 +373,6 @@ SQL
 # Starts a run in a worker.
 sub start_run
 {
-	is($node->safe_psql($db, "SELECT start_run('$JOB', 'worker')"), 't', 'a run is started in a worker');
+	is($node->safe_psql($db, "SELECT challenge_jobs.start('$JOB')"), '', 'a run is started in a worker');
 	return;
 }
