@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "alerts/alert.h"
+#include "base/json.h"
 #include "base/sql.h"
 #include "base/utf8.h"
 
@@ -333,13 +334,13 @@ cj_alert_raise_overdue(const char *job, TimestampTz scheduled_for)
 
 	JsonEncodeDateTime(moment, TimestampTzGetDatum(scheduled_for), TIMESTAMPTZOID, &utc);
 	initStringInfo(&payload);
-	appendStringInfo(&payload, "{\"scheduled_for\": \"%s\", \"message\": ", moment);
-	escape_json(&payload, psprintf("job \"%s\" was due at %s but no run covers it", job, moment));
-	appendStringInfoString(&payload, ", \"hint\": ");
-	escape_json(&payload, psprintf("Run: CALL challenge_jobs.run('%s');", job));
-	appendStringInfoChar(&payload, '}');
-	cj_alert_raise(job, "overdue", 0,
-				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
+	cj_json_begin(&payload, NULL, '{');
+	cj_json_text(&payload, "scheduled_for", moment);
+	cj_json_text(&payload, "message",
+				 psprintf("job \"%s\" was due at %s but no run covers it", job, moment));
+	cj_json_text(&payload, "hint", psprintf("Run: CALL challenge_jobs.run('%s');", job));
+	cj_json_end(&payload, '}');
+	cj_alert_raise(job, "overdue", 0, cj_json_to_jsonb(&payload));
 }
 
 void
@@ -348,16 +349,15 @@ cj_alert_raise_restored(const char *job)
 	StringInfoData payload;
 
 	initStringInfo(&payload);
-	appendStringInfoString(&payload, "{\"message\": ");
-	escape_json(
-		&payload,
+	cj_json_begin(&payload, NULL, '{');
+	cj_json_text(
+		&payload, "message",
 		psprintf("this database is a copy: job \"%s\" was scheduled in another database, and does "
 				 "not run in this one",
 				 job));
-	appendStringInfoString(&payload,
-						   ", \"hint\": \"Run: SELECT * FROM challenge_jobs.resume();\"}");
-	cj_alert_raise(job, "restored", 0,
-				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
+	cj_json_text(&payload, "hint", "Run: SELECT * FROM challenge_jobs.resume();");
+	cj_json_end(&payload, '}');
+	cj_alert_raise(job, "restored", 0, cj_json_to_jsonb(&payload));
 }
 
 void

@@ -69,15 +69,12 @@ static const char *
 suggest_relation(CjEntity entity)
 {
 	CjParams params = {0};
-	CjRows rows;
 	const char *found;
 
 	cj_sql_param_text(&params, cj_entity_definitions[entity].default_relation);
 	cj_sql_param(&params, BOOLOID, BoolGetDatum(cj_entity_definitions[entity].may_be_view), false);
-	rows = cj_sql_run_own(&find_table, &params);
-	found = rows.processed > 0 ? cj_sql_text(&rows, 0, 1) : "<schema>.<table>";
-	cj_sql_free(&rows);
-	return found;
+	found = cj_sql_text_own(&find_table, &params);
+	return found ? found : "<schema>.<table>";
 }
 
 /* add_lock_context adds to a lock timeout the relation it waited for. */

@@ -22,6 +22,7 @@
 
 #include "app/bound_table.h"
 #include "base/hint.h"
+#include "base/json.h"
 
 char *
 cj_bound_table_text(Jsonb *object, const char *key, bool *is_null)
@@ -48,19 +49,6 @@ cj_bound_table_text(Jsonb *object, const char *key, bool *is_null)
 
 /* ---- hints: the call of bind() that would mend it ---- */
 
-/* append_json_member appends `"key": "value"` to a JSON object that is being written. */
-static void
-append_json_member(StringInfo json, const char *key, const char *value)
-{
-	appendStringInfoString(json, json->len > 1 ? ", " : "");
-	escape_json(json, key);
-	appendStringInfoString(json, ": ");
-	if (value)
-		escape_json(json, value);
-	else
-		appendStringInfoString(json, "null");
-}
-
 char *
 cj_bound_table_bind_call(const CjSource *source, const char *relation, const char *column,
 						 const char *column_value, const char *label, const char *label_value)
@@ -73,17 +61,17 @@ cj_bound_table_bind_call(const CjSource *source, const char *relation, const cha
 
 	initStringInfo(&columns);
 	initStringInfo(&labels);
-	appendStringInfoChar(&columns, '{');
-	appendStringInfoChar(&labels, '{');
+	cj_json_begin(&columns, NULL, '{');
+	cj_json_begin(&labels, NULL, '{');
 	for (int i = 0; definition->columns[i].name; i++)
 	{
 		const char *name = definition->columns[i].name;
 		const char *value = cj_bound_table_text(source->columns, name, &is_null);
 
 		if (column && strcmp(name, column) == 0)
-			append_json_member(&columns, name, column_value);
+			cj_json_text(&columns, name, column_value);
 		else if (value || is_null)
-			append_json_member(&columns, name, value);
+			cj_json_text(&columns, name, value);
 	}
 	for (int i = 0; definition->labels[i].name; i++)
 	{
@@ -91,12 +79,12 @@ cj_bound_table_bind_call(const CjSource *source, const char *relation, const cha
 		const char *value = cj_bound_table_text(source->labels, name, &is_null);
 
 		if (label && strcmp(name, label) == 0)
-			append_json_member(&labels, name, label_value);
+			cj_json_text(&labels, name, label_value);
 		else if (value)
-			append_json_member(&labels, name, value);
+			cj_json_text(&labels, name, value);
 	}
-	appendStringInfoChar(&columns, '}');
-	appendStringInfoChar(&labels, '}');
+	cj_json_end(&columns, '}');
+	cj_json_end(&labels, '}');
 
 	initStringInfo(&call);
 	appendStringInfo(&call, "SELECT challenge_jobs.bind('%s', %s", definition->name,

@@ -164,6 +164,26 @@ cj_sql_execute_own(const CjStatement *statement, CjParams *params)
 	return rows.processed;
 }
 
+char *
+cj_sql_text_own(const CjStatement *statement, CjParams *params)
+{
+	CjRows rows = cj_sql_run_own(statement, params);
+	char *text = rows.processed > 0 ? cj_sql_text(&rows, 0, 1) : NULL;
+
+	cj_sql_free(&rows);
+	return text;
+}
+
+int64
+cj_sql_int64_own(const CjStatement *statement, CjParams *params)
+{
+	CjRows rows = cj_sql_run_own(statement, params);
+	int64 number = cj_sql_int64(&rows, 0, 1);
+
+	cj_sql_free(&rows);
+	return number;
+}
+
 /* A statement as planned; to be released with release_plan. */
 typedef struct Planned
 {

@@ -69,6 +69,10 @@ extern CjRows cj_sql_run_own(const CjStatement *statement, CjParams *params);
 /* The same where what it returns does not matter: returns how many rows that was. */
 extern uint64 cj_sql_execute_own(const CjStatement *statement, CjParams *params);
 
+/* The same, for the first column of the first row: a text, or NULL if there is none, and a number that must be there. */
+extern char *cj_sql_text_own(const CjStatement *statement, CjParams *params);
+extern int64 cj_sql_int64_own(const CjStatement *statement, CjParams *params);
+
 /* Returns the planner's cost estimate for a statement with these values of the parameters. */
 extern double cj_sql_estimate(const CjStatement *statement, const char *text, CjParams *params);
 

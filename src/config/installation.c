@@ -18,6 +18,11 @@
 #include "base/identity.h"
 #include "config/installation.h"
 
+static const CjStatement installed_version = {
+	"read the version of the extension",
+	"SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'challenge_jobs'",
+	SPI_OK_SELECT};
+
 static const CjStatement find_hold = {"find out whether a job is held back",
 									  "SELECT j.held, p.reason"
 									  "  FROM challenge_jobs.job j"
@@ -75,6 +80,12 @@ static const CjStatement list_restored = {
 	"list the jobs that came with a copy",
 	"SELECT j.job FROM challenge_jobs.job j WHERE j.held = 'restored' AND j.engine IS NOT NULL ORDER BY j.job",
 	SPI_OK_SELECT};
+
+char *
+cj_installation_version(void)
+{
+	return cj_sql_text_own(&installed_version, NULL);
+}
 
 CjHold
 cj_installation_hold(const char *job)

@@ -9,6 +9,9 @@
 
 #include "base/sql.h"
 
+/* Returns the version of the extension, which must be there; that of the library is CJ_VERSION. */
+extern char *cj_installation_version(void);
+
 /* Why the runs of a job are held back. */
 typedef struct CjHold
 {

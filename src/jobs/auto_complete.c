@@ -29,6 +29,7 @@
 
 #include "app/app_sql.h"
 #include "base/identity.h"
+#include "base/json.h"
 #include "base/local_time.h"
 #include "base/template.h"
 #include "jobs/auto_complete_statistics.h"
@@ -533,19 +534,12 @@ as_strings(List *texts)
 static void
 keep_sources(CjRun *run, List *filled)
 {
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	StringInfo json = makeStringInfo();
 	ListCell *cell;
 
-	appendStringInfoString(json, "\"sources\": [");
+	cj_json_begin(run->more_result, "sources", '[');
 	foreach(cell, filled)
-	{
-		appendStringInfoString(json, foreach_current_index(cell) > 0 ? ", " : "");
-		escape_json(json, lfirst(cell));
-	}
-	appendStringInfoString(json, "], ");
-	run->more_result = json;
-	MemoryContextSwitchTo(caller);
+		cj_json_text(run->more_result, NULL, lfirst(cell));
+	cj_json_end(run->more_result, ']');
 }
 
 /* leave_undecided leaves what is due to a later run, and says why. */

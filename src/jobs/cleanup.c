@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "app/app_sql.h"
+#include "base/json.h"
 #include "base/sql.h"
 #include "config/pg_cron.h"
 #include "jobs/cleanup_history.h"
@@ -397,16 +398,15 @@ count_only(CjRun *run, void *arg)
 static void
 note_ways(CjRun *run, const State *state)
 {
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
+	StringInfo json = run->more_result;
 
-	if (run->more_result == NULL)
-		run->more_result = makeStringInfo();
-	appendStringInfo(run->more_result,
-					 "\"tables\": {\"none_expired\": %d, \"by_heap\": %d, \"by_index\": %d, "
-					 "\"by_statement\": %d}, \"kept\": " INT64_FORMAT ", ",
-					 state->ways[CJ_WAY_NONE], state->ways[CJ_WAY_HEAP], state->ways[CJ_WAY_INDEX],
-					 state->ways[CJ_WAY_STATEMENT], state->kept);
-	MemoryContextSwitchTo(caller);
+	cj_json_begin(json, "tables", '{');
+	cj_json_int64(json, "none_expired", state->ways[CJ_WAY_NONE]);
+	cj_json_int64(json, "by_heap", state->ways[CJ_WAY_HEAP]);
+	cj_json_int64(json, "by_index", state->ways[CJ_WAY_INDEX]);
+	cj_json_int64(json, "by_statement", state->ways[CJ_WAY_STATEMENT]);
+	cj_json_end(json, '}');
+	cj_json_int64(json, "kept", state->kept);
 }
 
 /* clean_history removes or counts the extension's own history. */

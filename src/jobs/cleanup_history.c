@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "alerts/alert.h"
+#include "base/json.h"
 #include "base/sql.h"
 #include "config/pg_cron.h"
 #include "jobs/cleanup_history.h"
@@ -247,7 +248,6 @@ static void
 clean_kind(CjRun *run, Progress *progress)
 {
 	CjParams params;
-	CjRows rows;
 
 	find_newest_surplus(progress);
 	progress->last_started_at = DT_NOBEGIN;
@@ -258,9 +258,7 @@ clean_kind(CjRun *run, Progress *progress)
 		return;
 	}
 	params = limit_params(progress);
-	rows = cj_sql_run_own(&count_runs, &params);
-	progress->count += cj_sql_int64(&rows, 0, 1);
-	cj_sql_free(&rows);
+	progress->count += cj_sql_int64_own(&count_runs, &params);
 }
 
 /* read_jobs lists the names of the jobs that have run, also of those that are no more. */
@@ -379,18 +377,6 @@ clean_cron(CjRun *run, Progress *progress)
 						problem)));
 }
 
-/* note_cron adds to the result how many of pg_cron's records were removed. */
-static void
-note_cron(CjRun *run, int64 count)
-{
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-
-	if (run->more_result == NULL)
-		run->more_result = makeStringInfo();
-	appendStringInfo(run->more_result, "\"cron_runs\": " INT64_FORMAT ", ", count);
-	MemoryContextSwitchTo(caller);
-}
-
 /* clean_more removes what is not counted as job_run; nothing for a dry run. */
 static void
 clean_more(CjRun *run, const CjHistoryLimits *limits)
@@ -407,7 +393,7 @@ clean_more(CjRun *run, const CjHistoryLimits *limits)
 	if (limits->prune_cron)
 	{
 		clean_cron(run, &progress);
-		note_cron(run, progress.count);
+		cj_json_int64(run->more_result, "cron_runs", progress.count);
 	}
 }
 

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/identity.h"
+#include "base/json.h"
 #include "base/relation_locks.h"
 #include "jobs/refresh_attempts.h"
 #include "jobs/refresh_method.h"
@@ -70,10 +71,11 @@ typedef struct Entry
 typedef struct State
 {
 	char *time_zone;
-	double share;      /* per cent: see the settings */
-	int time_limit_ms; /* for each view; 0: none */
-	List *entries;     /* of Entry, in the order in which they are refreshed */
-	List *names;       /* of those */
+	double share;       /* per cent: see the settings */
+	int time_limit_ms;  /* for each view; 0: none */
+	List *entries;      /* of Entry, in the order in which they are refreshed */
+	List *names;        /* of those */
+	StringInfo results; /* of the views so far, as JSON */
 } State;
 
 static bool
@@ -351,35 +353,27 @@ put_row(CjRun *run, const Entry *entry, const char *method, double seconds)
 	cj_run_put_row(run, values, nulls);
 }
 
-/* add_result adds what has become of a view to the result of the run: a list "views". */
+/* add_result adds the outcome for a view to the result of the run, a list "views" that is complete at any time. */
 static void
-add_result(CjRun *run, const Entry *entry, const char *method, double seconds)
+add_result(CjRun *run, State *state, const Entry *entry, const char *method, double seconds)
 {
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	StringInfo json = run->more_result;
+	StringInfo views = state->results;
 
-	if (json == NULL)
-	{
-		json = run->more_result = makeStringInfo();
-		appendStringInfoString(json, "\"views\": [");
-	}
-	else
-	{
-		/* the list is closed after each view: the run can end at any time */
-		json->len -= strlen("], ");
-		appendStringInfoString(json, ", ");
-	}
-	appendStringInfoString(json, "{\"view\": ");
-	escape_json(json, entry->name);
-	appendStringInfo(json, ", \"method\": \"%s\", \"rows_changed\": ", method);
+	cj_json_begin(views, NULL, '{');
+	cj_json_text(views, "view", entry->name);
+	cj_json_text(views, "method", method);
 	if (entry->rows_changed < 0)
-		appendStringInfoString(json, "null");
+		cj_json_text(views, "rows_changed", NULL);
 	else
-		appendStringInfo(json, INT64_FORMAT, entry->rows_changed);
+		cj_json_int64(views, "rows_changed", entry->rows_changed);
 	if (entry->plan.keys >= 0)
-		appendStringInfo(json, ", \"keys\": " INT64_FORMAT, entry->plan.keys);
-	appendStringInfo(json, ", \"seconds\": %.3f}], ", seconds);
-	MemoryContextSwitchTo(caller);
+		cj_json_int64(views, "keys", entry->plan.keys);
+	cj_json_raw(views, "seconds", psprintf("%.3f", seconds));
+	cj_json_end(views, '}');
+	resetStringInfo(run->more_result);
+	cj_json_begin(run->more_result, "views", '[');
+	appendStringInfoString(run->more_result, views->data);
+	cj_json_end(run->more_result, ']');
 }
 
 /* process_view makes attempts to bring a view up to date, until it is known how it has to be locked. */
@@ -465,15 +459,18 @@ process_item(CjRun *run, State *state, Entry *entry)
 		entry->plan.keys = -1;
 	}
 	put_row(run, entry, method, INSTR_TIME_GET_DOUBLE(duration));
-	add_result(run, entry, method, INSTR_TIME_GET_DOUBLE(duration));
+	add_result(run, state, entry, method, INSTR_TIME_GET_DOUBLE(duration));
 }
 
 static void
 run_job(CjRun *run)
 {
 	State *state = MemoryContextAllocZero(run->memory, sizeof(State));
+	MemoryContext caller = MemoryContextSwitchTo(run->memory);
 	ListCell *cell;
 
+	state->results = makeStringInfo();
+	MemoryContextSwitchTo(caller);
 	cj_batch_step(run, prepare, state);
 	cj_run_begin_phase(run, "refreshing", list_length(state->entries));
 	foreach(cell, state->entries)

@@ -62,16 +62,10 @@ count_written_rows(const CjBinding *binding)
 					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGE_MEMBERS].relid),
 					  ObjectIdGetDatum(binding->entities[CJ_CHALLENGES].relid)};
 	CjParams params = {0};
-	CjRows rows;
-	char *count = NULL;
 
 	cj_sql_param_array(&params, OIDOID, cj_sql_array(tables, lengthof(tables), OIDOID));
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	rows = cj_sql_run_own(&count_written, &params);
-	if (rows.processed > 0)
-		count = cj_sql_text(&rows, 0, 1);
-	cj_sql_free(&rows);
-	return count;
+	return cj_sql_text_own(&count_written, &params);
 }
 
 /*

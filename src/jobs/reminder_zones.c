@@ -88,16 +88,13 @@ list_zones(const CjBinding *binding)
 {
 	const CjBoundColumn *column = zone_column(binding);
 	CjParams params = {0};
-	CjRows index;
 	bool has_index;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_USERS].relid), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(column->number), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(column->collation), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_entity_order(column->base_type)), false);
-	index = cj_sql_run_own(&find_zone_index, &params);
-	has_index = index.processed > 0;
-	cj_sql_free(&index);
+	has_index = cj_sql_execute_own(&find_zone_index, &params) > 0;
 	return cj_app_sql_run(has_index ? &list_zones_by_index : &list_zones_by_scan, binding, NULL,
 						  NULL);
 }

@@ -365,16 +365,11 @@ state_table(void)
 void
 cj_tracking_sweep(void)
 {
-	CjRows rows;
-	bool found;
-
 	if (IsolationUsesXactSnapshot())
 		return;
-	rows = cj_sql_run_own(&find_rest, NULL);
-	found = rows.processed > 0;
-	cj_sql_free(&rows);
 	/* who forgets views removes what there is of them himself */
-	if (!found || !ConditionalLockRelationOid(state_table(), ShareUpdateExclusiveLock))
+	if (cj_sql_execute_own(&find_rest, NULL) == 0 ||
+		!ConditionalLockRelationOid(state_table(), ShareUpdateExclusiveLock))
 		return;
 	cj_sql_execute_own(&remove_rest, NULL);
 }

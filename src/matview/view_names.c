@@ -117,12 +117,7 @@ char *
 cj_view_names_find(const char *name)
 {
 	CjParams params = {0};
-	CjRows rows;
-	char *found;
 
 	cj_sql_param_text(&params, name);
-	rows = cj_sql_run_own(&find_new_name, &params);
-	found = rows.processed > 0 ? cj_sql_text(&rows, 0, 1) : NULL;
-	cj_sql_free(&rows);
-	return found;
+	return cj_sql_text_own(&find_new_name, &params);
 }

@@ -31,6 +31,7 @@
 #include "base/job_lock.h"
 #include "base/sql.h"
 #include "base/template.h"
+#include "config/installation.h"
 #include "config/pg_cron.h"
 #include "config/settings.h"
 #include "jobs/job_list.h"
@@ -38,11 +39,6 @@
 #include "run/database_list.h"
 #include "run/findings.h"
 #include "run/shared_state.h"
-
-static const CjStatement installed_version = {
-	"read the version of the extension",
-	"SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'challenge_jobs'",
-	SPI_OK_SELECT};
 
 /*
  * $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3; or, with
@@ -300,8 +296,7 @@ attempt(Trial *trial)
 static void
 check_version(CjFindings *findings)
 {
-	CjRows rows = cj_sql_run_own(&installed_version, NULL);
-	const char *version = cj_sql_text(&rows, 0, 1);
+	const char *version = cj_installation_version();
 
 	if (strcmp(version, CJ_VERSION) == 0)
 		cj_findings_add(findings, "version", "ok",
@@ -310,7 +305,6 @@ check_version(CjFindings *findings)
 		cj_findings_add_as(findings, "version", "error",
 						   psprintf("the extension is %s, the library %s", version, CJ_VERSION),
 						   "ALTER EXTENSION challenge_jobs UPDATE;", CJ_AS_SUPERUSER);
-	cj_sql_free(&rows);
 }
 
 static void

@@ -301,9 +301,7 @@ read_alerts(CjReportData *data)
 	CjRows rows;
 
 	add_int8(&limit, CJ_REPORT_MAX_COUNTED + 1);
-	rows = cj_sql_run_own(&count_alerts, &limit);
-	data->waiting_alerts = cj_sql_int64(&rows, 0, 1);
-	cj_sql_free(&rows);
+	data->waiting_alerts = cj_sql_int64_own(&count_alerts, &limit);
 
 	add_int8(&params, CJ_REPORT_MAX_ALERTS);
 	add_int4(&params, CJ_REPORT_MAX_TEXT + 1);

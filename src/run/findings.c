@@ -58,7 +58,10 @@ void
 cj_findings_add_as(CjFindings *findings, const char *check_name, const char *status,
 				   const char *finding, const char *remedy, const char *run_as)
 {
-	const char *texts[] = {check_name, status, finding, remedy, NULL, remedy ? run_as : NULL};
+	const char *hint = cj_hint_run(remedy);
+	const char *statement = hint ? cj_hint_statement(hint) : NULL;
+	const char *texts[] = {
+		check_name, status, finding, statement, statement ? NULL : hint, statement ? run_as : NULL};
 
 	add_row(findings, texts, lengthof(texts));
 }

@@ -18,7 +18,7 @@ typedef struct CjFindings CjFindings;
 extern CjFindings *cj_findings_create(Tuplestorestate *store, TupleDesc desc);
 
 /*
- * Adds a finding; status is ok, warning or error. The remedy is SQL that can be run as it stands, or NULL; run_as is
+ * Adds a finding; status is ok, warning or error. The remedy is SQL, or NULL; with a placeholder (base/hint) it becomes advice. run_as is
  * the role that must run it, NULL: any role that may call the functions in it.
  */
 extern void cj_findings_add(CjFindings *findings, const char *check_name, const char *status,

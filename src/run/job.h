@@ -53,7 +53,7 @@ struct CjRun
 	int64 failures;          /* items that failed by themselves */
 	ErrorData *first_error;  /* of those, in `memory` */
 	StringInfo failed_items; /* the first of them, as readable text, in `memory` */
-	StringInfo more_result; /* NULL, or more members of the result: `"name": json, `, in `memory` */
+	StringInfo more_result;  /* more members of the result (base/json), in `memory` */
 };
 
 /*

@@ -160,14 +160,9 @@ int64
 cj_run_log_start(const CjRunStart *start)
 {
 	CjParams params = {0};
-	CjRows rows;
-	int64 run_id;
 
 	add_start(&params, start);
-	rows = cj_sql_run_own(&start_run, &params);
-	run_id = cj_sql_int64(&rows, 0, 1);
-	cj_sql_free(&rows);
-	return run_id;
+	return cj_sql_int64_own(&start_run, &params);
 }
 
 void
@@ -194,15 +189,10 @@ static int64
 record(const CjRunStart *start, const CjRunEnd *end)
 {
 	CjParams params = {0};
-	CjRows rows;
-	int64 run_id;
 
 	add_start(&params, start);
 	add_end(&params, end);
-	rows = cj_sql_run_own(&record_run, &params);
-	run_id = cj_sql_int64(&rows, 0, 1);
-	cj_sql_free(&rows);
-	return run_id;
+	return cj_sql_int64_own(&record_run, &params);
 }
 
 void
@@ -262,14 +252,9 @@ int64
 cj_run_log_last_running(const char *job)
 {
 	CjParams params = {0};
-	CjRows rows;
-	int64 run_id;
 
 	cj_sql_param_text(&params, job);
-	rows = cj_sql_run_own(&last_running, &params);
-	run_id = cj_sql_int64(&rows, 0, 1);
-	cj_sql_free(&rows);
-	return run_id;
+	return cj_sql_int64_own(&last_running, &params);
 }
 
 void

@@ -36,6 +36,7 @@
 #include "base/advisory_locks.h"
 #include "base/identity.h"
 #include "base/job_lock.h"
+#include "base/json.h"
 #include "config/installation.h"
 #include "run/rolled_back_runs.h"
 #include "run/run_log.h"
@@ -316,6 +317,7 @@ create_execution(const CjJob *job, const CjRunTrigger *trigger, TimestampTz as_o
 	execution->run.dry_run = dry_run;
 	execution->run.own_transactions = own_transactions;
 	execution->run.memory = memory;
+	execution->run.more_result = makeStringInfo();
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
 	execution->lock = cj_job_lock_of(job->definition.number);
@@ -360,15 +362,15 @@ make_result(const CjRun *run)
 	StringInfoData json;
 
 	initStringInfo(&json);
-	appendStringInfoChar(&json, '{');
+	cj_json_begin(&json, NULL, '{');
 	for (int i = 0; run->job->figures[i]; i++)
-		appendStringInfo(&json, "\"%s\": " INT64_FORMAT ", ", run->job->figures[i],
-						 run->figures[i]);
-	if (run->more_result)
-		appendStringInfoString(&json, run->more_result->data);
-	appendStringInfo(&json, "\"locked\": " INT64_FORMAT ", \"errors\": " INT64_FORMAT "}",
-					 run->locked, run->failures);
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
+		cj_json_int64(&json, run->job->figures[i], run->figures[i]);
+	if (run->more_result->len > 0)
+		cj_json_raw(&json, NULL, run->more_result->data);
+	cj_json_int64(&json, "locked", run->locked);
+	cj_json_int64(&json, "errors", run->failures);
+	cj_json_end(&json, '}');
+	return cj_json_to_jsonb(&json);
 }
 
 /* name_failed_items adds to the first error which items could not be done. */

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "alerts/alert.h"
+#include "base/json.h"
 #include "base/own_transaction.h"
 #include "base/sql.h"
 #include "run/run_log.h"
@@ -61,17 +62,14 @@ cancel(const char *job, int64 run_id, int pid, const char *message)
 	StringInfoData payload;
 
 	initStringInfo(&payload);
-	appendStringInfoString(&payload, "{\"message\": ");
-	escape_json(&payload, message);
-	appendStringInfoString(&payload, ", \"detail\": ");
-	escape_json(&payload,
-				psprintf("Process %d is a client session, which is cancelled, not terminated.",
-						 pid));
-	appendStringInfoString(&payload, ", \"hint\": ");
-	escape_json(&payload, psprintf("Run: SELECT pg_terminate_backend(%d);", pid));
-	appendStringInfoChar(&payload, '}');
-	cj_alert_raise(job, "failed", run_id,
-				   DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload.data))));
+	cj_json_begin(&payload, NULL, '{');
+	cj_json_text(&payload, "message", message);
+	cj_json_text(&payload, "detail",
+				 psprintf("Process %d is a client session, which is cancelled, not terminated.",
+						  pid));
+	cj_json_text(&payload, "hint", psprintf("Run: SELECT pg_terminate_backend(%d);", pid));
+	cj_json_end(&payload, '}');
+	cj_alert_raise(job, "failed", run_id, cj_json_to_jsonb(&payload));
 	(void) DirectFunctionCall1(pg_cancel_backend, Int32GetDatum(pid));
 	ereport(LOG, (errmsg("challenge_jobs: the statement of process %d is being cancelled", pid),
 				  errdetail("Its run exceeded the job's max_runtime and grace.")));

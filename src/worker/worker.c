@@ -47,12 +47,7 @@
 #include "worker/watchdog.h"
 #include "worker/worker.h"
 
-static const CjStatement installed_version = {
-	"read the version of the extension",
-	"SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'challenge_jobs'",
-	SPI_OK_SELECT};
-
-/* What the worker of a run is told. */
+/* The arguments of the worker of a run. */
 typedef struct RunOrder
 {
 	char job[NAMEDATALEN];
@@ -456,9 +451,7 @@ examine_extension(void)
 	cj_own_transaction_begin_without_extension();
 	if (OidIsValid(get_extension_oid("challenge_jobs", true)))
 	{
-		CjRows rows = cj_sql_run_own(&installed_version, NULL);
-
-		version = cj_sql_text(&rows, 0, 1);
+		version = cj_installation_version();
 		finding = strcmp(version, CJ_VERSION) == 0 ? FINDING_USABLE : FINDING_OTHER_VERSION;
 		if (finding == FINDING_USABLE)
 			cj_identity_check_script();
