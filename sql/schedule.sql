@@ -73,7 +73,7 @@ SELECT * FROM challenge_jobs.unschedule('auto_complete_challenges');
 TABLE stored;
 SELECT status, finding, remedy, advice, run_as FROM challenge_jobs.doctor() WHERE check_name LIKE 'schedule:%';
 
-/* ---- worker: whether there is one is another matter, of which a warning says ---- */
+/* ---- worker: whether there is one is another matter, which a warning reports ---- */
 SET client_min_messages = error;
 SELECT * FROM challenge_jobs.schedule('auto_complete_challenges', 'worker');
 SELECT * FROM challenge_jobs.schedule('auto_complete_challenges');

@@ -25,7 +25,7 @@ create_app($node, $db, 30);
 
 my ($status, $out, $err) = $node->psql($db, "SELECT challenge_jobs.schedule('$JOB', 'worker')");
 is($err, '', 'no warning where the worker looks after the database');
-is(server("status FROM challenge_jobs.doctor() WHERE \"check\" = 'schedule:$JOB'"), 'ok', 'and the doctor is content');
+is(server("status FROM challenge_jobs.doctor() WHERE check_name = 'schedule:$JOB'"), 'ok', 'and the doctor is content');
 set_clock($node, '2030-01-01 23:59:58');
 wait_for("status = 'succeeded' AND scheduled_for = '2030-01-02 00:00'");
 is(runs(), "worker succeeded 2030-01-02 00:00 #1", 'the worker fires at midnight');

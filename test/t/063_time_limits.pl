@@ -57,8 +57,8 @@ is(last_refresh('status, sqlstate'), 'failed|57014', 'and so does the run');
 is(views(), 'a_slow failed, b_quick full, c_quick full, challenge_member_stats none', 'the others are refreshed');
 is(server("action IS NULL, reason LIKE '%a limit of time was exceeded%' FROM challenge_jobs.watchdog() WHERE job = '$REFRESH'"),
 	't|f', 'what is not scheduled is not repeated');
-like($node->safe_psql($db, "SELECT finding FROM challenge_jobs.doctor() WHERE \"check\" = 'refresh:public.a_slow'"),
-	qr/^the refresh of public.a_slow that began at .* has not come to an end: it goes last$/m, 'the doctor says so');
+like($node->safe_psql($db, "SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'refresh:public.a_slow'"),
+	qr/^the refresh of public.a_slow that began at .* did not finish, so it goes last$/m, 'the doctor says so');
 
 is(server("views FROM (SELECT string_agg(view_name || ' ' || method, ', ') AS views FROM refresh_challenge_stats()) v"),
 	'public.b_quick full, public.c_quick full, public.challenge_member_stats none, public.a_slow failed',
@@ -106,16 +106,16 @@ poll("SELECT status = 'cancelled' FROM challenge_jobs.job_run ORDER BY run_id DE
 is(last_refresh('sqlstate, message'), "57P01|job \"$REFRESH\" has been running for longer than its max_runtime of 00:00:01 and a grace of 00:00:00",
 	'its row says why it was cancelled');
 is(server("string_agg(kind || ': ' || (payload ->> 'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'an alert reports it');
-ok($node->log_contains(qr/LOG:  challenge_jobs: process \d+ is being terminated\n.*DETAIL:  Its run has been at work for longer than max_runtime and grace of its job\./, $offset),
+ok($node->log_contains(qr/LOG:  challenge_jobs: process \d+ is being terminated\n.*DETAIL:  Its run exceeded the job's max_runtime and grace\./, $offset),
 	'and so does the server log');
 is(refresh_by_worker(), 'cancelled|57P01', 'so is a run of the worker');
 
 # The session of a client is not ours to end.
 $node->safe_psql($db, "TRUNCATE challenge_jobs.alert");
 $session = start_sql($node, $db, "CALL challenge_jobs.run('$REFRESH')");
-poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE payload ->> 'detail' LIKE '% is a session of a client, and is being cancelled, not terminated.'",
+poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE payload ->> 'detail' LIKE '% is a client session, which is cancelled, not terminated.'",
 	'there is no alert');
-is(last_refresh('status'), 'running', 'a run of a client is notified of while it is at work');
+is(last_refresh('status'), 'running', 'a run of a client is reported while it is at work');
 wait_for_checks($node, 2);
 is(server("count(*), count(*) FILTER (WHERE kind = 'failed') FROM challenge_jobs.alert"), '1|1', 'once');
 my $hint = server("payload ->> 'hint' FROM challenge_jobs.alert");
@@ -128,7 +128,7 @@ poll("SELECT status = 'crashed' FROM challenge_jobs.job_run ORDER BY run_id DESC
 $node->safe_psql($db, "TRUNCATE challenge_jobs.alert");
 $session = start_sql($node, $db, 'SELECT * FROM refresh_challenge_stats()');
 poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE kind = 'failed' AND run_id IS NULL", 'there is no alert');
-pass('a job function is notified of as well');
+pass('a job function is reported as well');
 $node->safe_psql($db, server("substr(payload ->> 'hint', length('Run: ') + 1) FROM challenge_jobs.alert"));
 finish_sql($session);
 
