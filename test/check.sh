@@ -4,7 +4,7 @@
 # missing, builds with every warning an error, and runs all tests on throwaway servers.
 #
 #   bash test/check.sh                 all parts
-#   bash test/check.sh --only PART     one of: lint regress isolation pgtap tap examples (may be repeated)
+#   bash test/check.sh --only PART     one of: lint docs regress isolation pgtap tap examples (may be repeated)
 #   bash test/check.sh FILE...         test files of any kind: sql/rights.sql test/t/021_worker.pl
 #
 # The part "examples" is left out where PG_MAJOR is given, unless it is asked for by --only: what it tries
@@ -18,7 +18,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-all_parts=(lint regress isolation pgtap tap examples)
+all_parts=(lint docs regress isolation pgtap tap examples)
 parts=()
 # Where files are named on the command line: the part of each. Empty: all files of the parts.
 declare -A part_of_file=()
@@ -96,6 +96,15 @@ run_lint() {
 	bash "$CJ_ROOT/test/lint.sh" --built "$CJ_WORK" >"$log" 2>&1 || true
 	grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$log" || true
 	count_part lint "$(count_lines '^ok - ' "$log")" "$(count_lines '^not ok - ' "$log")"
+}
+
+# So do the checks of the documentation, on a server of their own.
+run_docs() {
+	local log=$CJ_TMP/docs.log
+	bash "$CJ_ROOT/test/docs.sh" --installed >"$log" 2>&1 || grep -q '^not ok - ' "$log" ||
+		echo "not ok - test/docs.sh came to no end" >>"$log"
+	grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$log" || true
+	count_part docs "$(count_lines '^ok - ' "$log")" "$(count_lines '^not ok - ' "$log")"
 }
 
 # Prints a variable of the Makefile.

@@ -161,6 +161,24 @@ check_figures() {
 		done
 }
 
+# Prints errors of when-it-fails.md that the sources do not raise: of each, the longest part without a name is looked for.
+check_errors() {
+	local part
+	cat src/*.c src/*/*.c src/*/*/*.c | tr -d '\n\t' | sed 's/" *"//g; s/\\"/"/g' >"$CJ_TMP/sources"
+	awk -F'|' '
+		/^## / { on = /^## Errors of challenge_jobs/ }
+		on && /^\| `/ {
+			count = split($2, texts, "`")
+			for (i = 2; i <= count; i += 2) print texts[i]
+		}' doc/when-it-fails.md | awk -F'"…"?|…"?' '{
+			part = ""
+			for (i = 1; i <= NF; i++) if (length($i) > length(part)) part = $i
+			print part
+		}' | while read -r part; do
+		grep -F -- "$part" "$CJ_TMP/sources" >/dev/null || echo "when-it-fails.md: no error with \"$part\""
+	done
+}
+
 # ---- SQL -----------------------------------------------------------------------------------
 
 # Makes a database with the demo app and, if asked, the extensions; it becomes that of pg_cron.
@@ -205,6 +223,7 @@ else
 fi
 cd "$CJ_ROOT"
 check links check_links
+check errors check_errors
 # No worker and no cron job comes between the statements of a page.
 cj_start_server docs cron.launch_active_jobs=off
 cj_psql -q -d postgres -c 'CREATE DATABASE demo'
