@@ -17,7 +17,7 @@
 #include "app/entity.h"
 
 /*
- * As the table in README.md has it; in the order of CjEntity and of the enums of columns and labels.
+ * As the table in doc/tables.md has it; in the order of CjEntity and of the enums of columns and labels.
  */
 const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 	{"challenges",

@@ -41,7 +41,7 @@
 static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
 static const char *const sources[] = {"live", "stored", NULL};
 
-/* Described one by one in README.md. */
+/* Described one by one in doc/reference.md. */
 static const CjSetting settings[] = {
 	{"completion_threshold", CJ_SETTING_NUMBER, "80", 0, 1000000, NULL},
 	{"completion_source", CJ_SETTING_CHOICE, "\"live\"", 0, 0, sources},

@@ -43,7 +43,7 @@
 /* How long the ledger of reminders is kept: whoever was reminded then is not reminded for it again. */
 #define REMINDER_DAYS 7
 
-/* Described one by one in README.md. */
+/* Described one by one in doc/reference.md. */
 static const CjSetting settings[] = {
 	{"notification_retention", CJ_SETTING_INTERVAL, "\"30 days\"", 0, MAX_RETENTION, NULL},
 	{"run_retention", CJ_SETTING_INTERVAL, "\"90 days\"", 0, MAX_RETENTION, NULL},

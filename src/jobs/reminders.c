@@ -39,7 +39,7 @@
 
 static const char *const placeholders[] = {"streak", "challenge_count", "challenge_name", NULL};
 
-/* Described one by one in README.md. */
+/* Described one by one in doc/reference.md. */
 static const CjSetting settings[] = {
 	{"reminder_time", CJ_SETTING_TIME, "\"08:00\"", 0, 0, NULL},
 	{"window", CJ_SETTING_INTERVAL, "\"2 hours\"", SECS_PER_MINUTE, 12 * SECS_PER_HOUR, NULL},
