@@ -12,12 +12,12 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly DAYS=14
-readonly SIDES=(plpgsql plpgsql-fresh floor floor-by-user job function run job function-stored run-stored)
+readonly SIDES=(plpgsql plpgsql-fresh floor floor-by-user job-function run job-function-stored run-stored)
 
 # What is measured, and what the table calls it.
 side_sql() {
 	local stored="SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{\"completion_source\": \"stored\"}');"
-	local job function="SELECT * FROM auto_complete_challenges();"
+	local call="SELECT * FROM auto_complete_challenges();"
 	local run="CALL challenge_jobs.run('auto_complete_challenges', 'bench');"
 	local update="UPDATE challenges c SET status = v.status FROM bench.outcome v WHERE c.id = v.id AND c.status = 'active';"
 	local insert="INSERT INTO notifications (user_id, type, title, body, data) SELECT * FROM"
@@ -26,9 +26,9 @@ side_sql() {
 	plpgsql-fresh) echo "REFRESH MATERIALIZED VIEW CONCURRENTLY challenge_member_stats; SELECT bench.plpgsql_auto_complete_challenges();" ;;
 	floor) echo "BEGIN; $update $insert bench.message; COMMIT;" ;;
 	floor-by-user) echo "BEGIN; $update $insert bench.message_by_user; COMMIT;" ;;
-	job function) echo "$function" ;;
+	job-function) echo "$call" ;;
 	run) echo "$run" ;;
-	job function-stored) echo "$stored $function" ;;
+	job-function-stored) echo "$stored $call" ;;
 	run-stored) echo "$stored $run" ;;
 	esac
 }
@@ -39,9 +39,9 @@ side_title() {
 	plpgsql-fresh) echo "the same after a refresh" ;;
 	floor) echo "floor: UPDATE and INSERT only" ;;
 	floor-by-user) echo "floor, inserting by user" ;;
-	job function) echo "job function (live averages)" ;;
+	job-function) echo "job function (live averages)" ;;
 	run) echo "run() (live averages)" ;;
-	job function-stored) echo "job function (stored averages)" ;;
+	job-function-stored) echo "job function (stored averages)" ;;
 	run-stored) echo "run() (stored averages)" ;;
 	esac
 }

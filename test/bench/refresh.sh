@@ -14,26 +14,26 @@ set -euo pipefail
 
 readonly DAYS=14
 readonly CHANGES=(0 1 100)
-readonly SIDES=(statement job function run statement-full job function-full)
+readonly SIDES=(statement job-function run statement-full job-function-full)
 
 # What is measured, and what the table calls it.
 side_sql() {
 	case $1 in
 	statement) echo "REFRESH MATERIALIZED VIEW CONCURRENTLY challenge_member_stats;" ;;
-	job function) echo "SELECT * FROM refresh_challenge_stats();" ;;
+	job-function) echo "SELECT * FROM refresh_challenge_stats();" ;;
 	run) echo "CALL challenge_jobs.run('refresh_challenge_stats', 'bench');" ;;
 	statement-full) echo "REFRESH MATERIALIZED VIEW challenge_member_stats;" ;;
-	job function-full) echo "SELECT * FROM refresh_challenge_stats(force_full => true);" ;;
+	job-function-full) echo "SELECT * FROM refresh_challenge_stats(force_full => true);" ;;
 	esac
 }
 
 side_title() {
 	case $1 in
 	statement) echo "REFRESH CONCURRENTLY" ;;
-	job function) echo "job function, method concurrent" ;;
+	job-function) echo "job function, method concurrent" ;;
 	run) echo "run(), method concurrent" ;;
 	statement-full) echo "REFRESH" ;;
-	job function-full) echo "job function, method full" ;;
+	job-function-full) echo "job function, method full" ;;
 	esac
 }
 

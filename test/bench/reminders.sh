@@ -13,7 +13,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly DUE_PERCENT=5
-readonly SIDES=(floor floor-by-user plain run job function)
+readonly SIDES=(floor floor-by-user plain run job-function)
 
 side_sql() {
 	local insert="INSERT INTO notifications (user_id, type, title, body, data) SELECT * FROM"
@@ -22,7 +22,7 @@ side_sql() {
 	floor-by-user) echo "$insert bench.message_by_user;" ;;
 	plain) echo "$insert bench.at_stake;" ;;
 	run) echo "CALL challenge_jobs.run('send_streak_reminders', 'bench');" ;;
-	job function) echo "SELECT * FROM send_streak_reminders();" ;;
+	job-function) echo "SELECT * FROM send_streak_reminders();" ;;
 	esac
 }
 
@@ -32,7 +32,7 @@ side_title() {
 	floor-by-user) echo "floor, inserting by user" ;;
 	plain) echo "INSERT ... SELECT over the app's tables" ;;
 	run) echo "run()" ;;
-	job function) echo "function" ;;
+	job-function) echo "function" ;;
 	esac
 }
 
@@ -101,7 +101,7 @@ measure_ticks() {
 		CALL bench.tick('all notified, a user changed, job function', 10, false,
 		                'UPDATE user_profiles SET display_name = display_name WHERE id = (SELECT user_id FROM bench.message LIMIT 1)');
 	SQL
-	check_work job function
+	check_work job-function
 }
 
 # Prints the table of ticks.

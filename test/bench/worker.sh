@@ -75,8 +75,8 @@ measure_overhead() {
 		SELECT clock_timestamp() AS t2 \gset
 		\o
 		SELECT format(E'With nothing due, the mean of $count calls:\n  the job function %s ms, run() %s ms, more by %s ms   (goal: < 3)',
-		              round(job function, 2), round(run, 2), round(run - job function, 2))
-		  FROM (SELECT (extract(epoch FROM :'t1'::timestamptz - :'t0'::timestamptz) * 1000 / $count)::numeric AS job function,
+		              round(job_function, 2), round(run, 2), round(run - job_function, 2))
+		  FROM (SELECT (extract(epoch FROM :'t1'::timestamptz - :'t0'::timestamptz) * 1000 / $count)::numeric AS job_function,
 		               (extract(epoch FROM :'t2'::timestamptz - :'t1'::timestamptz) * 1000 / $count)::numeric AS run) m;
 	SQL
 }

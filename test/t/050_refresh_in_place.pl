@@ -159,7 +159,7 @@ sub ask
 		$recent[-1] .= "\n     -> $answer";
 		$done{error}++;
 		note "unexpected: $sql: $answer"
-		  unless $answer =~ /lock timeout|deadlock|could not serialize|violates|duplicate key|no partition|running in another session|MERGE command cannot affect|cannot affect row a second time|current transaction is aborted|would overlap|is already a partition|is not a partition|could not obtain lock|cannot TRUNCATE|being used by active queries|pending trigger|does not exist|already exists|No check of partition|read-write dependencies|contains values that violate|SET TRANSACTION|cannot PREPARE|transaction|in use|left over|was skipped/;
+		  unless $answer =~ /lock timeout|deadlock|could not serialize|violates|duplicate key|no partition|running in another session|MERGE command cannot affect|cannot affect row a second time|current transaction is aborted|would overlap|is already a partition|is not a partition|could not obtain lock|cannot TRUNCATE|being used by active queries|pending trigger|does not exist|already exists|No check of partition|read-write dependencies|contains values that violate|SET TRANSACTION|cannot PREPARE|transaction|in use|was skipped/;
 	}
 	return $answer;
 }
