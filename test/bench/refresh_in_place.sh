@@ -76,6 +76,7 @@ side_database() { echo "bench_${1//-/_}"; }
 copy_database() {
 	cj_psql -q -c 'SET client_min_messages = warning' -c "DROP DATABASE IF EXISTS $2" \
 		-c "CREATE DATABASE $2 TEMPLATE $1 STRATEGY file_copy"
+	cj_psql -qd "$2" -o /dev/null -c 'SELECT FROM challenge_jobs.resume()' # nothing runs in a copy before
 }
 
 # Makes the data: without and with tracking.
