@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 4';
+AS 'SELECT 5';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -312,6 +312,7 @@ CREATE FUNCTION @extschema@.send_streak_reminders(
     dry_run boolean DEFAULT false,
     OUT time_zones bigint,
     OUT reminded bigint,
+    OUT missed bigint,
     OUT locked bigint,
     OUT errors bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -620,7 +621,7 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
   FROM challenge_jobs.job_status s
   JOIN challenge_jobs.watchdog() w ON w.job = s.job
   LEFT JOIN LATERAL (
-        SELECT r.duration, r.rows_affected
+        SELECT r.duration, r.rows_affected, r.result
           FROM challenge_jobs.job_run r
          WHERE r.job = s.job AND r.status = 'succeeded' AND NOT r.dry_run
            AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0' AND r.as_of IS NOT NULL
@@ -637,7 +638,8 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
                ('challenge_jobs_seconds_since_last_success',
                 EXTRACT(epoch FROM pg_catalog.clock_timestamp() - s.last_success)),
                ('challenge_jobs_last_duration_seconds', EXTRACT(epoch FROM r.duration)),
-               ('challenge_jobs_last_rows_affected', r.rows_affected)
+               ('challenge_jobs_last_rows_affected', r.rows_affected),
+               ('challenge_jobs_last_missed', (r.result ->> 'missed')::numeric)
        ) m(name, value)
  WHERE m.value IS NOT NULL
 UNION ALL

@@ -188,7 +188,8 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 	bool is_null;
 	const char *bound = cj_bound_table_text(source->columns, definition->name, &is_null);
 	const char *name = bound ? bound : definition->name;
-	AttrNumber number = is_null ? InvalidAttrNumber : get_attnum(RelationGetRelid(rel), name);
+	bool is_used = bound || !(is_null || definition->only_if_bound);
+	AttrNumber number = is_used ? get_attnum(RelationGetRelid(rel), name) : InvalidAttrNumber;
 	Form_pg_attribute attr;
 
 	if (number <= 0)

@@ -29,6 +29,7 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 		 {"status", CJ_KIND_LABEL, true},
 		 {"end_date", CJ_KIND_DATE, true},
 		 {"name", CJ_KIND_TEXT, false},
+		 {"start_date", CJ_KIND_DATE, false},
 	 },
 	 {{"active", "active"}, {"completed", "completed"}, {"failed", "failed"}}},
 	{"challenge_members",
@@ -41,6 +42,7 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 		 {"status", CJ_KIND_LABEL, false},
 		 {"current_streak", CJ_KIND_NUMBER, false},
 		 {"last_checkin_at", CJ_KIND_DATE, false},
+		 {"next_due_on", CJ_KIND_DAY, false, true},
 	 },
 	 {{"active", "active"}}},
 	{"challenge_member_stats",
@@ -145,6 +147,8 @@ cj_entity_accepts(CjColumnKind kind, Oid type)
 			return type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type_is_enum(type);
 		case CJ_KIND_DATE:
 			return type == DATEOID || type == TIMESTAMPOID || type == TIMESTAMPTZOID;
+		case CJ_KIND_DAY:
+			return type == DATEOID;
 		case CJ_KIND_MOMENT:
 			return type == TIMESTAMPOID || type == TIMESTAMPTZOID;
 		case CJ_KIND_NUMBER:
@@ -168,6 +172,8 @@ cj_entity_kind_name(CjColumnKind kind)
 			return "text, varchar, char or an enum";
 		case CJ_KIND_DATE:
 			return "date, timestamp or timestamptz";
+		case CJ_KIND_DAY:
+			return "date";
 		case CJ_KIND_MOMENT:
 			return "timestamp or timestamptz";
 		case CJ_KIND_NUMBER:

@@ -26,7 +26,8 @@ enum
 	CJ_CHALLENGES_ID,
 	CJ_CHALLENGES_STATUS,
 	CJ_CHALLENGES_END_DATE,
-	CJ_CHALLENGES_NAME
+	CJ_CHALLENGES_NAME,
+	CJ_CHALLENGES_START_DATE
 };
 
 enum
@@ -35,7 +36,8 @@ enum
 	CJ_MEMBERS_USER_ID,
 	CJ_MEMBERS_STATUS,
 	CJ_MEMBERS_CURRENT_STREAK,
-	CJ_MEMBERS_LAST_CHECKIN_AT
+	CJ_MEMBERS_LAST_CHECKIN_AT,
+	CJ_MEMBERS_NEXT_DUE_ON
 };
 
 enum
@@ -93,6 +95,7 @@ typedef enum CjColumnKind
 	CJ_KIND_KEY,     /* anything with a default btree operator class */
 	CJ_KIND_LABEL,   /* text, varchar, char, enum */
 	CJ_KIND_DATE,    /* date, timestamp, timestamptz */
+	CJ_KIND_DAY,     /* date */
 	CJ_KIND_MOMENT,  /* timestamp, timestamptz */
 	CJ_KIND_NUMBER,  /* integers, numeric, floating point */
 	CJ_KIND_TEXT,    /* any string type */
@@ -104,6 +107,8 @@ typedef struct CjColumnDefinition
 	const char *name;
 	CjColumnKind kind;
 	bool required;
+	bool
+		only_if_bound; /* its name may mean something else in an app: used only where bind() names it */
 } CjColumnDefinition;
 
 typedef struct CjLabelDefinition

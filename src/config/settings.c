@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include <ctype.h>
+#include <math.h>
 
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
@@ -151,14 +152,31 @@ describe_seconds(double seconds)
 static void
 check_interval(const char *job, const CjSetting *setting, const char *text)
 {
+	bool whole_days = setting->type == CJ_SETTING_DAYS;
 	Interval interval;
 
 	if (parse_interval(text, &interval) && seconds_of(&interval) >= setting->min &&
-		seconds_of(&interval) <= setting->max)
+		seconds_of(&interval) <= setting->max &&
+		!(whole_days && fmod(seconds_of(&interval), SECS_PER_DAY) != 0))
 		return;
 	reject(job, setting,
-		   psprintf("The setting takes an interval from %s to %s.", describe_seconds(setting->min),
-					describe_seconds(setting->max)));
+		   psprintf("The setting takes %s from %s to %s%s%s.",
+					whole_days ? "an interval of whole days" : "an interval",
+					describe_seconds(setting->min), describe_seconds(setting->max),
+					setting->words ? ", or " : "",
+					setting->words ? join_words(setting->words, "\"", "\"") : ""));
+}
+
+/* has_word returns whether a text is one of the words of a setting, which may have none. */
+static bool
+has_word(const CjSetting *setting, const char *text)
+{
+	for (int i = 0; setting->words && setting->words[i]; i++)
+	{
+		if (strcmp(text, setting->words[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* parse_time reads a time of day, HH:MM or HH:MM:SS; false if it is none. */
@@ -191,26 +209,28 @@ check_text(const char *job, const CjSetting *setting, const char *text)
 	switch (setting->type)
 	{
 		case CJ_SETTING_INTERVAL:
-			check_interval(job, setting, text);
+		case CJ_SETTING_DAYS:
+			if (!has_word(setting, text))
+				check_interval(job, setting, text);
 			break;
 		case CJ_SETTING_TIME:
-			if (!parse_time(text, &time))
+			if (!parse_time(text, &time) ||
+				(setting->max > 0 && time > (int64) setting->max * USECS_PER_SEC))
 				reject(
 					job, setting,
-					"The setting takes a time of day from 00:00 to 23:59:59, as HH:MM or HH:MM:SS.");
+					psprintf(
+						"The setting takes a time of day from 00:00 to %s, as HH:MM or HH:MM:SS.",
+						setting->max > 0 ? psprintf("%02d:00", (int) setting->max / SECS_PER_HOUR)
+										 : "23:59:59"));
 			break;
 		case CJ_SETTING_CHOICE:
-			for (int i = 0; setting->words[i]; i++)
-			{
-				if (strcmp(text, setting->words[i]) == 0)
-					return;
-			}
-			reject(job, setting,
-				   psprintf("The setting takes one of %s, not \"%s\".",
-							join_words(setting->words, "\"", "\""), text));
+			if (!has_word(setting, text))
+				reject(job, setting,
+					   psprintf("The setting takes one of %s, not \"%s\".",
+								join_words(setting->words, "\"", "\""), text));
 			break;
 		case CJ_SETTING_TIME_ZONE:
-			if (cj_local_time_zone(text) == NULL)
+			if (!has_word(setting, text) && cj_local_time_zone(text) == NULL)
 				reject(job, setting, psprintf("There is no time zone \"%s\".", text));
 			break;
 		default:
@@ -237,6 +257,7 @@ check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 			break;
 		case CJ_SETTING_CHOICE:
 		case CJ_SETTING_INTERVAL:
+		case CJ_SETTING_DAYS:
 		case CJ_SETTING_TIME:
 		case CJ_SETTING_TIME_ZONE:
 		case CJ_SETTING_TEMPLATE:
@@ -348,9 +369,18 @@ cj_settings_interval(Jsonb *values, const char *name)
 {
 	Interval *interval = palloc(sizeof(Interval));
 
-	if (!parse_interval(cj_settings_text(values, name), interval))
-		elog(ERROR, "setting \"%s\" is not an interval", name);
-	return interval;
+	return parse_interval(cj_settings_text(values, name), interval) ? interval : NULL;
+}
+
+int64
+cj_settings_microseconds(Jsonb *values, const char *name)
+{
+	const Interval *interval = cj_settings_interval(values, name);
+
+	if (interval == NULL)
+		return -1;
+	return ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY +
+		   interval->time;
 }
 
 TimeADT

@@ -16,12 +16,13 @@
 typedef enum CjSettingType
 {
 	CJ_SETTING_BOOLEAN,
-	CJ_SETTING_INTEGER,   /* between min and max */
-	CJ_SETTING_NUMBER,    /* between min and max, any precision */
-	CJ_SETTING_CHOICE,    /* one of `words` */
-	CJ_SETTING_INTERVAL,  /* as text; between min and max seconds, a month being 30 days */
-	CJ_SETTING_TIME,      /* time of day: HH:MM or HH:MM:SS */
-	CJ_SETTING_TIME_ZONE, /* a zone as SET TIME ZONE takes it */
+	CJ_SETTING_INTEGER, /* between min and max */
+	CJ_SETTING_NUMBER,  /* between min and max, any precision */
+	CJ_SETTING_CHOICE,  /* one of `words` */
+	CJ_SETTING_INTERVAL, /* as text; between min and max seconds, a month being 30 days; or one of `words` */
+	CJ_SETTING_DAYS,      /* the same, of whole days */
+	CJ_SETTING_TIME,      /* time of day: HH:MM or HH:MM:SS; up to max seconds, 0: any */
+	CJ_SETTING_TIME_ZONE, /* a zone as SET TIME ZONE takes it; or one of `words` */
 	CJ_SETTING_TEMPLATE   /* a text with the placeholders in `words` */
 } CjSettingType;
 
@@ -32,7 +33,8 @@ typedef struct CjSetting
 	const char *default_json; /* as JSON text */
 	double min;
 	double max;
-	const char *const *words; /* NULL-terminated; choices or placeholders */
+	const char *const *
+		words; /* NULL-terminated; choices, placeholders or, besides an interval or a zone, other values */
 } CjSetting;
 
 /* Returns the default values of the settings as a jsonb object. */
@@ -53,7 +55,9 @@ extern bool cj_settings_bool(Jsonb *values, const char *name);
 extern int cj_settings_int(Jsonb *values, const char *name);
 extern Numeric cj_settings_numeric(Jsonb *values, const char *name);
 extern char *cj_settings_text(Jsonb *values, const char *name);
-extern Interval *cj_settings_interval(Jsonb *values, const char *name);
+extern Interval *cj_settings_interval(Jsonb *values, const char *name); /* NULL: it is a word */
+extern int64 cj_settings_microseconds(Jsonb *values,
+									  const char *name); /* a month is 30 days; -1: it is a word */
 extern TimeADT cj_settings_time(Jsonb *values, const char *name); /* microseconds since midnight */
 
 #endif /* CJ_CONFIG_SETTINGS_H */

@@ -142,11 +142,10 @@ add_entry(CjRun *run, State *state, const char *name, bool is_entity)
 static int
 time_limit(const CjJobConfig *config, int views)
 {
-	Interval *limit = cj_settings_interval(config->settings, "view_time_limit");
-	int64 days = limit->day + limit->month * INT64CONST(30);
+	int64 limit = cj_settings_microseconds(config->settings, "view_time_limit");
 
-	if (days > 0 || limit->time > 0)
-		return (int) Max(1, (days * USECS_PER_DAY + limit->time) / 1000);
+	if (limit > 0)
+		return (int) Max(1, limit / 1000);
 	return views > 1 ? config->max_runtime_ms / 2 : 0;
 }
 

@@ -1,6 +1,6 @@
 /*
  * jobs/reminder_zones.c
- *		In which zones of the users a time of day has just come to pass.
+ *		In which zones of the users reminder_time was just reached, and what that says about streaks.
  *
  * Zones are resolved here and not in SQL: a statement over the zones of all users would have to convert a time for
  * each user, every quarter of an hour. There are a few hundred zones, however many users there are, and an index
@@ -73,6 +73,10 @@ static const CjStatement count_users = {
 	"    OR u.{users.timezone} IS NULL",
 	SPI_OK_SELECT};
 
+static const CjStatement count_all_users = {
+	"count the users", "SELECT pg_catalog.count(*), pg_catalog.count(*) FROM {users} u",
+	SPI_OK_SELECT};
+
 /* How many unknown zones the doctor names. */
 #define MAX_ZONES_NAMED 5
 
@@ -99,9 +103,41 @@ list_zones(const CjBinding *binding)
 						  NULL);
 }
 
-/* find_due returns the due time zones of a date that began at a moment; new ones if there are none yet. */
+/* first_moment returns when a date begins; of one that a zone never had, the one before or after (step -1 or 1). */
+static TimestampTz
+first_moment(DateADT date, int step, const CjDueZoneRule *rule, pg_tz *tz)
+{
+	TimestampTz moment;
+
+	while (!cj_local_time_moment(date, rule->day_starts_at, tz, &moment))
+		date += step;
+	return moment;
+}
+
+/*
+ * describe_date says of a date in a zone when it begins and ends and which last check-ins have a streak at stake: those of
+ * streak_days before. Apps may count by the server's date: of a daily streak one of the day before in UTC counts as well.
+ */
+static CjDueDate
+describe_date(DateADT date, const CjDueZoneRule *rule, pg_tz *tz)
+{
+	CjDueDate due = {date, first_moment(date, 1, rule, tz), first_moment(date + 1, 1, rule, tz),
+					 DT_NOBEGIN};
+
+	due.checkin_before = due.begin;
+	if (rule->streak_days == 0)
+		return due;
+	due.checkin_from = first_moment(date - rule->streak_days, -1, rule, tz);
+	if (rule->streak_days == 1)
+		due.checkin_from = Min(due.checkin_from, first_moment(date - 1, -1, rule, pg_tzset("GMT")));
+	else
+		due.checkin_before = first_moment(date - rule->streak_days + 1, 1, rule, tz);
+	return due;
+}
+
+/* find_due returns the due time zones of a date; new ones if there are none yet. */
 static CjDueZones *
-find_due(List **due_zones, DateADT date, TimestampTz midnight)
+find_due(List **due_zones, const CjDueDate *date)
 {
 	CjDueZones *due;
 	ListCell *cell;
@@ -109,12 +145,13 @@ find_due(List **due_zones, DateADT date, TimestampTz midnight)
 	foreach(cell, *due_zones)
 	{
 		due = lfirst(cell);
-		if (due->date == date && due->midnight == midnight)
+		if (due->date.date == date->date && due->date.begin == date->begin &&
+			due->date.end == date->end && due->date.checkin_from == date->checkin_from &&
+			due->date.checkin_before == date->checkin_before)
 			return due;
 	}
 	due = palloc0(sizeof(CjDueZones));
-	due->date = date;
-	due->midnight = midnight;
+	due->date = *date;
 	*due_zones = lappend(*due_zones, due);
 	return due;
 }
@@ -137,49 +174,110 @@ add_zone(CjDueZones *due, Datum zone, Datum name)
 		due->notes = repalloc(due->notes, sizeof(CjZoneNote) * i * 2);
 	}
 	due->zones[i] = zone;
-	due->notes[i] = (CjZoneNote){.zone = name, .date = due->date};
+	due->notes[i] = (CjZoneNote){.zone = name, .date = due->date.date};
+}
+
+/* What is found about the zones of the users. */
+typedef struct Search
+{
+	const CjDueZoneRule *rule;
+	List *due_zones;
+	Datum *missed; /* zones in which reminder_time passed without a run */
+	int missed_count;
+	bool missed_without_zone; /* and so it did for users without one */
+} Search;
+
+/* is_missed returns whether reminder_time was last reached in a zone after the last run, and more than a window ago. */
+static bool
+is_missed(const CjDueZoneRule *rule, pg_tz *tz)
+{
+	DateADT date;
+	TimestampTz moment;
+
+	return !TIMESTAMP_IS_NOBEGIN(rule->last_as_of) &&
+		   cj_local_time_due(rule->as_of, rule->time, USECS_PER_DAY - 1, tz, &date) &&
+		   cj_local_time_moment(date, rule->time, tz, &moment) && moment > rule->last_as_of &&
+		   moment < rule->as_of - rule->window;
 }
 
 /* consider adds a zone to the due ones if reminder_time was just reached there; `name` is NULL for users without one. */
 static void
-consider(List **due_zones, const CjDueZoneRule *rule, Datum zone, const char *name)
+consider(Search *search, Datum zone, const char *name)
 {
+	const CjDueZoneRule *rule = search->rule;
 	bool one_too_many;
 	pg_tz *tz = name ? cj_local_time_zone_of_user(name, &one_too_many) : NULL;
 	DateADT date;
-	TimestampTz midnight;
 
 	if (tz == NULL)
 		tz = rule->default_zone;
-	if (cj_local_time_due(rule->as_of, rule->time, rule->window, tz, &date) &&
-		cj_local_time_moment(date, 0, tz, &midnight))
-		add_zone(find_due(due_zones, date, midnight), zone,
+	if (tz == NULL)
+		return;
+	if (cj_local_time_due(rule->as_of, rule->time, rule->window, tz, &date))
+	{
+		CjDueDate due = describe_date(date, rule, tz);
+
+		add_zone(find_due(&search->due_zones, &due), zone,
 				 name ? CStringGetTextDatum(name) : (Datum) 0);
+	}
+	else if (is_missed(rule, tz))
+	{
+		if (name)
+			search->missed[search->missed_count++] = zone;
+		else
+			search->missed_without_zone = true;
+	}
+}
+
+/* count_missed counts the users of the zones in which reminder_time passed without a run. */
+static int64
+count_missed(const CjBinding *binding, const Search *search)
+{
+	CjParams params = {0};
+	CjRows rows;
+	int64 count;
+
+	if (search->missed_count == 0 && !search->missed_without_zone)
+		return 0;
+	if (!zone_column(binding)->present)
+		rows = cj_app_sql_run(&count_all_users, binding, NULL, NULL);
+	else
+	{
+		cj_sql_param_array(&params, zone_column(binding)->base_type,
+						   cj_sql_array(search->missed, search->missed_count,
+										zone_column(binding)->base_type));
+		rows = cj_app_sql_run(&count_users, binding, NULL, &params);
+	}
+	count = cj_sql_int64(&rows, 0, search->missed_without_zone ? 2 : 1);
+	cj_sql_free(&rows);
+	return count;
 }
 
 List *
-cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule, MemoryContext memory)
+cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule, MemoryContext memory,
+					   int64 *missed)
 {
 	MemoryContext caller = MemoryContextSwitchTo(memory);
-	List *due_zones = NIL;
+	Search search = {rule};
 	CjRows rows;
 	bool isnull;
 
 	if (!zone_column(binding)->present)
-		consider(&due_zones, rule, (Datum) 0, NULL);
+		consider(&search, (Datum) 0, NULL);
 	else
 	{
 		rows = list_zones(binding);
+		search.missed = palloc(sizeof(Datum) * Max(rows.processed, 1));
 		for (uint64 row = 0; row < rows.processed; row++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			consider(&due_zones, rule, cj_sql_datum(&rows, row, 1, &isnull),
-					 cj_sql_text(&rows, row, 2));
+			consider(&search, cj_sql_datum(&rows, row, 1, &isnull), cj_sql_text(&rows, row, 2));
 		}
 		cj_sql_free(&rows);
 	}
+	*missed = count_missed(binding, &search);
 	MemoryContextSwitchTo(caller);
-	return due_zones;
+	return search.due_zones;
 }
 
 /* ---- for the doctor ---- */
@@ -191,6 +289,14 @@ list_zones_call(const CjBinding *binding)
 	return psprintf("SELECT %s, count(*) FROM %s GROUP BY 1 ORDER BY 2;",
 					quote_identifier(zone_column(binding)->name),
 					binding->entities[CJ_USERS].relation);
+}
+
+/* instead says what becomes of users without a usable zone. */
+static const char *
+instead(const char *default_zone)
+{
+	return strcmp(default_zone, "none") == 0 ? "they are not reminded"
+											 : psprintf("\"%s\" is used instead", default_zone);
 }
 
 /* add_zone_finding reports users whose zone is unknown, or who have none. */
@@ -214,9 +320,9 @@ add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unkno
 	else
 		cj_findings_add(findings, "time_zones:users", "warning",
 						psprintf(INT64_FORMAT " users have no time zone, and " INT64_FORMAT
-											  " have an unknown one%s%s%s: \"%s\" is used instead",
+											  " have an unknown one%s%s%s: %s",
 								 all - with_zone, with_zone, named[0] ? " (" : "", named,
-								 named[0] ? ")" : "", default_zone),
+								 named[0] ? ")" : "", instead(default_zone)),
 						list_zones_call(binding));
 }
 
@@ -283,8 +389,8 @@ cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone, Cj
 		cj_findings_add(
 			findings, "time_zones:users", "warning",
 			psprintf(
-				"users have too many time zones that are not in the zone database, %d of which are not used: \"%s\" is used instead",
-				beyond, default_zone),
+				"users have too many time zones that are not in the zone database, %d of which are not used: %s",
+				beyond, instead(default_zone)),
 			list_zones_call(binding));
 	if (reversed_count > 0)
 		cj_findings_add(

@@ -1,6 +1,6 @@
 /*
  * jobs/reminder_zones.h
- *		In which zones of the users a time of day has just come to pass.
+ *		In which zones of the users reminder_time was just reached, and what that says about streaks.
  */
 #ifndef CJ_JOBS_REMINDER_ZONES_H
 #define CJ_JOBS_REMINDER_ZONES_H
@@ -14,16 +14,30 @@
 typedef struct CjDueZoneRule
 {
 	TimestampTz as_of;
-	TimeADT time;        /* of day, microseconds */
-	int64 window;        /* after which it is past, microseconds, less than a day */
-	pg_tz *default_zone; /* of users without a zone, or with one that is unknown */
+	TimeADT time; /* of day, microseconds */
+	int64 window; /* after which it is past, microseconds, less than a day */
+	pg_tz *
+		default_zone; /* of users without a zone, or with one that is unknown; NULL: they are not reminded */
+	TimeADT day_starts_at;
+	int streak_days; /* so long after a check-in the next one is due; 0: any time */
+	TimestampTz
+		last_as_of; /* that of the last run, DT_NOBEGIN: none; what passed since is missed */
 } CjDueZoneRule;
 
-/* Zones in which the same date began at the same moment. */
-typedef struct CjDueZones
+/* When a local date begins and ends, and between which moments a last check-in has a streak at stake on it. */
+typedef struct CjDueDate
 {
 	DateADT date;
-	TimestampTz midnight; /* its first moment */
+	TimestampTz begin;
+	TimestampTz end;          /* the first moment of the next date */
+	TimestampTz checkin_from; /* DT_NOBEGIN: any */
+	TimestampTz checkin_before;
+} CjDueDate;
+
+/* Zones in which all of that is the same. */
+typedef struct CjDueZones
+{
+	CjDueDate date;
 	int count;
 	Datum *zones;      /* as in the users' column, of its base type; 0: users without a zone */
 	CjZoneNote *notes; /* on the zones, likewise */
@@ -32,10 +46,11 @@ typedef struct CjDueZones
 /*
  * Returns a List of CjDueZones in `memory`: every zone that users have (loosely: values that are equal
  * count once) in which reminder_time was just reached. Where users have no column for it, they all are without a zone.
- * The caller has become the owner of the tables.
+ * *missed becomes the number of users in whose zones it was reached since the last run, but is past. The caller has become
+ * the owner of the tables.
  */
 extern List *cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule,
-									MemoryContext memory);
+									MemoryContext memory, int64 *missed);
 
 /* Adds a finding for users with an unknown zone or none; runs as the owner of the tables. */
 extern void cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone,

@@ -7,7 +7,8 @@
  * within the window before as_of (jobs/reminder_zones). Then, for each local date, a list of the users of its zones
  * (keys only, read at once), and batch by batch:
  *
- *	look	whose streak is at stake, over all their challenges
+ *	look	whose streak is at stake, over all their challenges: those that run on the date, and whose last check-in
+ *			keeps the streak alive but is not of the date
  *	enter	those users in the ledger, for the local date; who is there already drops out
  *	notify	one notification for each of the others
  *
@@ -22,8 +23,10 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "alerts/alert.h"
 #include "app/app_sql.h"
 #include "base/identity.h"
 #include "base/local_time.h"
@@ -38,13 +41,22 @@
 #include "run/job.h"
 
 static const char *const placeholders[] = {"streak", "challenge_count", "challenge_name", NULL};
+static const char *const no_zone[] = {"none", NULL};
+static const char *const no_period[] = {"off", NULL};
+static const char *const local_dates[] = {"local", NULL};
+static const char *const other_expiries[] = {"end of local day", "never", NULL};
 
-/* Described one by one in doc/reference.md. */
+/* Described one by one in doc/job-send_streak_reminders.md. */
 static const CjSetting settings[] = {
 	{"reminder_time", CJ_SETTING_TIME, "\"08:00\"", 0, 0, NULL},
 	{"window", CJ_SETTING_INTERVAL, "\"2 hours\"", SECS_PER_MINUTE, 12 * SECS_PER_HOUR, NULL},
-	{"default_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, NULL},
+	{"default_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, no_zone},
 	{"minimum_streak", CJ_SETTING_INTEGER, "1", 0, 1000000, NULL},
+	{"streak_period", CJ_SETTING_DAYS, "\"1 day\"", SECS_PER_DAY, 366 * SECS_PER_DAY, no_period},
+	{"day_starts_at", CJ_SETTING_TIME, "\"00:00\"", 0, 6 * SECS_PER_HOUR, NULL},
+	{"checkin_date_zone", CJ_SETTING_TIME_ZONE, "\"local\"", 0, 0, local_dates},
+	{"expires_after", CJ_SETTING_INTERVAL, "\"end of local day\"", SECS_PER_MINUTE,
+	 30 * SECS_PER_DAY, other_expiries},
 	{"title", CJ_SETTING_TEMPLATE, "\"Your streak is at stake!\"", 0, 0, placeholders},
 	{"body", CJ_SETTING_TEMPLATE,
 	 "\"Check in today to keep your streak of {streak} in \\\"{challenge_name}\\\"\"", 0, 0,
@@ -55,10 +67,11 @@ static const CjSetting settings[] = {
 enum
 {
 	TIME_ZONES,
-	REMINDED
+	REMINDED,
+	MISSED
 };
 
-static const char *const figures[] = {"time_zones", "reminded", NULL};
+static const char *const figures[] = {"time_zones", "reminded", "missed", NULL};
 
 static const CjIndexAdvice indexes[] = {
 	{CJ_USERS, -1, CJ_USERS_TIMEZONE, false, "every run reads the whole table", true, false},
@@ -87,45 +100,53 @@ static const CjStatement list_users_without_zone = {
 	SPI_OK_SELECT};
 
 /* The order of a user's challenges: by the streak, then by the key. */
-#define LONGEST_FIRST \
-	"{?challenge_members.current_streak}m.{challenge_members.current_streak} DESC, {/}c.{challenges.id}"
+#define LONGEST_FIRST "s.streak DESC, s.id"
 
 /*
- * $1: users, $2: minimum_streak, $3: the local date, $4: its first moment, as last_checkin_at has it. A row
- * for each user whose streak is at stake: the position, how many challenges, the notification's data, the name of
- * the challenge with the longest streak, that streak. In the order of users, as are indexes of
- * notifications.
+ * $1: users, $2: minimum_streak, $3: the local date; bounds of dates and moments, each as its column has it: $4 and $5 of
+ * the last check-in, $6 after which the challenge ends, $7 before which it starts. A row for each user whose streak is at
+ * stake: the position, how many challenges, the notification's data, the name of the challenge with the longest streak,
+ * that streak. In the order of users, as are indexes of notifications. A challenge counts once, however many member rows
+ * the user has in it.
  */
 static const CjStatement find_streaks = {
 	"find streaks at stake",
-	"SELECT k.position, pg_catalog.count(*),\n"
+	"SELECT s.position, pg_catalog.count(*),\n"
 	"       pg_catalog.jsonb_build_object(\n"
 	"           'local_date', $3,\n"
-	"           'streak', COALESCE({?challenge_members.current_streak}"
-	"pg_catalog.to_jsonb(pg_catalog.max(m.{challenge_members.current_streak})), {/}"
-	"'null'::pg_catalog.jsonb),\n"
-	"           'challenge_ids', pg_catalog.jsonb_agg(c.{challenges.id} ORDER BY " LONGEST_FIRST
-	")),\n"
-	"       (pg_catalog.array_agg(COALESCE({?challenges.name}c.{challenges.name}::pg_catalog.text, {/}"
-	"c.{challenges.id}::pg_catalog.text) ORDER BY " LONGEST_FIRST "))[1]"
-	"{?challenge_members.current_streak},\n"
-	"       pg_catalog.max(m.{challenge_members.current_streak})::pg_catalog.text{/}\n"
-	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
-	"  JOIN {challenge_members} m\n"
-	"    ON m.{challenge_members.user_id} {challenge_members.user_id=} k.id\n"
-	"  JOIN {challenges} c\n"
-	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} c.{challenges.id}"
+	"           'streak', COALESCE(pg_catalog.to_jsonb(pg_catalog.max(s.streak)), 'null'::pg_catalog.jsonb),\n"
+	"           'challenge_ids', pg_catalog.jsonb_agg(s.id ORDER BY " LONGEST_FIRST ")),\n"
+	"       (pg_catalog.array_agg(s.name ORDER BY " LONGEST_FIRST "))[1],\n"
+	"       pg_catalog.max(s.streak)::pg_catalog.text\n"
+	"  FROM (SELECT k.position, k.id AS user_id, c.{challenges.id} AS id,\n"
+	"               COALESCE({?challenges.name}c.{challenges.name}::pg_catalog.text, {/}"
+	"c.{challenges.id}::pg_catalog.text) AS name,\n"
+	"               COALESCE({?challenge_members.current_streak}"
+	"pg_catalog.max(m.{challenge_members.current_streak}), {/}NULL) AS streak\n"
+	"          FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
+	"          JOIN {challenge_members} m\n"
+	"            ON m.{challenge_members.user_id} {challenge_members.user_id=} k.id\n"
+	"          JOIN {challenges} c\n"
+	"            ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} c.{challenges.id}"
 	"{challenges.id~}\n"
-	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}"
+	"         WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"           AND (c.{challenges.end_date} IS NULL OR c.{challenges.end_date} OPERATOR(pg_catalog.>) $6)"
+	"{?challenges.start_date}\n"
+	"           AND (c.{challenges.start_date} IS NULL OR c.{challenges.start_date} OPERATOR(pg_catalog.<) $7){/}"
 	"{?challenge_members.status}\n"
-	"   AND m.{challenge_members.status} {challenge_members.status=} {challenge_members.status:active}{/}"
+	"           AND m.{challenge_members.status} {challenge_members.status=} {challenge_members.status:active}{/}"
 	"{?challenge_members.current_streak}\n"
-	"   AND m.{challenge_members.current_streak} OPERATOR(pg_catalog.>=) $2{/}"
+	"           AND m.{challenge_members.current_streak} OPERATOR(pg_catalog.>=) $2{/}"
+	"{?challenge_members.next_due_on}\n"
+	"           AND (m.{challenge_members.next_due_on} IS NULL\n"
+	"                OR m.{challenge_members.next_due_on} OPERATOR(pg_catalog.<=) $3){/}"
 	"{?challenge_members.last_checkin_at}\n"
-	"   AND (m.{challenge_members.last_checkin_at} IS NULL\n"
-	"        OR m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.<) $4){/}\n"
-	" GROUP BY k.position, k.id\n"
-	" ORDER BY k.id",
+	"           AND (m.{challenge_members.last_checkin_at} IS NULL\n"
+	"                OR m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.>=) $4\n"
+	"               AND m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.<) $5){/}\n"
+	"         GROUP BY k.position, k.id, c.{challenges.id}{?challenges.name}, c.{challenges.name}{/}) s\n"
+	" GROUP BY s.position, s.user_id\n"
+	" ORDER BY s.user_id",
 	SPI_OK_SELECT};
 
 static const CjStatement notify = {"remind users of their streaks",
@@ -135,15 +156,24 @@ static const CjStatement notify = {"remind users of their streaks",
 								   "{?notifications.title}, {notifications.title}{/}"
 								   "{?notifications.body}, {notifications.body}{/}"
 								   "{?notifications.data}, {notifications.data}{/}"
-								   "{?notifications.created_at}, {notifications.created_at}{/})\n"
+								   "{?notifications.created_at}, {notifications.created_at}{/}"
+								   "{?notifications.expires_at}, {notifications.expires_at}{/})\n"
 								   "SELECT n.user_id"
 								   "{?notifications.type}, {notifications.type:streak_reminder}{/}"
 								   "{?notifications.title}, n.title{/}"
 								   "{?notifications.body}, n.body{/}"
 								   "{?notifications.data}, n.data{/}"
-								   "{?notifications.created_at}, pg_catalog.now(){/}\n"
+								   "{?notifications.created_at}, pg_catalog.now(){/}"
+								   "{?notifications.expires_at}, $5{/}\n"
 								   "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
 								   SPI_OK_INSERT};
+
+static const CjStatement find_last_run = {"find the last run of the reminders",
+										  "SELECT pg_catalog.max(r.as_of)"
+										  "  FROM challenge_jobs.job_run r"
+										  " WHERE r.job = 'send_streak_reminders'"
+										  "   AND " CJ_RUN_COVERS("r"),
+										  SPI_OK_SELECT};
 
 /* ---- the state of a run ---- */
 
@@ -151,7 +181,10 @@ typedef struct State
 {
 	/* settings */
 	CjDueZoneRule rule;
-	char *time_zone; /* in which columns of type timestamp are read */
+	char *time_zone;     /* in which columns of type timestamp are read */
+	pg_tz *checkin_zone; /* of check-in dates; NULL: the user's */
+	bool expires;        /* notifications do */
+	int64 expires_after; /* microseconds; -1: with the local day */
 	int minimum_streak;
 	char *title;
 	char *body;
@@ -181,20 +214,23 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 
 	items[count++] = (CjUsage){CJ_CHALLENGES,
 							   CJ_BIT(CJ_CHALLENGES_ID) | CJ_BIT(CJ_CHALLENGES_STATUS) |
-								   CJ_BIT(CJ_CHALLENGES_NAME),
+								   CJ_BIT(CJ_CHALLENGES_NAME) | CJ_BIT(CJ_CHALLENGES_END_DATE) |
+								   CJ_BIT(CJ_CHALLENGES_START_DATE),
 							   CJ_BIT(CJ_CHALLENGES_ACTIVE), AccessShareLock, ACL_SELECT};
-	items[count++] = (CjUsage){CJ_CHALLENGE_MEMBERS,
-							   CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID) |
-								   CJ_BIT(CJ_MEMBERS_STATUS) | CJ_BIT(CJ_MEMBERS_CURRENT_STREAK) |
-								   CJ_BIT(CJ_MEMBERS_LAST_CHECKIN_AT),
-							   CJ_BIT(CJ_MEMBERS_ACTIVE), AccessShareLock, ACL_SELECT};
+	items[count++] =
+		(CjUsage){CJ_CHALLENGE_MEMBERS,
+				  CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID) |
+					  CJ_BIT(CJ_MEMBERS_STATUS) | CJ_BIT(CJ_MEMBERS_CURRENT_STREAK) |
+					  CJ_BIT(CJ_MEMBERS_LAST_CHECKIN_AT) | CJ_BIT(CJ_MEMBERS_NEXT_DUE_ON),
+				  CJ_BIT(CJ_MEMBERS_ACTIVE), AccessShareLock, ACL_SELECT};
 	items[count++] = (CjUsage){CJ_USERS, CJ_BIT(CJ_USERS_ID) | CJ_BIT(CJ_USERS_TIMEZONE), 0,
 							   AccessShareLock, ACL_SELECT};
 	items[count++] =
 		(CjUsage){CJ_NOTIFICATIONS,
 				  CJ_BIT(CJ_NOTIFICATIONS_USER_ID) | CJ_BIT(CJ_NOTIFICATIONS_TYPE) |
 					  CJ_BIT(CJ_NOTIFICATIONS_TITLE) | CJ_BIT(CJ_NOTIFICATIONS_BODY) |
-					  CJ_BIT(CJ_NOTIFICATIONS_DATA) | CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT),
+					  CJ_BIT(CJ_NOTIFICATIONS_DATA) | CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT) |
+					  CJ_BIT(CJ_NOTIFICATIONS_EXPIRES_AT),
 				  CJ_BIT(CJ_NOTIFICATIONS_STREAK_REMINDER),
 				  dry_run ? AccessShareLock : RowExclusiveLock, ACL_INSERT};
 	return count;
@@ -209,12 +245,20 @@ become_owner(const State *state, Scope *scope)
 
 /* resolve_scope resolves the tables in this transaction, to write or only to read. */
 static void
-resolve_scope(CjRun *run, Scope *scope, bool to_write)
+resolve_scope(CjRun *run, const State *state, Scope *scope, bool to_write)
 {
 	CjUsage items[CJ_ENTITY_COUNT];
 	int count = usage(run->config, run->dry_run, items);
+	CjBoundEntity *notifications;
+	CjBoundColumn *expires_at;
 
 	scope->binding = cj_binding_resolve(items, count);
+	notifications = &scope->binding->entities[CJ_NOTIFICATIONS];
+	expires_at = &notifications->columns[CJ_NOTIFICATIONS_EXPIRES_AT];
+	/* the app computes it, or wants none */
+	if (!state->expires ||
+		(expires_at->present && get_attgenerated(notifications->relid, expires_at->number)))
+		expires_at->present = false;
 	cj_binding_leave_to_default(scope->binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_CREATED_AT);
 	if (!to_write || run->dry_run)
 		; /* nothing is written */
@@ -228,7 +272,7 @@ resolve_scope(CjRun *run, Scope *scope, bool to_write)
 static void
 open_scope(CjRun *run, const State *state, Scope *scope)
 {
-	resolve_scope(run, scope, false);
+	resolve_scope(run, state, scope, false);
 	become_owner(state, scope);
 }
 
@@ -256,13 +300,21 @@ find_due_zones(CjRun *run, void *arg)
 {
 	State *state = arg;
 	const CjBoundColumn *id;
+	CjRows rows;
+	bool isnull;
 	ListCell *cell;
 	Scope scope;
 
+	rows = cj_sql_run_own(&find_last_run, NULL);
+	state->rule.last_as_of = DatumGetTimestampTz(cj_sql_datum(&rows, 0, 1, &isnull));
+	if (isnull)
+		state->rule.last_as_of = DT_NOBEGIN;
+	cj_sql_free(&rows);
 	open_scope(run, state, &scope);
 	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
 	state->zone_type = scope.binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;
-	state->due_zones = cj_reminder_zones_find(scope.binding, &state->rule, run->memory);
+	state->due_zones =
+		cj_reminder_zones_find(scope.binding, &state->rule, run->memory, &run->figures[MISSED]);
 	cj_identity_restore(&scope.identity);
 	if (state->due_zones == NIL)
 		return;
@@ -336,28 +388,49 @@ typedef struct Batch
 	Datum *data;
 } Batch;
 
-/* add_checkin_bound adds the first moment of the local date as last_checkin_at has it. */
+/* add_bound adds a bound for a column, as its type has it: a date, or a moment (which may be infinite). */
 static void
-add_checkin_bound(const State *state, const CjBinding *binding, CjParams *params)
+add_bound(const State *state, const CjBoundColumn *column, CjParams *params, DateADT date,
+		  TimestampTz moment)
 {
-	const CjDueZones *due = state->due;
-	Oid type =
-		binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_LAST_CHECKIN_AT].base_type;
-
-	switch (type)
+	switch (column->base_type)
 	{
 		case DATEOID:
-			cj_sql_param(params, type, DateADTGetDatum(due->date), false);
+			cj_sql_param(params, DATEOID, DateADTGetDatum(date), false);
 			break;
 		case TIMESTAMPOID:
-			cj_sql_param(params, type,
-						 TimestampGetDatum(
-							 cj_local_time_of(due->midnight, cj_local_time_zone(state->time_zone))),
-						 false);
+			if (!TIMESTAMP_NOT_FINITE(moment))
+				moment = cj_local_time_of(moment, cj_local_time_zone(state->time_zone));
+			cj_sql_param(params, TIMESTAMPOID, TimestampGetDatum(moment), false);
 			break;
 		default:
-			cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(due->midnight), false);
+			cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(moment), false);
 	}
+}
+
+/*
+ * add_bounds adds those of the last check-in and of the challenge. A challenge that ends or starts at a moment is in progress
+ * as of as_of; check-in dates of another zone are compared with the date there when the user is reminded.
+ */
+static void
+add_bounds(const CjRun *run, const State *state, const CjBinding *binding, CjParams *params)
+{
+	const CjBoundColumn *members = binding->entities[CJ_CHALLENGE_MEMBERS].columns;
+	const CjBoundColumn *challenges = binding->entities[CJ_CHALLENGES].columns;
+	const CjDueDate *due = &state->due->date;
+	int days = state->rule.streak_days;
+	DateADT today =
+		state->checkin_zone
+			? cj_local_time_date(due->begin - state->rule.day_starts_at + state->rule.time,
+								 state->checkin_zone)
+			: due->date;
+
+	add_bound(state, &members[CJ_MEMBERS_LAST_CHECKIN_AT], params,
+			  days > 0 ? today - days : DATEVAL_NOBEGIN, due->checkin_from);
+	add_bound(state, &members[CJ_MEMBERS_LAST_CHECKIN_AT], params,
+			  days > 1 ? today - days + 1 : today, due->checkin_before);
+	add_bound(state, &challenges[CJ_CHALLENGES_END_DATE], params, due->date - 1, run->as_of);
+	add_bound(state, &challenges[CJ_CHALLENGES_START_DATE], params, due->date + 1, due->end);
 }
 
 /* is_looked_at_again returns whether some due time zone was done before. */
@@ -383,8 +456,8 @@ list_candidates(const State *state, int from, int to, int *users)
 	int count = to - from;
 
 	if (is_looked_at_again(state->due))
-		count =
-			cj_reminder_ledger_missing(state->users->values + from, count, state->due->date, users);
+		count = cj_reminder_ledger_missing(state->users->values + from, count,
+										   state->due->date.date, users);
 	else
 	{
 		for (int i = 0; i < count; i++)
@@ -396,7 +469,8 @@ list_candidates(const State *state, int from, int to, int *users)
 }
 
 static CjRows
-run_find_streaks(const State *state, const CjBinding *binding, const int *users, int count)
+run_find_streaks(const CjRun *run, const State *state, const CjBinding *binding, const int *users,
+				 int count)
 {
 	Datum *keys = palloc(sizeof(Datum) * count);
 	CjParams params = {0};
@@ -406,8 +480,8 @@ run_find_streaks(const State *state, const CjBinding *binding, const int *users,
 	cj_sql_param_array(&params, state->users->key_type,
 					   cj_sql_array(keys, count, state->users->key_type));
 	cj_sql_param(&params, INT4OID, Int32GetDatum(state->minimum_streak), false);
-	cj_sql_param(&params, DATEOID, DateADTGetDatum(state->due->date), false);
-	add_checkin_bound(state, binding, &params);
+	cj_sql_param(&params, DATEOID, DateADTGetDatum(state->due->date.date), false);
+	add_bounds(run, state, binding, &params);
 	return cj_app_sql_run(&find_streaks, binding, NULL, &params);
 }
 
@@ -444,7 +518,7 @@ make_batch(const State *state, const CjBinding *binding, const int *users, const
 }
 
 static void
-find_batch(const State *state, Scope *scope, int from, int to, Batch *batch)
+find_batch(const CjRun *run, const State *state, Scope *scope, int from, int to, Batch *batch)
 {
 	int *users = palloc(sizeof(int) * (to - from));
 	int count = list_candidates(state, from, to, users);
@@ -454,7 +528,7 @@ find_batch(const State *state, Scope *scope, int from, int to, Batch *batch)
 	if (count == 0)
 		return;
 	become_owner(state, scope);
-	rows = run_find_streaks(state, scope->binding, users, count);
+	rows = run_find_streaks(run, state, scope->binding, users, count);
 	cj_identity_restore(&scope->identity);
 	make_batch(state, scope->binding, users, &rows, batch);
 	cj_sql_free(&rows);
@@ -467,7 +541,7 @@ enter_ledger(const State *state, Batch *batch)
 	bool *is_new = palloc(sizeof(bool) * batch->count);
 	int kept = 0;
 
-	if (cj_reminder_ledger_enter(batch->user_keys, batch->count, state->due->date, is_new) ==
+	if (cj_reminder_ledger_enter(batch->user_keys, batch->count, state->due->date.date, is_new) ==
 		batch->count)
 		return;
 	for (int i = 0; i < batch->count; i++)
@@ -483,8 +557,10 @@ enter_ledger(const State *state, Batch *batch)
 }
 
 static int64
-notify_users(const State *state, const CjBinding *binding, const Batch *batch)
+notify_users(const CjRun *run, const State *state, const CjBinding *binding, const Batch *batch)
 {
+	TimestampTz expires_at =
+		state->expires_after >= 0 ? run->as_of + state->expires_after : state->due->date.end;
 	CjParams params = {0};
 	CjRows rows;
 
@@ -495,6 +571,7 @@ notify_users(const State *state, const CjBinding *binding, const Batch *batch)
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->titles, batch->count, TEXTOID));
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
 	cj_sql_param_array(&params, JSONBOID, cj_sql_array(batch->data, batch->count, JSONBOID));
+	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(expires_at), false);
 	rows = cj_app_sql_run(&notify, binding, NULL, &params);
 	return rows.processed;
 }
@@ -507,22 +584,23 @@ remind(CjRun *run, int from, int to, bool *opened, void *arg)
 	Batch batch;
 	Scope scope;
 
-	resolve_scope(run, &scope, true);
+	resolve_scope(run, state, &scope, true);
 	*opened = true;
 	state->reminded = 0;
-	find_batch(state, &scope, from, to, &batch);
+	find_batch(run, state, &scope, from, to, &batch);
 	if (batch.count == 0)
 		return;
 
 	if (run->dry_run)
 	{
-		state->reminded = cj_reminder_ledger_missing(batch.user_keys, batch.count, state->due->date,
-													 palloc(sizeof(int) * batch.count));
+		state->reminded =
+			cj_reminder_ledger_missing(batch.user_keys, batch.count, state->due->date.date,
+									   palloc(sizeof(int) * batch.count));
 		return;
 	}
 	enter_ledger(state, &batch);
 	become_owner(state, &scope);
-	state->reminded = notify_users(state, scope.binding, &batch);
+	state->reminded = notify_users(run, state, scope.binding, &batch);
 	cj_identity_restore(&scope.identity);
 }
 
@@ -571,25 +649,23 @@ remind_due_zones(CjRun *run, State *state)
 		cj_batch_step(run, note_due_zones, state);
 }
 
-/* read_window returns the length of the window in microseconds. */
-static int64
-read_window(const CjJobConfig *config)
-{
-	Interval *window = cj_settings_interval(config->settings, "window");
-
-	/* a month is 30 days, as where the setting is checked */
-	return (window->month * DAYS_PER_MONTH + window->day) * USECS_PER_DAY + window->time;
-}
-
 static void
 read_settings(CjRun *run, State *state)
 {
 	Jsonb *values = run->config->settings;
+	char *checkin_zone = cj_settings_text(values, "checkin_date_zone");
 
 	state->rule.as_of = run->as_of;
 	state->rule.time = cj_settings_time(values, "reminder_time");
-	state->rule.window = read_window(run->config);
+	state->rule.window = cj_settings_microseconds(values, "window");
 	state->rule.default_zone = cj_local_time_zone(cj_settings_text(values, "default_time_zone"));
+	state->rule.day_starts_at = cj_settings_time(values, "day_starts_at");
+	state->rule.streak_days =
+		(int) Max(0, cj_settings_microseconds(values, "streak_period") / USECS_PER_DAY);
+	if (strcmp(checkin_zone, "local") != 0)
+		state->checkin_zone = cj_local_time_zone(checkin_zone);
+	state->expires = strcmp(cj_settings_text(values, "expires_after"), "never") != 0;
+	state->expires_after = cj_settings_microseconds(values, "expires_after");
 	state->minimum_streak = cj_settings_int(values, "minimum_streak");
 	state->title = cj_settings_text(values, "title");
 	state->body = cj_settings_text(values, "body");
@@ -634,7 +710,8 @@ examine_schedule(const CjJobConfig *config, CjFindings *findings)
 	const char *window = cj_settings_text(config->settings, "window");
 
 	if (cj_cron_parse(config->schedule, &schedule) == NULL &&
-		cj_cron_longest_pause(&schedule) * USECS_PER_MINUTE >= read_window(config))
+		cj_cron_longest_pause(&schedule) * USECS_PER_MINUTE >=
+			cj_settings_microseconds(config->settings, "window"))
 		cj_findings_add(
 			findings, "window:send_streak_reminders", "warning",
 			psprintf("\"%s\" does not fire within every window of \"%s\", so mornings are missed",
@@ -675,6 +752,12 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 		cj_findings_add(
 			findings, "columns:challenge_members", "warning",
 			"without last_checkin_at, users who have already checked in are reminded, too", NULL);
+	else if (members->columns[CJ_MEMBERS_LAST_CHECKIN_AT].base_type == DATEOID)
+		cj_findings_add_hint(
+			findings, "checkin_date:challenge_members", "ok",
+			psprintf("last_checkin_at is a date, read with checkin_date_zone \"%s\"",
+					 cj_settings_text(config->settings, "checkin_date_zone")),
+			"Where your server fills it with its own date, set checkin_date_zone to the server's zone; \"local\" is the user's date.");
 	if (!binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].present)
 	{
 		cj_findings_add(findings, "time_zones:users", "warning",

@@ -116,13 +116,13 @@ equal(list(answer), ["results"], "and there are results alone")
 results = answer["results"]
 equal(list(results), JOBS, "of each job, in this order")
 decided = results["auto_complete_challenges"]
-equal(sorted(decided), ["completed", "failed", "notified"], "the figures of the job are one object")
+equal(sorted(decided), ["completed", "errors", "failed", "locked", "notified", "undecidable"], "the figures of the job are one object")
 equal([decided["completed"] + decided["failed"], decided["notified"]], [int(due), int(members)],
       "and are right: all that was due is decided, all members are notified")
 ok(int(due) > 0 and int(expired) > 0, "of which there were some")
 equal([(view["view_name"], view["method"]) for view in results["refresh_challenge_stats"]],
       [("public.challenge_member_stats", "concurrent")], "the refreshed views are an array")
-equal(sorted(results["send_streak_reminders"]), ["reminded", "time_zones"], "the reminders are counted")
+equal(sorted(results["send_streak_reminders"]), ["errors", "locked", "missed", "reminded", "time_zones"], "the reminders are counted")
 equal(results["cleanup_expired_notifications"]["notifications"], int(expired), "so is what was cleaned up")
 equal(psql("SELECT job, status, role_name FROM challenge_jobs.job_run ORDER BY run_id", "-F,"),
       "\n".join(f"{job},succeeded,service_role" for job in JOBS),

@@ -127,7 +127,7 @@ SELECT t.clear(), t.join(1), t.join(2, 'Etc/UTC'), t.join(3, 'Africa/Abidjan', 0
 SELECT is(t.remind(dry_run => true), '3 2', 'zones count also when nobody in them is notified; those where it is not morning do not');
 SELECT is((SELECT count(*) FROM app.notifications) + (SELECT count(*) FROM challenge_jobs.reminder) + (SELECT count(*) FROM challenge_jobs.reminder_zone), 0::bigint, 'a dry run writes nothing');
 SELECT is((SELECT concat_ws(' ', job, status, dry_run, rows_affected, triggered_by, result, as_of) FROM t.last_run()),
-          'send_streak_reminders succeeded t 2 function {"errors": 0, "locked": 0, "reminded": 2, "time_zones": 3} 2024-05-15 08:00:00+00', 'but its row');
+          'send_streak_reminders succeeded t 2 function {"errors": 0, "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3} 2024-05-15 08:00:00+00', 'but its row');
 SAVEPOINT before;
 SET LOCAL transaction_read_only = on;
 SELECT is(t.remind(dry_run => true), '3 2', 'it works in a read-only transaction');
@@ -135,7 +135,7 @@ SELECT is(t.error('SELECT t.remind()'), '25006: cannot execute send_streak_remin
 ROLLBACK TO before;
 SELECT is(t.remind(), '3 2', 'the run does what the dry run said');
 SELECT is((SELECT concat_ws(' ', job, status, dry_run, rows_affected, triggered_by, result) FROM t.last_run()),
-          'send_streak_reminders succeeded f 2 function {"errors": 0, "locked": 0, "reminded": 2, "time_zones": 3}', 'and says so');
+          'send_streak_reminders succeeded f 2 function {"errors": 0, "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3}', 'and says so');
 SELECT is((SELECT string_agg(time_zone || '@' || local_date, ' ' ORDER BY time_zone) FROM challenge_jobs.reminder_zone), 'Africa/Abidjan@2024-05-15 Etc/UTC@2024-05-15 UTC@2024-05-15', 'the zones are noted');
 SELECT is(t.remind(dry_run => true), '0 0', 'a dry run afterwards has nothing to do');
 SAVEPOINT before;
@@ -188,7 +188,7 @@ SELECT t.clear() \g /dev/null
 ALTER TABLE app.users ALTER id TYPE bytea USING int4send(id);
 ALTER TABLE app.challenge_members ALTER user_id TYPE bytea USING int4send(user_id);
 ALTER TABLE app.notifications ALTER user_id TYPE bytea USING int4send(user_id);
-INSERT INTO app.challenges (id) VALUES (1);
+INSERT INTO app.challenges (id, end_date) VALUES (1, 'infinity');
 INSERT INTO app.users VALUES ('\x01ff', 'UTC');
 INSERT INTO app.challenge_members (challenge_id, user_id, current_streak) VALUES (1, '\x01ff', 3);
 SELECT is(t.remind(), '1 1', 'a key of bytes');

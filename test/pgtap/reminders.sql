@@ -18,7 +18,7 @@ SELECT is(t.stake(change), notified, what)
                ($$UPDATE app.challenges SET status = 'completed' WHERE id = 1$$, '3', 'not for a challenge that is over'),
                ($$UPDATE app.challenges SET status = 'failed'$$, '', 'nor one that has failed'),
                ($$UPDATE app.challenges SET status = 'draft'$$, '', 'nor one that has not begun'),
-               ($$UPDATE app.challenges SET end_date = '2020-01-01'$$, '1 2 3', 'what counts is the status, not the end date'),
+               ($$UPDATE app.challenges SET end_date = '2020-01-01'$$, '', 'nor one that ended long ago and is still active'),
                ($$UPDATE app.challenge_members SET status = 'left' WHERE user_id = 1$$, '2 3', 'not who has left'),
                ($$UPDATE app.challenge_members SET status = 'invited' WHERE user_id = 3 AND challenge_id = 1$$, '1 2 3', 'but for the other challenge'),
                ($$UPDATE app.challenge_members SET current_streak = 0 WHERE user_id = 1$$, '2 3', 'not who has no streak'),
@@ -35,7 +35,7 @@ CREATE FUNCTION t.checked_in(type text, value text, zone text DEFAULT 'UTC') RET
 BEGIN
     ALTER TABLE app.challenge_members DROP last_checkin_at;
     EXECUTE format('ALTER TABLE app.challenge_members ADD last_checkin_at %s', type);
-    PERFORM t.clear(), t.join(1, zone);
+    PERFORM t.clear(), t.join(1, zone), t.setr('{"streak_period": "off"}');
     EXECUTE format('UPDATE app.challenge_members SET last_checkin_at = %L', value);
     RETURN t.morning(('2024-05-15 08:00'::timestamp AT TIME ZONE zone)) = '';
 END

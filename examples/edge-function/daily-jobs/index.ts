@@ -14,7 +14,7 @@ type View = { view_name: string; method: string };
 
 const digest = (text: string) => createHash("sha256").update(text).digest();
 
-/** Tells whether the request brings the secret; how long it takes does not tell how much of it is right. */
+/** Returns whether the request brings the secret, in a time that does not depend on how much of it is right. */
 function isAllowed(request: Request, secret: string): boolean {
   const given = request.headers.get("Authorization") ?? "";
   return timingSafeEqual(digest(given), digest(`Bearer ${secret}`));
@@ -63,10 +63,12 @@ Deno.serve(async (request) => {
       errors[job] = { code: error.code, message: error.message, details: error.details, hint: error.hint };
     } else {
       results[job] = data;
-      // Views that failed keep none of the others from being refreshed: the call itself succeeds.
+      // What fails keeps nothing else from being done: the call itself succeeds.
       const views = job === "refresh_challenge_stats" ? data.filter((view: View) => view.method === "failed") : [];
-      if (views.length > 0) {
-        const message = `not refreshed: ${views.map((view: View) => view.view_name).join(", ")}`;
+      if (views.length > 0 || data.errors > 0) {
+        const message = views.length > 0
+          ? `not refreshed: ${views.map((view: View) => view.view_name).join(", ")}`
+          : `not done: ${data.errors}`;
         console.error(`${job}: ${message}`);
         errors[job] = { message, hint: "challenge_jobs.job_run says why." };
       }

@@ -90,7 +90,7 @@ allow_view(CjViewAnalysis *analysis, Relation rel)
 		return refuse(
 			analysis,
 			psprintf("%s has no valid unique index on plain columns without WHERE, by which "
-					 "its rows could be told apart.",
+					 "its rows could be distinguished.",
 					 name),
 			psprintf("Fill in and run: CREATE UNIQUE INDEX ON %s (<column>);", name));
 	if (!cj_diff_query_has_room(rel))
