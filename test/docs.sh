@@ -104,6 +104,7 @@ catalog() {
 		 WHERE k.conname IN ('job_run_status_check', 'alert_kind_check');
 
 		CALL challenge_jobs.run('auto_complete_challenges');
+		CALL challenge_jobs.run('send_streak_reminders');
 		SELECT 'alert key', jsonb_object_keys(payload) FROM challenge_jobs.alert;
 		SELECT DISTINCT 'metric', name, (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(labels) k)
 		  FROM challenge_jobs.metrics;

@@ -168,7 +168,7 @@ static const CjStatement find_complete = {
 
 /* $1 the job, $2 the episode, $3 the run */
 static const CjStatement find_uncovered_time = {
-	"find a slot that a success does not serve",
+	"find a scheduled time that a success does not cover",
 	"SELECT 1"
 	"  FROM challenge_jobs.job_run r"
 	"  JOIN challenge_jobs.alert a ON a.scheduled_for > COALESCE(r.as_of, r.started_at) OR " STANDS_IN
@@ -181,7 +181,7 @@ static const CjStatement find_uncovered_time = {
 
 /* Jobs whose episode has overdue scheduled times, the last of which was covered: the run that did. */
 static const CjStatement find_covered_times = {
-	"find overdue slots that have been served",
+	"find overdue scheduled times that have been covered",
 	"SELECT o.job, s.run_id"
 	"  FROM (SELECT a.job, a.episode, pg_catalog.max(a.scheduled_for) AS scheduled_for"
 	"          FROM challenge_jobs.alert a"

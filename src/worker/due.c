@@ -145,7 +145,7 @@ decide_retry(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *h
 	outcome->at = run->finished_at > at + delay ? at : Max(at, run->finished_at + delay);
 	outcome->reason =
 		psprintf("the last run %s%s", strcmp(run->status, "skipped") == 0 ? "was " : "",
-				 run->locked ? "left rows over" : run->status);
+				 run->locked ? "found rows locked" : run->status);
 	return true;
 }
 
@@ -197,9 +197,9 @@ cj_due_decide(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *
 	else if (decide_retry(job, times, history, at, outcome))
 		return;
 	else if (outcome->overdue && !job->catch_up)
-		outcome->reason = "a slot was missed, and catch_up is \"skip\"";
+		outcome->reason = "a scheduled time was missed, and catch_up is \"skip\"";
 	else if (outcome->overdue && history->caught_up)
-		outcome->reason = "a slot was missed, and the run to catch up did not succeed";
+		outcome->reason = "a scheduled time was missed, and the run to catch up did not succeed";
 	else if (outcome->overdue)
-		start(outcome, CJ_DUE_CATCH_UP, times, "a slot was missed");
+		start(outcome, CJ_DUE_CATCH_UP, times, "a scheduled time was missed");
 }

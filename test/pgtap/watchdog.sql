@@ -79,7 +79,7 @@ SELECT t.case('a job function serves', '01-02 23:00', '', '', 'succeeded 01-02 0
 SELECT t.case('a job function that failed does not, and is not repeated', '01-02 00:10', '', '', 'failed 01-02 00:01 by=function');
 SELECT t.case('nor one that was rolled back', '01-02 23:00', 'overdue catch_up 01-02 00:00', '', 'rolled_back 01-02 00:01 by=function');
 SELECT t.case('nor a run that was cancelled', '01-02 23:00', 'overdue catch_up 01-02 00:00', '', 'cancelled 01-02 00:00');
-SELECT t.case('nor one that left rows over, and is not repeated', '01-02 23:00', 'overdue catch_up 01-02 00:00', '', 'succeeded 01-02 00:01 by=function left=3');
+SELECT t.case('nor one that found rows locked, and is not repeated', '01-02 23:00', 'overdue catch_up 01-02 00:00', '', 'succeeded 01-02 00:01 by=function left=3');
 SELECT t.case('nor one of run(), after as many attempts as there may be', '01-02 00:15', 'overdue catch_up 01-02 00:00', '', 'succeeded 01-02 00:08 by=retry left=3 attempt=4');
 SELECT t.case('a run at work does not, but nothing is started beside it', '01-02 23:00', 'overdue', '', 'running 01-02 00:00');
 SELECT t.case('a late one covers all scheduled times before it', '01-09 00:01', '', '', 'succeeded 01-08 12:00');
@@ -130,7 +130,7 @@ SELECT t.case('nor if something has succeeded since', '01-02 00:10', '', '', 'fa
 SELECT t.case('a dry run is not something', '01-02 00:10', 'retry #2', '', 'failed 01-02 00:00', 'succeeded 01-02 00:01 by=function dry=true');
 SELECT t.case('nor what was before schedule()', '01-01 10:20', '', '', 'failed 01-01 09:59');
 SELECT t.case('a run at work comes first', '01-02 00:10', '', '', 'failed 01-02 00:00', 'running 01-02 00:05');
-SELECT t.case('of a run that left rows over, the rest is done', '01-02 00:01:30', 'retry #2', '', 'succeeded 01-02 00:00 left=3');
+SELECT t.case('of a run that found rows locked, the rest is done', '01-02 00:01:30', 'retry #2', '', 'succeeded 01-02 00:00 left=3');
 SELECT t.case('not if it left none', '01-02 00:01:30', '', '', 'succeeded 01-02 00:00 left=0');
 SELECT t.case('nor for ever', '01-02 00:14', '', '', 'succeeded 01-02 00:00 by=retry left=3 attempt=4');
 SELECT t.case('a run that was skipped is repeated', '01-02 00:01:30', 'retry #2', '', 'skipped 01-02 00:00');
