@@ -32,6 +32,7 @@
 #include "base/json.h"
 #include "base/local_time.h"
 #include "base/template.h"
+#include "jobs/auto_complete_examine.h"
 #include "jobs/auto_complete_statistics.h"
 #include "jobs/key_list.h"
 #include "run/batch.h"
@@ -44,6 +45,7 @@ static const char *const sources[] = {"live", "stored", NULL};
 /* Described one by one in doc/reference.md. */
 static const CjSetting settings[] = {
 	{"completion_threshold", CJ_SETTING_NUMBER, "80", 0, 1000000, NULL},
+	{"completion_digits", CJ_SETTING_INTEGER, "6", 0, 15, NULL},
 	{"completion_source", CJ_SETTING_CHOICE, "\"live\"", 0, 0, sources},
 	{"day_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, NULL},
 	{"notify", CJ_SETTING_BOOLEAN, "true", 0, 0, NULL},
@@ -83,8 +85,12 @@ static const CjIndexAdvice indexes[] = {
 /* How many times the cost of a single pass chunks may cost before the single pass is chosen. */
 #define DECISIVE_RATIO 2
 
-/* The rule of completion; $2: the threshold. An average of NaN is no success. */
-#define AVERAGE "pg_catalog.avg(s.{challenge_member_stats.completion_rate}::pg_catalog.numeric)"
+/*
+ * The rule of completion; $2: the threshold, $3: the digits that count, which leave out the noise of rates that were
+ * rounded, or are floating point. An average of NaN is no success.
+ */
+#define RATE    "s.{challenge_member_stats.completion_rate}::pg_catalog.numeric"
+#define AVERAGE "pg_catalog.round(pg_catalog.avg(" RATE "), $3)"
 #define IS_COMPLETED \
 	AVERAGE " OPERATOR(pg_catalog.>=) $2 AND " AVERAGE " OPERATOR(pg_catalog.<) 'NaN'"
 
@@ -227,6 +233,7 @@ typedef struct State
 	bool live;
 	bool notify;
 	Numeric threshold;
+	int digits;
 	char *time_zone;
 	int batch_size;
 
@@ -401,6 +408,14 @@ fill_list(CjKeyList *list, const Scope *scope, const CjStatement *statement, CjP
 							params);
 }
 
+/* add_rule adds the parameters of the rule of completion. */
+static void
+add_rule(const State *state, CjParams *params)
+{
+	cj_sql_param(params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	cj_sql_param(params, INT4OID, Int32GetDatum(state->digits), false);
+}
+
 /* evaluation_params makes the parameters of evaluate for some of the keys at hand. */
 static CjParams
 evaluation_params(const State *state, int from, int to)
@@ -408,7 +423,7 @@ evaluation_params(const State *state, int from, int to)
 	CjParams params = {0};
 
 	cj_sql_param_array(&params, state->key_type, cj_key_list_keys(state->due, from, to));
-	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	add_rule(state, &params);
 	return params;
 }
 
@@ -462,7 +477,7 @@ prepare(CjRun *run, void *arg)
 
 	cj_sql_param(&params, scope.bound_type, scope.bound, false);
 	state->due_count = fill_list(state->due, &scope, &find_due, &params);
-	cj_sql_param(&params, NUMERICOID, NumericGetDatum(state->threshold), false);
+	add_rule(state, &params);
 	if (prefer_single_pass(state, &scope, &params))
 	{
 		cj_key_list_clear(state->due);
@@ -800,6 +815,7 @@ run_job(CjRun *run)
 	state->live = strcmp(cj_settings_text(values, "completion_source"), "live") == 0;
 	state->notify = cj_settings_bool(values, "notify");
 	state->threshold = cj_settings_numeric(values, "completion_threshold");
+	state->digits = cj_settings_int(values, "completion_digits");
 	state->time_zone = cj_settings_text(values, "day_time_zone");
 	state->batch_size = cj_settings_int(values, "batch_size");
 	MemoryContextSwitchTo(caller);
@@ -826,6 +842,7 @@ static void
 examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
 	cj_auto_complete_statistics_examine(cj_job_auto_complete_challenges.definition.name, findings);
+	cj_auto_complete_examine_rates(config, binding, findings);
 }
 
 const CjJob cj_job_auto_complete_challenges = {

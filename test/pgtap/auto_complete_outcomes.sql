@@ -24,7 +24,7 @@ $$;
 /* ---- the average against the threshold ---- */
 SELECT t.add('exactly', 80), t.add('mixed', 70, 90), t.add('below', 79.99), t.add('above', 100, 61),
        t.add('none'), t.add('null', NULL), t.add('null_and_80', NULL, 80), t.add('null_and_79', NULL, 79),
-       t.add('zero', 0), t.add('third', 80, 80, 79.999999999999) \g /dev/null
+       t.add('zero', 0), t.add('third', 80, 80, 79.99999) \g /dev/null
 SELECT is(t.outcomes(),
           'exactly=completed mixed=completed below=failed above=completed none=failed null=failed '
           'null_and_80=completed null_and_79=failed zero=failed third=failed',

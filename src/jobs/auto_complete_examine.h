@@ -1,0 +1,16 @@
+/*
+ * jobs/auto_complete_examine.h
+ *		For the doctor: whether the rule of completion, and the schedule, fit the app's data.
+ */
+#ifndef CJ_JOBS_AUTO_COMPLETE_EXAMINE_H
+#define CJ_JOBS_AUTO_COMPLETE_EXAMINE_H
+
+#include "app/binding.h"
+#include "config/job_config.h"
+#include "run/findings.h"
+
+/* Adds what completion rates say about the settings; reads the statistics as the owner of the bound tables. */
+extern void cj_auto_complete_examine_rates(const CjJobConfig *config, const CjBinding *binding,
+										   CjFindings *findings);
+
+#endif /* CJ_JOBS_AUTO_COMPLETE_EXAMINE_H */
