@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 5';
+AS 'SELECT 6';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -297,6 +297,7 @@ CREATE FUNCTION @extschema@.auto_complete_challenges(
     OUT failed bigint,
     OUT notified bigint,
     OUT undecidable bigint,
+    OUT not_notified bigint,
     OUT locked bigint,
     OUT errors bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -38,9 +38,13 @@
 #include "run/batch.h"
 #include "run/findings.h"
 #include "run/job.h"
+#include "run/run_log.h"
 
 static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
 static const char *const sources[] = {"live", "stored", NULL};
+static const char *const no_limit[] = {"unlimited", NULL};
+
+#define CENTURY (36525.0 * SECS_PER_DAY)
 
 /* Described one by one in doc/reference.md. */
 static const CjSetting settings[] = {
@@ -49,6 +53,7 @@ static const CjSetting settings[] = {
 	{"completion_source", CJ_SETTING_CHOICE, "\"live\"", 0, 0, sources},
 	{"day_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, NULL},
 	{"notify", CJ_SETTING_BOOLEAN, "true", 0, 0, NULL},
+	{"notify_within", CJ_SETTING_INTERVAL, "\"7 days\"", 0, CENTURY, no_limit},
 	{"completed_title", CJ_SETTING_TEMPLATE, "\"Challenge Completed!\"", 0, 0, placeholders},
 	{"completed_body", CJ_SETTING_TEMPLATE, "\"Your challenge \\\"{challenge_name}\\\" has ended\"",
 	 0, 0, placeholders},
@@ -64,10 +69,12 @@ enum
 	COMPLETED,
 	FAILED,
 	NOTIFIED,
-	UNDECIDABLE
+	UNDECIDABLE,
+	NOT_NOTIFIED
 };
 
-static const char *const figures[] = {"completed", "failed", "notified", "undecidable", NULL};
+static const char *const figures[] = {"completed",   "failed",       "notified",
+									  "undecidable", "not_notified", NULL};
 
 static const CjIndexAdvice indexes[] = {
 	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, false, "the job reads the whole table"},
@@ -160,7 +167,7 @@ static const CjStatement evaluate = {
 
 /*
  * $3: the keys of those that pass. A trigger of the app may have given a row another status than ours:
- * the second column says whether the row is what it should be.
+ * the second column says whether the row is what it should be, the third whether its end is recent enough ($4) to notify of.
  */
 static const CjStatement complete = {
 	"update completed challenges",
@@ -171,7 +178,8 @@ static const CjStatement complete = {
 	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2\n"
 	"RETURNING c.{challenges.id},\n"
-	"       c.{challenges.status} {challenges.status=} {challenges.status:completed}"
+	"       c.{challenges.status} {challenges.status=} {challenges.status:completed},\n"
+	"       c.{challenges.end_date} OPERATOR(pg_catalog.>=) $4"
 	"{?challenges.name},\n       c.{challenges.name}::pg_catalog.text{/}",
 	SPI_OK_UPDATE_RETURNING};
 
@@ -184,11 +192,12 @@ static const CjStatement fail = {
 	"   AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2\n"
 	"RETURNING c.{challenges.id},\n"
-	"       c.{challenges.status} {challenges.status=} {challenges.status:failed}"
+	"       c.{challenges.status} {challenges.status=} {challenges.status:failed},\n"
+	"       c.{challenges.end_date} OPERATOR(pg_catalog.>=) $4"
 	"{?challenges.name},\n       c.{challenges.name}::pg_catalog.text{/}",
 	SPI_OK_UPDATE_RETURNING};
 
-/* In the order of users: that is how the indexes of notifications are ordered. */
+/* In the order of users: that is how the indexes of notifications are ordered. Each user of a challenge once. */
 static const CjStatement notify = {
 	"notify the members",
 	"INSERT INTO {notifications}\n"
@@ -198,7 +207,7 @@ static const CjStatement notify = {
 	"{?notifications.body}, {notifications.body}{/}"
 	"{?notifications.data}, {notifications.data}{/}"
 	"{?notifications.created_at}, {notifications.created_at}{/})\n"
-	"SELECT m.{challenge_members.user_id}"
+	"SELECT DISTINCT ON (m.{challenge_members.user_id}, d.id) m.{challenge_members.user_id}"
 	"{?notifications.type}, {notifications.type:challenge_completed}{/}"
 	"{?notifications.title}, d.title{/}"
 	"{?notifications.body}, d.body{/}"
@@ -208,7 +217,7 @@ static const CjStatement notify = {
 	"  FROM unnest($1, $2, $3, $4) AS d(id, status, title, body)\n"
 	"  JOIN {challenge_members} m\n"
 	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id\n"
-	" ORDER BY m.{challenge_members.user_id}",
+	" ORDER BY m.{challenge_members.user_id}, d.id",
 	SPI_OK_INSERT};
 
 /* Without a condition on the key: is there anything at all? */
@@ -218,11 +227,21 @@ static const CjStatement find_statistics = {
 	"    OR NOT EXISTS (SELECT FROM {challenge_members} m)",
 	SPI_OK_SELECT};
 
+/* $2: the bound of notify_within. The members to be notified, and the challenges of which nobody is. */
 static const CjStatement count_members = {
 	"count the members to be notified",
-	"SELECT pg_catalog.count(*)\n"
-	"  FROM {challenge_members} m\n"
-	" WHERE m.{challenge_members.challenge_id} {challenge_members.challenge_id=} ANY ($1)",
+	"SELECT (SELECT pg_catalog.count(*)\n"
+	"          FROM (SELECT DISTINCT m.{challenge_members.challenge_id}, m.{challenge_members.user_id}\n"
+	"                  FROM {challenge_members} m\n"
+	"                  JOIN {challenges} c\n"
+	"                    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} "
+	"c.{challenges.id}{challenges.id~}\n"
+	"                 WHERE m.{challenge_members.challenge_id} {challenge_members.challenge_id=} ANY ($1)\n"
+	"                   AND c.{challenges.end_date} OPERATOR(pg_catalog.>=) $2) d),\n"
+	"       (SELECT pg_catalog.count(*)\n"
+	"          FROM {challenges} c\n"
+	"         WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
+	"           AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2)",
 	SPI_OK_SELECT};
 
 /* ---- the state of a run ---- */
@@ -232,6 +251,8 @@ typedef struct State
 	/* settings */
 	bool live;
 	bool notify;
+	TimestampTz
+		notify_since; /* of what was not due yet at this moment members are notified; DT_NOBEGIN: of all */
 	Numeric threshold;
 	int digits;
 	char *time_zone;
@@ -253,8 +274,9 @@ typedef struct State
 typedef struct Scope
 {
 	CjBinding *binding;
-	char *definition; /* of the statistics, where they are computed live */
-	Datum bound;      /* of end_date */
+	char *definition;   /* of the statistics, where they are computed live */
+	Datum bound;        /* of end_date */
+	Datum notify_bound; /* the same, as of notify_since */
 	Oid bound_type;
 	CjIdentity identity;
 } Scope;
@@ -291,26 +313,24 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 }
 
 /*
- * set_bound computes what end_date has to be below for a challenge to be due: a date is due when the
+ * end_bound returns what end_date has to be below for a challenge to be due at a moment: a date is due when the
  * day is over in day_time_zone, a moment when it has come.
  */
-static void
-set_bound(Scope *scope, TimestampTz as_of, const char *time_zone)
+static Datum
+end_bound(Oid type, TimestampTz moment, const char *time_zone)
 {
 	pg_tz *zone = cj_local_time_zone(time_zone);
 
-	scope->bound_type =
-		scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_END_DATE].base_type;
-	switch (scope->bound_type)
+	switch (type)
 	{
 		case DATEOID:
-			scope->bound = DateADTGetDatum(cj_local_time_date(as_of, zone));
-			break;
+			return DateADTGetDatum(TIMESTAMP_IS_NOBEGIN(moment) ? DATEVAL_NOBEGIN
+																: cj_local_time_date(moment, zone));
 		case TIMESTAMPOID:
-			scope->bound = TimestampGetDatum(cj_local_time_bound(as_of, zone));
-			break;
+			return TimestampGetDatum(
+				TIMESTAMP_IS_NOBEGIN(moment) ? DT_NOBEGIN : cj_local_time_bound(moment, zone));
 		default:
-			scope->bound = TimestampTzGetDatum(as_of + 1);
+			return TimestampTzGetDatum(TIMESTAMP_IS_NOBEGIN(moment) ? moment : moment + 1);
 	}
 }
 
@@ -350,7 +370,10 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_evaluate)
 		scope->definition = cj_app_sql_definition(stats, &scope->binding->search_path);
 	else if (to_evaluate)
 		check_populated(stats);
-	set_bound(scope, run->as_of, state->time_zone);
+	scope->bound_type =
+		scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_END_DATE].base_type;
+	scope->bound = end_bound(scope->bound_type, run->as_of, state->time_zone);
+	scope->notify_bound = end_bound(scope->bound_type, state->notify_since, state->time_zone);
 
 	if (to_evaluate || run->dry_run)
 		; /* nothing is written */
@@ -653,6 +676,7 @@ claim_keys(State *state, const Scope *scope, Datum keys, int count)
 typedef struct Batch
 {
 	int count;
+	int too_old; /* challenges that ended too long ago to notify of, which are not in the lists */
 	Datum *ids;
 	Datum *statuses;
 	Datum *titles;
@@ -677,18 +701,23 @@ add_to_batch(Batch *batch, const CjRun *run, const Scope *scope, const CjRows *r
 	{
 		char *id = cj_sql_text(rows, row, 1);
 		char *name =
-			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 3) : NULL;
+			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 4) : NULL;
 		const char *values[] = {id, name ? name : id, challenges->labels[label]};
 		int i = batch->count;
 
 		if (!cj_sql_bool(rows, row, 2))
 			continue;
+		decided++;
+		if (!cj_sql_bool(rows, row, 3))
+		{
+			batch->too_old++;
+			continue;
+		}
 		batch->ids[i] = cj_sql_datum(rows, row, 1, &isnull);
 		batch->statuses[i] = CStringGetTextDatum(challenges->labels[label]);
 		batch->titles[i] = CStringGetTextDatum(cj_template_expand(title, placeholders, values));
 		batch->bodies[i] = CStringGetTextDatum(cj_template_expand(body, placeholders, values));
 		batch->count++;
-		decided++;
 	}
 	return decided;
 }
@@ -720,6 +749,7 @@ write_and_notify(CjRun *run, State *state, const Scope *scope, int from, int to,
 	uint64 updated;
 
 	cj_sql_param_array(&params, state->key_type, completed_keys(state, from, to, &count));
+	cj_sql_param(&params, scope->bound_type, scope->notify_bound, false);
 	completed_rows = run_app_sql(scope, &complete, &params);
 	failed_rows = run_app_sql(scope, &fail, &params);
 	updated = completed_rows.processed + failed_rows.processed;
@@ -732,6 +762,8 @@ write_and_notify(CjRun *run, State *state, const Scope *scope, int from, int to,
 					 "completed_title", "completed_body");
 	state->figures[FAILED] = add_to_batch(&batch, run, scope, &failed_rows, CJ_CHALLENGES_FAILED,
 										  "failed_title", "failed_body");
+	if (state->notify)
+		state->figures[NOT_NOTIFIED] = batch.too_old;
 	if (state->notify && batch.count > 0)
 		state->figures[NOTIFIED] = notify_members(state, scope, &batch);
 	cj_sql_free(&completed_rows);
@@ -752,8 +784,10 @@ count_only(State *state, const Scope *scope, int from, int to, Datum keys)
 	if (state->notify)
 	{
 		cj_sql_param_array(&params, state->key_type, keys);
+		cj_sql_param(&params, scope->bound_type, scope->notify_bound, false);
 		rows = run_app_sql(scope, &count_members, &params);
 		state->figures[NOTIFIED] = cj_sql_int64(&rows, 0, 1);
+		state->figures[NOT_NOTIFIED] = cj_sql_int64(&rows, 0, 2);
 		cj_sql_free(&rows);
 	}
 }
@@ -785,10 +819,9 @@ carried_out(CjRun *run, int from, int to, void *arg)
 	State *state = arg;
 
 	for (int i = 0; figures[i]; i++)
-	{
 		run->figures[i] += state->figures[i];
-		run->rows_affected += state->figures[i];
-	}
+	run->rows_affected +=
+		state->figures[COMPLETED] + state->figures[FAILED] + state->figures[NOTIFIED];
 	run->locked += state->locked;
 }
 
@@ -801,6 +834,22 @@ process(CjRun *run, CjKeyList *list, int size, CjBatch *batch)
 		batch->count = list->count;
 		cj_batch_process(run, batch);
 	}
+}
+
+/*
+ * find_notify_since finds of which challenges members are notified: those that ended within notify_within, and those that
+ * became due since the last run, however long ago that was. The work of an attempt.
+ */
+static void
+find_notify_since(CjRun *run, void *arg)
+{
+	State *state = arg;
+	int64 within = cj_settings_microseconds(run->config->settings, "notify_within");
+	TimestampTz last_run = cj_run_log_last_covering(run->job->definition.name);
+
+	state->notify_since = within < 0 ? DT_NOBEGIN : run->as_of - within;
+	if (!TIMESTAMP_IS_NOBEGIN(last_run))
+		state->notify_since = Min(state->notify_since, last_run);
 }
 
 static void
@@ -822,6 +871,7 @@ run_job(CjRun *run)
 
 	PG_TRY();
 	{
+		cj_batch_step(run, find_notify_since, state);
 		cj_batch_step(run, prepare, state);
 		cj_run_begin_phase(run, "evaluating", state->due_count);
 		process(run, state->due, CHUNK_SIZE, &chunk);

@@ -26,7 +26,6 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "alerts/alert.h"
 #include "app/app_sql.h"
 #include "base/identity.h"
 #include "base/local_time.h"
@@ -39,6 +38,7 @@
 #include "run/batch.h"
 #include "run/findings.h"
 #include "run/job.h"
+#include "run/run_log.h"
 
 static const char *const placeholders[] = {"streak", "challenge_count", "challenge_name", NULL};
 static const char *const no_zone[] = {"none", NULL};
@@ -168,13 +168,6 @@ static const CjStatement notify = {"remind users of their streaks",
 								   "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
 								   SPI_OK_INSERT};
 
-static const CjStatement find_last_run = {"find the last run of the reminders",
-										  "SELECT pg_catalog.max(r.as_of)"
-										  "  FROM challenge_jobs.job_run r"
-										  " WHERE r.job = 'send_streak_reminders'"
-										  "   AND " CJ_RUN_COVERS("r"),
-										  SPI_OK_SELECT};
-
 /* ---- the state of a run ---- */
 
 typedef struct State
@@ -300,16 +293,10 @@ find_due_zones(CjRun *run, void *arg)
 {
 	State *state = arg;
 	const CjBoundColumn *id;
-	CjRows rows;
-	bool isnull;
 	ListCell *cell;
 	Scope scope;
 
-	rows = cj_sql_run_own(&find_last_run, NULL);
-	state->rule.last_as_of = DatumGetTimestampTz(cj_sql_datum(&rows, 0, 1, &isnull));
-	if (isnull)
-		state->rule.last_as_of = DT_NOBEGIN;
-	cj_sql_free(&rows);
+	state->rule.last_as_of = cj_run_log_last_covering(run->job->definition.name);
 	open_scope(run, state, &scope);
 	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
 	state->zone_type = scope.binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;

@@ -65,6 +65,12 @@ static const CjStatement last_running = {"find runs that are running",
 										 "   AND r.status = 'running'",
 										 SPI_OK_SELECT};
 
+static const CjStatement last_covering = {"find the last run that covers",
+										  "SELECT pg_catalog.max(r.as_of)"
+										  "  FROM challenge_jobs.job_run r"
+										  " WHERE r.job = $1 AND " CJ_RUN_COVERS("r"),
+										  SPI_OK_SELECT};
+
 /* $1 the run, $2 the message, $3 the hint; the row is closed when its backend is gone */
 static const CjStatement mark_terminated = {"mark a run that is being terminated",
 											"UPDATE challenge_jobs.job_run"
@@ -303,4 +309,19 @@ void
 cj_run_log_remove_refusals(void)
 {
 	cj_sql_execute_own(&remove_refusals, NULL);
+}
+
+TimestampTz
+cj_run_log_last_covering(const char *job)
+{
+	CjParams params = {0};
+	CjRows rows;
+	TimestampTz as_of;
+	bool isnull;
+
+	cj_sql_param_text(&params, job);
+	rows = cj_sql_run_own(&last_covering, &params);
+	as_of = DatumGetTimestampTz(cj_sql_datum(&rows, 0, 1, &isnull));
+	cj_sql_free(&rows);
+	return isnull ? DT_NOBEGIN : as_of;
 }

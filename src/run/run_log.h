@@ -89,4 +89,7 @@ extern void cj_run_log_record_refusal(const CjRefusal *refusal);
 /* Forgets kinds of calls that have not been refused for 30 days. */
 extern void cj_run_log_remove_refusals(void);
 
+/* Returns the latest as_of of the runs of a job that cover scheduled times; DT_NOBEGIN: there is none. */
+extern TimestampTz cj_run_log_last_covering(const char *job);
+
 #endif /* CJ_RUN_RUN_LOG_H */

@@ -244,7 +244,7 @@ BEGIN
     PERFORM challenge_jobs.bind('users', 'app.mes');
     PERFORM challenge_jobs.unbind('users');
     PERFORM challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify": true}');
-    PERFORM challenge_jobs.reset_job('auto_complete_challenges');
+    PERFORM challenge_jobs.reset_job('auto_complete_challenges'), challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify_within": "unlimited"}');
     PERFORM challenge_jobs.schedule('auto_complete_challenges', 'external');
     PERFORM challenge_jobs.unschedule();
     PERFORM 1 FROM challenge_jobs.doctor();

@@ -102,7 +102,7 @@ CREATE EXTENSION challenge_jobs;
 SET ROLE app_owner;
 $app
 INSERT INTO challenges
-SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 30 FROM generate_series(1, $count) i;
+SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 5 FROM generate_series(1, $count) i;
 INSERT INTO challenge_members
 SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
 INSERT INTO challenge_member_stats
