@@ -5,6 +5,7 @@
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 CREATE EXTENSION challenge_jobs;
+SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify_within": "unlimited"}');
 \getenv srcdir PG_ABS_SRCDIR
 \set try :srcdir '/test/fixtures/try.sql'
 \i :try
@@ -83,6 +84,7 @@ CALL challenge_jobs.run('auto_complete_challenges');
 SET client_min_messages = warning;
 TABLE last_run;
 SELECT challenge_jobs.reset_job('auto_complete_challenges');
+SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify_within": "unlimited"}');
 
 /* ---- tables that cannot be used: the error of the job function, and of run() ---- */
 UPDATE public.challenges SET status = 'active';

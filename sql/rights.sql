@@ -31,6 +31,7 @@ ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_cj_greedy, "regress_c
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO PUBLIC, regress_cj_greedy, "regress_cj api";
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC, regress_cj_greedy, "regress_cj api";
 CREATE EXTENSION challenge_jobs;
+SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify_within": "unlimited"}');
 
 CREATE VIEW anyone AS
 WITH member AS (
@@ -107,6 +108,7 @@ SELECT * FROM public.auto_complete_challenges();
 SELECT * FROM app.challenges;
 SELECT challenge_jobs.alter_job('auto_complete_challenges', enabled => false);
 SELECT challenge_jobs.reset_job('auto_complete_challenges');
+SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify_within": "unlimited"}');
 SELECT challenge_jobs.schedule();
 SELECT challenge_jobs.unschedule();
 SELECT challenge_jobs.unbind('challenges');

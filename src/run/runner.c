@@ -424,7 +424,7 @@ notice_locked(const CjRun *run)
 
 	if (run->locked > 0)
 		ereport(NOTICE,
-				(errmsg("job \"%s\" left " INT64_FORMAT " %s over that others have locked",
+				(errmsg("job \"%s\" skipped " INT64_FORMAT " %s locked by other transactions",
 						run->job->definition.name, run->locked, items)));
 }
 

@@ -95,7 +95,7 @@ ALTER TABLE challenges DISABLE TRIGGER USER;
 DELETE FROM challenge_members;
 DELETE FROM challenges;
 INSERT INTO challenges
-SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 30 FROM generate_series(1, 30) i;
+SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 5 FROM generate_series(1, 30) i;
 ALTER TABLE challenges ENABLE TRIGGER USER;
 INSERT INTO challenge_members SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
 DELETE FROM challenge_jobs.job_run;

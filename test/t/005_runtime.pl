@@ -373,7 +373,7 @@ sub reset_app
 	$node->safe_psql($db, <<"SQL");
 TRUNCATE notifications, decision, stall, challenges, challenge_members;
 INSERT INTO challenges
-SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 30 FROM generate_series(1, $count) i;
+SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 5 FROM generate_series(1, $count) i;
 INSERT INTO challenge_members SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
 ANALYZE challenges, challenge_members;
 SQL

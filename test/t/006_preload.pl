@@ -91,7 +91,7 @@ $node->wait_for_catchup($standby);
 
 my $dry = 'SELECT * FROM auto_complete_challenges(dry_run => true)';
 my $figures = $node->safe_psql($db, $dry);
-is($figures, '10|20|90|0|0|0', 'the figures of a dry run');
+is($figures, '10|20|90|0|0|0|0', 'the figures of a dry run');
 foreach my $case (
 	[ 'a read-only transaction', $node, 'BEGIN READ ONLY; ', '; COMMIT' ],
 	[ 'a session that is read-only', $node, 'SET default_transaction_read_only = on; ', '' ],
