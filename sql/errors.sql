@@ -167,6 +167,9 @@ CALL challenge_jobs.run('auto_complete_challenges');
 TABLE last_run;
 \a \x
 SELECT id, status FROM public.challenges ORDER BY id;
+/* rates that are fractions: a dry run warns */
+INSERT INTO public.challenge_member_stats VALUES (1, 0.9), (2, 0.5);
+SELECT completed, failed FROM public.auto_complete_challenges(dry_run => true);
 /* the session goes on as if nothing had been */
 SELECT 1 AS one;
 

@@ -242,6 +242,40 @@ check_text(const char *job, const CjSetting *setting, const char *text)
 	}
 }
 
+/* read_labels returns the texts of a JSON list, NIL if it is none or holds anything else. */
+static List *
+read_labels(const JsonbValue *value)
+{
+	List *labels = NIL;
+	JsonbIterator *it;
+	JsonbValue item;
+	JsonbIteratorToken token;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		return NIL;
+	it = JsonbIteratorInit(value->val.binary.data);
+	(void) JsonbIteratorNext(&it, &item, true);
+	while ((token = JsonbIteratorNext(&it, &item, true)) == WJB_ELEM)
+	{
+		if (item.type != jbvString)
+			return NIL;
+		labels = lappend(labels, pnstrdup(item.val.string.val, item.val.string.len));
+	}
+	return labels;
+}
+
+static void
+check_labels(const char *job, const CjSetting *setting, const JsonbValue *value)
+{
+	if (value->type == jbvString &&
+		has_word(setting, pnstrdup(value->val.string.val, value->val.string.len)))
+		return;
+	if (read_labels(value) == NIL)
+		reject(job, setting,
+			   psprintf("The setting takes a list of texts, or %s.",
+						join_words(setting->words, "\"", "\"")));
+}
+
 static void
 check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 {
@@ -254,6 +288,9 @@ check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 		case CJ_SETTING_INTEGER:
 		case CJ_SETTING_NUMBER:
 			check_number(job, setting, value);
+			break;
+		case CJ_SETTING_LABELS:
+			check_labels(job, setting, value);
 			break;
 		case CJ_SETTING_CHOICE:
 		case CJ_SETTING_INTERVAL:
@@ -381,6 +418,16 @@ cj_settings_microseconds(Jsonb *values, const char *name)
 		return -1;
 	return ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY +
 		   interval->time;
+}
+
+List *
+cj_settings_labels(Jsonb *values, const char *name)
+{
+	JsonbValue value;
+
+	if (getKeyJsonValueFromContainer(&values->root, name, strlen(name), &value) == NULL)
+		elog(ERROR, "setting \"%s\" is missing", name);
+	return read_labels(&value);
 }
 
 TimeADT

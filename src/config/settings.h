@@ -9,6 +9,7 @@
 #define CJ_CONFIG_SETTINGS_H
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/date.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
@@ -23,6 +24,7 @@ typedef enum CjSettingType
 	CJ_SETTING_DAYS,      /* the same, of whole days */
 	CJ_SETTING_TIME,      /* time of day: HH:MM or HH:MM:SS; up to max seconds, 0: any */
 	CJ_SETTING_TIME_ZONE, /* a zone as SET TIME ZONE takes it; or one of `words` */
+	CJ_SETTING_LABELS,    /* a list of texts; or one of `words` */
 	CJ_SETTING_TEMPLATE   /* a text with the placeholders in `words` */
 } CjSettingType;
 
@@ -58,6 +60,7 @@ extern char *cj_settings_text(Jsonb *values, const char *name);
 extern Interval *cj_settings_interval(Jsonb *values, const char *name); /* NULL: it is a word */
 extern int64 cj_settings_microseconds(Jsonb *values,
 									  const char *name); /* a month is 30 days; -1: it is a word */
+extern List *cj_settings_labels(Jsonb *values, const char *name); /* of texts; NIL: it is a word */
 extern TimeADT cj_settings_time(Jsonb *values, const char *name); /* microseconds since midnight */
 
 #endif /* CJ_CONFIG_SETTINGS_H */

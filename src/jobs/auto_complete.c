@@ -25,6 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/json.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "app/app_sql.h"
@@ -42,6 +43,7 @@
 
 static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
 static const char *const sources[] = {"live", "stored", NULL};
+static const char *const every_status[] = {"all", NULL};
 static const char *const no_limit[] = {"unlimited", NULL};
 
 #define CENTURY (36525.0 * SECS_PER_DAY)
@@ -51,6 +53,8 @@ static const CjSetting settings[] = {
 	{"completion_threshold", CJ_SETTING_NUMBER, "80", 0, 1000000, NULL},
 	{"completion_digits", CJ_SETTING_INTEGER, "6", 0, 15, NULL},
 	{"completion_source", CJ_SETTING_CHOICE, "\"live\"", 0, 0, sources},
+	{"count_member_statuses", CJ_SETTING_LABELS, "\"all\"", 0, 0, every_status},
+	{"count_nulls_as_zero", CJ_SETTING_BOOLEAN, "false", 0, 0, NULL},
 	{"day_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, NULL},
 	{"notify", CJ_SETTING_BOOLEAN, "true", 0, 0, NULL},
 	{"notify_within", CJ_SETTING_INTERVAL, "\"7 days\"", 0, CENTURY, no_limit},
@@ -94,10 +98,26 @@ static const CjIndexAdvice indexes[] = {
 
 /*
  * The rule of completion; $2: the threshold, $3: the digits that count, which leave out the noise of rates that were
- * rounded, or are floating point. An average of NaN is no success.
+ * rounded, or are floating point, $4: what a NULL counts as, $5: the statuses of members who count. An average of NaN is no
+ * success.
  */
 #define RATE    "s.{challenge_member_stats.completion_rate}::pg_catalog.numeric"
-#define AVERAGE "pg_catalog.round(pg_catalog.avg(" RATE "), $3)"
+#define AVERAGE "pg_catalog.round(pg_catalog.avg(COALESCE(" RATE ", $4)), $3)"
+#define COUNTS                                                                                       \
+	"{?challenge_member_stats.user_id}\n"                                                            \
+	"                AND EXISTS (SELECT FROM {challenge_members} m\n"                                \
+	"                             WHERE m.{challenge_members.challenge_id} "                         \
+	"{challenge_members.challenge_id=} s.{challenge_member_stats.challenge_id}"                      \
+	"{challenge_member_stats.challenge_id~}\n"                                                       \
+	"                               AND m.{challenge_members.user_id} {challenge_members.user_id=} " \
+	"s.{challenge_member_stats.user_id}{challenge_member_stats.user_id~}\n"                          \
+	"                               AND m.{challenge_members.status} {challenge_members.status=} ANY ($5)){/}\n"
+/* What is said of rates: how many are NULL, how many above 100, the highest. */
+#define SUMMARY                                                         \
+	"pg_catalog.count(*) FILTER (WHERE " RATE " IS NULL) AS nulls, "    \
+	"pg_catalog.count(*) FILTER (WHERE " RATE                           \
+	" OPERATOR(pg_catalog.>) 100) AS above, LEAST(pg_catalog.max(" RATE \
+	"), 1000)::pg_catalog.float8 AS highest"
 #define IS_COMPLETED \
 	AVERAGE " OPERATOR(pg_catalog.>=) $2 AND " AVERAGE " OPERATOR(pg_catalog.<) 'NaN'"
 
@@ -120,11 +140,23 @@ static const CjStatement find_due_and_evaluate = {
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
 	"                    " IS_COMPLETED " AS completed\n"
 	"               FROM {challenge_member_stats!} s\n"
-	"              GROUP BY 1) v\n"
+	"              WHERE true" COUNTS "              GROUP BY 1) v\n"
 	"    ON v.id {challenge_member_stats.challenge_id=} c.{challenges.id}{challenges.id~}\n"
 	" WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
 	"   AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1\n"
 	"   AND c.{challenges.id} IS NOT NULL",
+	SPI_OK_SELECT};
+
+/* Of all that find_due_and_evaluate evaluates. */
+static const CjStatement summarize = {
+	"summarize the rates of due challenges",
+	"SELECT " SUMMARY "\n"
+	"  FROM {challenge_member_stats!} s\n"
+	" WHERE EXISTS (SELECT FROM {challenges} c\n"
+	"                WHERE c.{challenges.id} {challenges.id=} s.{challenge_member_stats.challenge_id}"
+	"{challenge_member_stats.challenge_id~}\n"
+	"                  AND c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"                  AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1)" COUNTS,
 	SPI_OK_SELECT};
 
 /* NO KEY UPDATE: check-ins and memberships that refer to a challenge do not stand in the way. */
@@ -154,13 +186,15 @@ static const CjStatement count_unclaimed = {
  */
 static const CjStatement evaluate = {
 	"evaluate by the average completion rate",
-	"SELECT k.id, COALESCE(v.completed, false), v.id IS NOT NULL\n"
+	"SELECT k.id, COALESCE(v.completed, false), v.id IS NOT NULL,\n"
+	"       COALESCE(v.nulls, 0), COALESCE(v.above, 0), v.highest\n"
 	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
-	"                    " IS_COMPLETED " AS completed\n"
+	"                    " IS_COMPLETED " AS completed,\n"
+	"                    " SUMMARY "\n"
 	"               FROM {challenge_member_stats!} s\n"
 	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
-	"                    ANY ($1)\n"
+	"                    ANY ($1)" COUNTS
 	"              GROUP BY 1) v ON v.id {challenge_member_stats.challenge_id=} k.id\n"
 	" ORDER BY k.position",
 	SPI_OK_SELECT};
@@ -255,6 +289,8 @@ typedef struct State
 		notify_since; /* of what was not due yet at this moment members are notified; DT_NOBEGIN: of all */
 	Numeric threshold;
 	int digits;
+	List *counted_statuses; /* of members; NIL: all */
+	bool counts_nulls;
 	char *time_zone;
 	int batch_size;
 
@@ -264,6 +300,9 @@ typedef struct State
 	CjKeyList *due;
 	CjKeyList *evaluated;
 	bool has_statistics; /* of one of them at least */
+	int64 null_rates;
+	int64 rates_above_100;
+	double highest_rate;
 
 	/* what the range at hand has done */
 	int64 figures[lengthof(figures)];
@@ -286,6 +325,8 @@ static int
 usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 {
 	LOCKMODE write = dry_run ? AccessShareLock : RowExclusiveLock;
+	bool notifies = cj_settings_bool(config->settings, "notify");
+	bool counts_some = cj_settings_labels(config->settings, "count_member_statuses") != NIL;
 	int count = 0;
 
 	items[count++] = (CjUsage){CJ_CHALLENGES,
@@ -294,15 +335,24 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 							   CJ_BIT(CJ_CHALLENGES_ACTIVE) | CJ_BIT(CJ_CHALLENGES_COMPLETED) |
 								   CJ_BIT(CJ_CHALLENGES_FAILED),
 							   write, ACL_SELECT | ACL_UPDATE};
-	items[count++] = (CjUsage){CJ_CHALLENGE_MEMBER_STATS,
-							   CJ_BIT(CJ_STATS_CHALLENGE_ID) | CJ_BIT(CJ_STATS_COMPLETION_RATE), 0,
-							   AccessShareLock, ACL_SELECT};
-	if (!cj_settings_bool(config->settings, "notify"))
+	items[count] = (CjUsage){CJ_CHALLENGE_MEMBER_STATS,
+							 CJ_BIT(CJ_STATS_CHALLENGE_ID) | CJ_BIT(CJ_STATS_COMPLETION_RATE), 0,
+							 AccessShareLock, ACL_SELECT};
+	if (counts_some)
+		items[count].columns |= items[count].required = CJ_BIT(CJ_STATS_USER_ID);
+	count++;
+	if (!notifies && !counts_some)
 		return count;
 
-	items[count++] = (CjUsage){CJ_CHALLENGE_MEMBERS,
-							   CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID), 0,
-							   AccessShareLock, ACL_SELECT};
+	items[count] = (CjUsage){CJ_CHALLENGE_MEMBERS,
+							 CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID), 0,
+							 AccessShareLock, ACL_SELECT};
+	if (counts_some)
+		items[count].columns |= items[count].required = CJ_BIT(CJ_MEMBERS_STATUS);
+	count++;
+	if (!notifies)
+		return count;
+
 	items[count++] =
 		(CjUsage){CJ_NOTIFICATIONS,
 				  CJ_BIT(CJ_NOTIFICATIONS_USER_ID) | CJ_BIT(CJ_NOTIFICATIONS_TYPE) |
@@ -431,23 +481,59 @@ fill_list(CjKeyList *list, const Scope *scope, const CjStatement *statement, CjP
 							params);
 }
 
+/* status_array makes the list of statuses that count: values of the column's type. */
+static Datum
+status_array(List *labels, Oid type)
+{
+	Datum *values = palloc(sizeof(Datum) * list_length(labels));
+	Oid input;
+	Oid param;
+	int count = 0;
+	ListCell *cell;
+
+	getTypeInputInfo(type, &input, &param);
+	foreach(cell, labels)
+		values[count++] = OidInputFunctionCall(input, lfirst(cell), param, -1);
+	return cj_sql_array(values, count, type);
+}
+
 /* add_rule adds the parameters of the rule of completion. */
 static void
-add_rule(const State *state, CjParams *params)
+add_rule(const State *state, const Scope *scope, CjParams *params)
 {
+	Oid type = scope->binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_STATUS].base_type;
+
 	cj_sql_param(params, NUMERICOID, NumericGetDatum(state->threshold), false);
 	cj_sql_param(params, INT4OID, Int32GetDatum(state->digits), false);
+	cj_sql_param(params, NUMERICOID, NumericGetDatum(int64_to_numeric(0)), !state->counts_nulls);
+	if (state->counted_statuses)
+		cj_sql_param_array(params, type, status_array(state->counted_statuses, type));
+	else
+		cj_sql_param(params, TEXTARRAYOID, (Datum) 0, true);
 }
 
 /* evaluation_params makes the parameters of evaluate for some of the keys at hand. */
 static CjParams
-evaluation_params(const State *state, int from, int to)
+evaluation_params(const State *state, const Scope *scope, int from, int to)
 {
 	CjParams params = {0};
 
 	cj_sql_param_array(&params, state->key_type, cj_key_list_keys(state->due, from, to));
-	add_rule(state, &params);
+	add_rule(state, scope, &params);
 	return params;
+}
+
+/* add_summary adds what is said of rates: from this column of a row on. */
+static void
+add_summary(State *state, const CjRows *rows, uint64 row, int column)
+{
+	bool isnull;
+	double highest = DatumGetFloat8(cj_sql_datum(rows, row, column + 2, &isnull));
+
+	state->null_rates += cj_sql_int64(rows, row, column);
+	state->rates_above_100 += cj_sql_int64(rows, row, column + 1);
+	if (!isnull)
+		state->highest_rate = Max(state->highest_rate, highest);
 }
 
 /*
@@ -471,7 +557,7 @@ prefer_single_pass(State *state, const Scope *scope, CjParams *at_once_params)
 
 	(void) cj_key_list_read(state->due, CHUNK_SIZE);
 	cj_key_list_rewind(state->due);
-	chunk_params = evaluation_params(state, 0, state->due->count);
+	chunk_params = evaluation_params(state, scope, 0, state->due->count);
 	chunk_cost =
 		cj_sql_estimate(&evaluate, cj_app_sql_expand(&evaluate, scope->binding, scope->definition),
 						&chunk_params);
@@ -492,6 +578,7 @@ prepare(CjRun *run, void *arg)
 	State *state = arg;
 	Scope scope;
 	CjParams params = {0};
+	CjRows rows;
 
 	open_scope(run, state, &scope, true);
 	state->key_type = scope.binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID].base_type;
@@ -500,11 +587,14 @@ prepare(CjRun *run, void *arg)
 
 	cj_sql_param(&params, scope.bound_type, scope.bound, false);
 	state->due_count = fill_list(state->due, &scope, &find_due, &params);
-	add_rule(state, &params);
+	add_rule(state, &scope, &params);
 	if (prefer_single_pass(state, &scope, &params))
 	{
 		cj_key_list_clear(state->due);
 		state->due_count = fill_list(state->evaluated, &scope, &find_due_and_evaluate, &params);
+		rows = cj_app_sql_run(&summarize, scope.binding, scope.definition, &params);
+		add_summary(state, &rows, 0, 1);
+		cj_sql_free(&rows);
 	}
 	cj_identity_restore(&scope.identity);
 }
@@ -521,7 +611,7 @@ evaluate_range(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	open_scope(run, state, &scope, true);
 	*opened = true;
-	params = evaluation_params(state, from, to);
+	params = evaluation_params(state, &scope, from, to);
 	rows = cj_app_sql_run(&evaluate, scope.binding, scope.definition, &params);
 	cj_identity_restore(&scope.identity);
 
@@ -534,8 +624,32 @@ evaluate_range(CjRun *run, int from, int to, bool *opened, void *arg)
 		cj_key_list_append(state->evaluated, cj_sql_datum(&rows, row, 1, &isnull),
 						   BoolGetDatum(cj_sql_bool(&rows, row, 2)));
 		state->has_statistics |= cj_sql_bool(&rows, row, 3);
+		add_summary(state, &rows, row, 4);
 	}
 	cj_sql_free(&rows);
+}
+
+/*
+ * report_rates puts rates that need attention into the result of the run, and warns of fractions: with a threshold in per
+ * cent everything fails.
+ */
+static void
+report_rates(CjRun *run, const State *state)
+{
+	double threshold =
+		DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(state->threshold)));
+
+	if (state->null_rates > 0)
+		cj_json_int64(run->more_result, "null_rates", state->null_rates);
+	if (state->rates_above_100 > 0)
+		cj_json_int64(run->more_result, "rates_above_100", state->rates_above_100);
+	if (run->dry_run && threshold > 1 && state->highest_rate > 0 && state->highest_rate <= 1)
+		ereport(WARNING,
+				(errmsg("job \"auto_complete_challenges\" compares rates of at most %g with a threshold of %g",
+						state->highest_rate, threshold),
+				 errhint("If the rates are fractions, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
+						 "settings => '{\"completion_threshold\": %g}');",
+						 threshold / 100)));
 }
 
 /* ---- is there anything to decide on? ---- */
@@ -865,6 +979,8 @@ run_job(CjRun *run)
 	state->notify = cj_settings_bool(values, "notify");
 	state->threshold = cj_settings_numeric(values, "completion_threshold");
 	state->digits = cj_settings_int(values, "completion_digits");
+	state->counted_statuses = cj_settings_labels(values, "count_member_statuses");
+	state->counts_nulls = cj_settings_bool(values, "count_nulls_as_zero");
 	state->time_zone = cj_settings_text(values, "day_time_zone");
 	state->batch_size = cj_settings_int(values, "batch_size");
 	MemoryContextSwitchTo(caller);
@@ -875,6 +991,7 @@ run_job(CjRun *run)
 		cj_batch_step(run, prepare, state);
 		cj_run_begin_phase(run, "evaluating", state->due_count);
 		process(run, state->due, CHUNK_SIZE, &chunk);
+		report_rates(run, state);
 		if (state->due_count > 0 && !cj_settings_bool(values, "decide_without_statistics"))
 			cj_batch_step(run, examine_statistics, state);
 		cj_run_begin_phase(run, "deciding", state->due_count);

@@ -16,15 +16,32 @@
 /* How many rates that are not whole are to say how many digits they have. */
 #define MIN_RATES "20"
 
-/* $1: the threshold, $2: the digits that count. A part of the rates is enough. */
+/*
+ * $1: the threshold, $2: the digits that count. A part of the rates is enough: how many they are, how many of them are NULL
+ * and above 100, by how many digits they are rounded, the threshold as a fraction where they are all fractions.
+ */
 static const CjStatement examine_rates = {
 	"examine the completion rates",
-	"SELECT CASE WHEN x.broken >= " MIN_RATES " AND x.scale BETWEEN 1 AND 2 AND x.scale < $2\n"
-	"            THEN x.scale::pg_catalog.text END\n"
-	"  FROM (SELECT pg_catalog.count(*) FILTER (WHERE s.rate <> pg_catalog.trunc(s.rate)) AS broken,\n"
-	"               pg_catalog.max(pg_catalog.min_scale(s.rate)) AS scale\n"
+	"SELECT x.rates, x.nulls, x.above,\n"
+	"       CASE WHEN x.broken >= " MIN_RATES " AND x.scale BETWEEN 1 AND 2 AND x.scale < $2\n"
+	"            THEN x.scale::pg_catalog.text END,\n"
+	"       CASE WHEN x.highest > 0 AND x.highest <= 1 AND $1 > 1\n"
+	"            THEN pg_catalog.trim_scale($1 / 100)::pg_catalog.text END\n"
+	"  FROM (SELECT pg_catalog.count(*) AS rates,\n"
+	"               pg_catalog.count(*) FILTER (WHERE s.rate IS NULL) AS nulls,\n"
+	"               pg_catalog.count(*) FILTER (WHERE s.rate > 100) AS above,\n"
+	"               pg_catalog.count(*) FILTER (WHERE s.rate <> pg_catalog.trunc(s.rate)) AS broken,\n"
+	"               pg_catalog.max(s.rate) AS highest, pg_catalog.max(pg_catalog.min_scale(s.rate)) AS scale\n"
 	"          FROM (SELECT s.{challenge_member_stats.completion_rate}::pg_catalog.numeric AS rate\n"
 	"                  FROM {challenge_member_stats} s LIMIT 100000) s) x",
+	SPI_OK_SELECT};
+
+/* $1: a status, as text */
+static const CjStatement find_status = {
+	"look whether members have a status",
+	"SELECT EXISTS (SELECT FROM {challenge_members} m\n"
+	"                WHERE m.{challenge_members.status}::pg_catalog.text OPERATOR(pg_catalog.=) $1)\n"
+	"    OR NOT EXISTS (SELECT FROM {challenge_members} m)",
 	SPI_OK_SELECT};
 
 /* add_setting_finding adds a finding whose remedy is to set a setting. */
@@ -38,14 +55,48 @@ add_setting_finding(CjFindings *findings, const char *check_name, const char *fi
 							 setting, value));
 }
 
-/* examine_rates_as_owner adds the findings about the rates. */
+/* add_rate_findings says what the rates are like. */
+static void
+add_rate_findings(const CjJobConfig *config, const CjRows *rows, CjFindings *findings)
+{
+	int64 count = cj_sql_int64(rows, 0, 1);
+	int64 nulls = cj_sql_int64(rows, 0, 2);
+	int64 above = cj_sql_int64(rows, 0, 3);
+	const char *digits = cj_sql_text(rows, 0, 4);
+	const char *fraction = cj_sql_text(rows, 0, 5);
+
+	if (nulls > 0 && !cj_settings_bool(config->settings, "count_nulls_as_zero"))
+		add_setting_finding(findings, "null_rates:challenge_member_stats",
+							psprintf(INT64_FORMAT " of " INT64_FORMAT
+												  " completion rates are NULL, and do not count",
+									 nulls, count),
+							"count_nulls_as_zero", "true");
+	if (above > 0)
+		cj_findings_add_hint(
+			findings, "high_rates:challenge_member_stats", "warning",
+			psprintf(INT64_FORMAT " of " INT64_FORMAT " completion rates are above 100", above,
+					 count),
+			"One member can lift the average of all others; limit the rates in the view, as in: least(rate, 100).");
+	if (digits)
+		add_setting_finding(
+			findings, "digits:challenge_member_stats",
+			psprintf(
+				"completion rates are rounded to %s digits, and their average is compared by %d: an average that an app shows as the threshold can be below it",
+				digits, cj_settings_int(config->settings, "completion_digits")),
+			"completion_digits", digits);
+	if (fraction)
+		add_setting_finding(
+			findings, "fractions:challenge_member_stats",
+			"no completion rate is above 1, so that every challenge fails: they may be fractions",
+			"completion_threshold", fraction);
+}
+
 static void
 examine_rates_as_owner(const CjJobConfig *config, const CjBinding *binding, CjFindings *findings)
 {
 	const char *text = cj_app_sql_expand(&examine_rates, binding, NULL);
 	CjParams params = {0};
 	CjRows rows;
-	const char *digits;
 
 	cj_sql_param(&params, NUMERICOID,
 				 NumericGetDatum(cj_settings_numeric(config->settings, "completion_threshold")),
@@ -59,15 +110,31 @@ examine_rates_as_owner(const CjJobConfig *config, const CjBinding *binding, CjFi
 		return;
 	}
 	rows = cj_sql_run(&examine_rates, text, &params);
-	digits = cj_sql_text(&rows, 0, 1);
-	if (digits)
-		add_setting_finding(
-			findings, "digits:challenge_member_stats",
-			psprintf(
-				"completion rates are rounded to %s digits, and their average is compared by %d: an average that an app shows as the threshold can be below it",
-				digits, cj_settings_int(config->settings, "completion_digits")),
-			"completion_digits", digits);
+	add_rate_findings(config, &rows, findings);
 	cj_sql_free(&rows);
+}
+
+/* examine_statuses reports statuses that are to count and that no member has. */
+static void
+examine_statuses(const CjJobConfig *config, const CjBinding *binding, CjFindings *findings)
+{
+	ListCell *cell;
+
+	foreach(cell, cj_settings_labels(config->settings, "count_member_statuses"))
+	{
+		CjParams params = {0};
+		CjRows rows;
+
+		cj_sql_param_text(&params, lfirst(cell));
+		rows = cj_app_sql_run(&find_status, binding, NULL, &params);
+		if (!cj_sql_bool(&rows, 0, 1))
+			cj_findings_add_hint(
+				findings, "statuses:challenge_members", "warning",
+				psprintf("no member has the status \"%s\" of count_member_statuses",
+						 (char *) lfirst(cell)),
+				"Set count_member_statuses to the statuses of members whose rates count.");
+		cj_sql_free(&rows);
+	}
 }
 
 void
@@ -76,9 +143,9 @@ cj_auto_complete_examine_rates(const CjJobConfig *config, const CjBinding *bindi
 {
 	CjIdentity identity;
 
-	if (!binding->entities[CJ_CHALLENGE_MEMBER_STATS].is_populated)
-		return;
 	cj_identity_become_owner(&identity, binding->owner, binding->search_path, "UTC");
-	examine_rates_as_owner(config, binding, findings);
+	if (binding->entities[CJ_CHALLENGE_MEMBER_STATS].is_populated)
+		examine_rates_as_owner(config, binding, findings);
+	examine_statuses(config, binding, findings);
 	cj_identity_restore(&identity);
 }

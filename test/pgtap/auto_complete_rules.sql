@@ -80,5 +80,104 @@ SELECT is(t.doctor('^digits'), NULL, 'nothing is said of whole rates');
 UPDATE app.challenge_member_stats SET completion_rate = 87.5 WHERE challenge_id < 6;
 SELECT is(t.doctor('^digits'), NULL, 'nor of a few that are not');
 
+/* ---- who counts ---- */
+SELECT t.empty() \g /dev/null
+SELECT t.add('left', 100, 100, 0), t.add('bad', 100, 60, 79), t.add('nobody', 90) \g /dev/null
+UPDATE app.challenge_members SET status = 'left' WHERE (challenge_id, user_id) IN ((1, 3), (2, 1), (3, 1));
+SELECT is(t.outcomes(), 'left=failed bad=failed nobody=completed', 'by default every row of the statistics counts');
+SELECT is(t.outcomes('{"count_member_statuses": "all"}'), t.outcomes(), 'that is "all"');
+SELECT is(t.outcomes('{"count_member_statuses": ["active"]}'), 'left=completed bad=failed nobody=failed', 'only members with a status count; without any there are no rates');
+SELECT is(t.outcomes('{"count_member_statuses": ["left"]}'), 'left=failed bad=completed nobody=completed', 'others than active');
+SELECT is(t.outcomes('{"count_member_statuses": ["left", "active", "x"]}'), t.outcomes(), 'several statuses');
+INSERT INTO app.challenge_members VALUES (1, 1, 'active'), (1, 3, 'left');
+SELECT is(t.outcomes('{"count_member_statuses": ["active"]}'), 'left=completed bad=failed nobody=failed', 'a second member row does not count twice');
+INSERT INTO app.challenge_member_stats VALUES (1, 99, 0);
+SELECT is(t.outcomes('{"count_member_statuses": ["active"]}'), 'left=completed bad=failed nobody=failed', 'nor do statistics of users who are no members');
+DELETE FROM app.challenge_member_stats WHERE user_id = 99;
+SELECT is(t.outcomes('{"count_member_statuses": ["active"], "notify": false}'), 'left=completed bad=failed nobody=failed', 'without notifications, too');
+
+SET ROLE cj_app;
+CREATE TYPE app.member_status AS ENUM ('active', 'left', 'paused');
+CREATE DOMAIN app.member_state AS app.member_status;
+ALTER TABLE app.challenge_members ALTER status DROP DEFAULT, ALTER status TYPE app.member_state USING status::app.member_status;
+RESET ROLE;
+SELECT is(t.outcomes('{"count_member_statuses": ["active", "paused"]}'), 'left=completed bad=failed nobody=failed', 'a domain over an enum');
+SELECT matches(t.error($$ SELECT t.outcomes('{"count_member_statuses": ["gone"]}') $$), '^22P02: .*"gone"', 'a label that the enum does not have is named');
+SELECT t.set('{"count_member_statuses": ["active", "paused"]}') \g /dev/null
+SELECT is(t.doctor('^statuses'), 'warning no member has the status "paused" of count_member_statuses', 'the doctor reports a status that no member has');
+ALTER TABLE app.challenge_member_stats RENAME user_id TO person;
+SELECT matches(t.error('SELECT t.run()'), '^42703: entity "challenge_member_stats": .*"user_id"', 'without user_id in the statistics it is an error');
+SELECT challenge_jobs.bind('challenge_member_stats', 'app.challenge_member_stats', '{"user_id": "person"}') \g /dev/null
+SELECT is(t.outcomes(), 'left=completed bad=failed nobody=failed', 'unless it is bound');
+ALTER TABLE app.challenge_members RENAME status TO state;
+SELECT matches(t.error('SELECT t.run()'), '^42703: entity "challenge_members": .*"status"', 'without a status of members, too');
+SELECT t.set('{"count_member_statuses": null}') \g /dev/null
+SELECT is(t.outcomes(), 'left=failed bad=failed nobody=completed', 'where all count neither is needed');
+ALTER TABLE app.challenge_members RENAME state TO status;
+ALTER TABLE app.challenge_members ALTER status TYPE text, ALTER status SET DEFAULT 'active';
+ALTER TABLE app.challenge_member_stats RENAME person TO user_id;
+SELECT challenge_jobs.bind('challenge_member_stats', 'app.challenge_member_stats') \g /dev/null
+SELECT matches(t.error(format('SELECT t.set(%L)', jsonb_build_object('count_member_statuses', value))),
+               '^22023: invalid value for setting "count_member_statuses"', 'no list of statuses: ' || value::text)
+  FROM unnest(ARRAY['[]', '"active"', '[1]', '["active", null]', '[["active"]]', '{"active": true}', '1', 'true']::jsonb[]) value;
+
+/* ---- rates that are NULL, or above 100 ---- */
+SELECT t.empty() \g /dev/null
+SELECT t.add('nulls', 100, NULL, 90), t.add('all_null', NULL, NULL), t.add('lifted', 300, 10) \g /dev/null
+SELECT is(t.outcomes(), 'nulls=completed all_null=failed lifted=completed', 'NULL does not count by default');
+SELECT is(t.outcomes('{"count_nulls_as_zero": true}'), 'nulls=failed all_null=failed lifted=completed', 'or it counts as zero');
+SELECT is(t.outcomes('{"count_nulls_as_zero": true, "completion_threshold": 0}'), 'nulls=completed all_null=completed lifted=completed',
+          'which is enough for a threshold of zero');
+SELECT is(t.doctor('^null_rates'), 'warning 3 of 7 completion rates are NULL, and do not count', 'the doctor counts NULLs');
+SELECT is(t.doctor('^high_rates'), 'warning 1 of 7 completion rates are above 100', 'and rates above 100');
+SELECT t.mend('^null_rates') \g /dev/null
+SELECT is(t.doctor('^null_rates'), NULL, 'what it says to type mends it');
+SELECT t.set('{"count_nulls_as_zero": null}') \g /dev/null
+INSERT INTO app.challenges (id, name, status) VALUES (4, 'over', 'failed');
+INSERT INTO app.challenge_member_stats VALUES (4, 1, NULL), (4, 2, 101);
+CREATE FUNCTION t.counted() RETURNS text LANGUAGE sql AS
+$$ SELECT concat_ws(' ', result ->> 'null_rates', result ->> 'rates_above_100') FROM t.last_run() $$;
+SELECT is(t.run(dry_run => true), '2 1 7', 'a dry run');
+SELECT is(t.counted(), '3 1', 'its result counts those of due challenges');
+SELECT is(t.run(), '2 1 7', 'a run');
+SELECT is(t.counted(), '3 1', 'its result, too');
+
+/* the same where all are evaluated at once, since each chunk of keys would cost as much */
+SELECT t.empty() \g /dev/null
+INSERT INTO app.challenges (id, name) SELECT n, 'x' FROM generate_series(1, 30001) n;
+INSERT INTO app.challenge_members SELECT n, n % 3, CASE n % 3 WHEN 0 THEN 'left' ELSE 'active' END FROM generate_series(1, 30001) n;
+INSERT INTO app.challenge_member_stats
+SELECT n, n % 3, CASE n % 5 WHEN 0 THEN NULL WHEN 1 THEN 101 WHEN 2 THEN 79.9999999 ELSE 50 END FROM generate_series(1, 30001) n;
+SET ROLE cj_app;
+CREATE VIEW app.ranked AS SELECT *, row_number() OVER (ORDER BY completion_rate) FROM app.challenge_member_stats;
+RESET ROLE;
+ANALYZE app.challenges, app.challenge_members, app.challenge_member_stats;
+CREATE FUNCTION t.many(relation text) RETURNS text LANGUAGE sql AS $$
+    SELECT challenge_jobs.bind('challenge_member_stats', relation);
+    SELECT t.run(dry_run => true) || ' ' || t.counted();
+$$;
+SELECT t.set('{"count_member_statuses": ["active"]}') \g /dev/null
+SELECT is(t.many(relation), (SELECT concat_ws(' ', count(*) FILTER (WHERE n % 3 <> 0 AND n % 5 IN (1, 2)),
+                                              count(*) FILTER (WHERE n % 3 = 0 OR n % 5 NOT IN (1, 2)), 30001,
+                                              count(*) FILTER (WHERE n % 3 <> 0 AND n % 5 = 0), count(*) FILTER (WHERE n % 3 <> 0 AND n % 5 = 1))
+                               FROM generate_series(1, 30001) n),
+          'who counts, and what is counted, among many, in ' || relation)
+  FROM unnest(ARRAY['app.challenge_member_stats', 'app.ranked']) relation;
+SELECT t.set('{"count_member_statuses": null}') \g /dev/null
+SELECT challenge_jobs.bind('challenge_member_stats', 'app.challenge_member_stats') \g /dev/null
+DROP VIEW app.ranked;
+
+/* ---- rates as fractions ---- */
+SELECT t.empty() \g /dev/null
+SELECT t.add('all', 1, 0.9), t.add('half', 0.5, 0.25), t.add('none', 0) \g /dev/null
+SELECT is(t.outcomes(), 'all=failed half=failed none=failed', 'fractions: everything fails');
+SELECT is(t.doctor('^fractions'), 'warning no completion rate is above 1, so that every challenge fails: they may be fractions', 'the doctor warns');
+SELECT t.mend('^fractions') \g /dev/null
+SELECT is(t.outcomes(), 'all=completed half=failed none=failed', 'what it says to type makes fractions of the threshold');
+SELECT is(t.doctor('^fractions'), NULL, 'and mends it');
+SELECT t.set('{"completion_threshold": null}') \g /dev/null
+UPDATE app.challenge_member_stats SET completion_rate = 0;
+SELECT is(t.doctor('^fractions'), NULL, 'where nobody has done anything they are no fractions');
+
 SELECT * FROM finish();
 ROLLBACK;
