@@ -109,6 +109,12 @@ schedule_jobs() {
 		SELECT jobname, schedule, command, active
 		  FROM cron.job;
 	SQL
+	say 'By hand, as pg_cron is used everywhere, it is safe as well, also beside the other one:'
+	show <<-'SQL'
+		SELECT cron.schedule('by hand', '0 0 * * *',
+		                     $$CALL challenge_jobs.run('auto_complete_challenges')$$);
+	SQL
+	show <<<"SELECT cron.unschedule('by hand');"
 }
 
 run_dry() {
@@ -125,7 +131,7 @@ run_dry() {
 }
 
 run_by_hand() {
-	cj_heading "A run by hand: also what was missed weeks ago is caught up"
+	cj_heading "A run by hand: also what was missed weeks ago is decided, without telling anybody of old news"
 	show <<<"CALL challenge_jobs.run('auto_complete_challenges');"
 	show_last_runs
 	say 'Again: there is nothing left to do, and nobody is notified twice.'
@@ -146,6 +152,38 @@ refresh_statistics() {
 	show <<<'SELECT * FROM refresh_challenge_stats();'
 	say 'Again: readers go on while the differences are looked for, and there are none.'
 	show <<<'SELECT * FROM refresh_challenge_stats();'
+}
+
+# Makes one check-in, and refreshes the statistics.
+check_in_and_refresh() {
+	show <<-'SQL'
+		WITH checked_in AS (
+		    INSERT INTO check_ins (challenge_id, user_id, checkin_date)
+		    SELECT m.challenge_id, m.user_id, current_date + 1
+		      FROM challenge_members m
+		      JOIN challenges c ON c.id = m.challenge_id AND c.status = 'active'
+		     WHERE m.status = 'active'
+		     ORDER BY m.challenge_id, m.user_id
+		     LIMIT 1
+		        ON CONFLICT (challenge_id, user_id, checkin_date)
+		        DO UPDATE SET checkin_date = excluded.checkin_date + 1
+		    RETURNING 1)
+		SELECT count(*) AS checked_in FROM checked_in;
+		SELECT * FROM refresh_challenge_stats();
+	SQL
+}
+
+track_statistics() {
+	cj_heading "One check-in: what a refresh costs, and what it costs when the view is tracked"
+	check_in_and_refresh
+	say 'Tracked by the challenge, only the rows of that challenge are computed:'
+	show <<<"SELECT source, column_name, key_path, via_table FROM challenge_jobs.track('challenge_member_stats');"
+	say 'The first refresh computes the whole view, the next ones do not:'
+	show <<<'SELECT * FROM refresh_challenge_stats();'
+	check_in_and_refresh
+	if [ "$(ask "SELECT result #>> '{views,0,method}' FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1")" != incremental ]; then
+		fail 'the tracked view was not refreshed incrementally'
+	fi
 }
 
 # Lets it be 8 o'clock in Tokyo: as of then, as a run just after the last 8 o'clock there would have been.
@@ -319,11 +357,12 @@ check_claims() {
 		SELECT 'both outcomes have occurred',
 		       (SELECT count(DISTINCT status) = 2 FROM demo.decided)
 		UNION ALL
-		SELECT 'every member of a decided challenge was notified exactly once, and nobody else',
+		SELECT 'every member of what ended within a week was notified exactly once, and nobody else',
 		       NOT EXISTS (SELECT
 		                     FROM (SELECT m.user_id, d.id AS challenge_id, d.status::text
 		                             FROM demo.decided d
-		                             JOIN challenge_members m ON m.challenge_id = d.id) due
+		                             JOIN challenge_members m ON m.challenge_id = d.id
+		                            WHERE d.end_date >= (now() AT TIME ZONE 'UTC')::date - 7) due
 		                     FULL JOIN (SELECT user_id,
 		                                       (data ->> 'challenge_id')::uuid AS challenge_id,
 		                                       data ->> 'status' AS status,
@@ -365,13 +404,18 @@ check_claims() {
 		                      AND m.current_streak > 0
 		                      AND (m.last_checkin_at AT TIME ZONE p.timezone)::date
 		                          < (timestamptz :'morning' AT TIME ZONE p.timezone)::date
-		                      AND EXISTS (SELECT FROM challenges d WHERE d.id = c.id AND d.status = 'active')
+		                      AND GREATEST((m.last_checkin_at AT TIME ZONE p.timezone)::date,
+		                                   (m.last_checkin_at AT TIME ZONE 'UTC')::date)
+		                          >= (timestamptz :'morning' AT TIME ZONE p.timezone)::date - 1
+		                      AND EXISTS (SELECT FROM challenges d
+		                                   WHERE d.id = c.id AND d.status = 'active'
+		                                     AND (timestamptz :'morning' AT TIME ZONE p.timezone)::date
+		                                         BETWEEN d.start_date AND d.end_date)
 		                      AND NOT EXISTS (SELECT
-		                                        FROM notifications n
-		                                       WHERE n.user_id = p.id
-		                                         AND n.type = 'streak_reminder'
-		                                         AND n.data ->> 'local_date'
-		                                             = (timestamptz :'morning' AT TIME ZONE p.timezone)::date::text))
+		                                        FROM challenge_jobs.reminder r
+		                                       WHERE r.user_key = p.id::text
+		                                         AND r.local_date
+		                                             = (timestamptz :'morning' AT TIME ZONE p.timezone)::date))
 		UNION ALL
 		SELECT 'the stored statistics are what a full refresh would give',
 		       NOT EXISTS ((SELECT * FROM challenge_member_stats EXCEPT ALL (:live_stats))
@@ -494,6 +538,7 @@ schedule_jobs
 run_dry
 run_by_hand
 refresh_statistics
+track_statistics
 remind_users
 clean_up
 run_by_pg_cron
