@@ -30,9 +30,10 @@ static const CjStatement load_job = {
 	" WHERE j.job = $1",
 	SPI_OK_SELECT};
 
-static const CjStatement load_day_time_zone = {
-	"load the time zone of days",
-	"SELECT j.settings ->> 'day_time_zone' FROM challenge_jobs.job j"
+static const CjStatement load_timestamp_time_zone = {
+	"load the time zone of timestamps",
+	"SELECT COALESCE(NULLIF(j.settings ->> 'timestamp_time_zone', 'day_time_zone'), j.settings ->> 'day_time_zone')"
+	"  FROM challenge_jobs.job j"
 	" WHERE j.job = 'auto_complete_challenges'",
 	SPI_OK_SELECT};
 
@@ -171,16 +172,16 @@ cj_job_config_load(const CjJobDefinition *job)
 }
 
 char *
-cj_job_config_day_time_zone(void)
+cj_job_config_timestamp_time_zone(void)
 {
-	CjRows rows = cj_sql_run_own(&load_day_time_zone, NULL);
+	CjRows rows = cj_sql_run_own(&load_timestamp_time_zone, NULL);
 	char *name = cj_sql_text(&rows, 0, 1);
 
 	cj_sql_free(&rows);
 	if (name == NULL || cj_local_time_zone(name) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("stored setting \"day_time_zone\" is not a time zone"),
+				 errmsg("stored setting \"timestamp_time_zone\" or \"day_time_zone\" is not a time zone"),
 				 errhint("Run: SELECT challenge_jobs.reset_job('auto_complete_challenges');")));
 	return name;
 }

@@ -59,10 +59,10 @@ typedef struct CjJobChange
 extern CjJobConfig *cj_job_config_load(const CjJobDefinition *job);
 
 /*
- * Returns the zone that the app's columns of type timestamp are read in, and the days of dates end in:
- * the setting day_time_zone of auto_complete_challenges. Raises invalid_parameter_value.
+ * Returns the zone that the app's columns of type timestamp are read in, for all jobs: the setting timestamp_time_zone of
+ * auto_complete_challenges. Raises invalid_parameter_value.
  */
-extern char *cj_job_config_day_time_zone(void);
+extern char *cj_job_config_timestamp_time_zone(void);
 
 /*
  * Checks and stores a change. A new schedule, and enabling, set scheduled_at anew: scheduled times from before do not

@@ -43,6 +43,7 @@
 
 static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
 static const char *const sources[] = {"live", "stored", NULL};
+static const char *const same_zone[] = {"day_time_zone", NULL};
 static const char *const every_status[] = {"all", NULL};
 static const char *const no_limit[] = {"unlimited", NULL};
 
@@ -56,6 +57,8 @@ static const CjSetting settings[] = {
 	{"count_member_statuses", CJ_SETTING_LABELS, "\"all\"", 0, 0, every_status},
 	{"count_nulls_as_zero", CJ_SETTING_BOOLEAN, "false", 0, 0, NULL},
 	{"day_time_zone", CJ_SETTING_TIME_ZONE, "\"UTC\"", 0, 0, NULL},
+	{"timestamp_time_zone", CJ_SETTING_TIME_ZONE, "\"day_time_zone\"", 0, 0, same_zone},
+	{"settle_after", CJ_SETTING_INTERVAL, "\"0\"", 0, 30 * SECS_PER_DAY, NULL},
 	{"notify", CJ_SETTING_BOOLEAN, "true", 0, 0, NULL},
 	{"notify_within", CJ_SETTING_INTERVAL, "\"7 days\"", 0, CENTURY, no_limit},
 	{"completed_title", CJ_SETTING_TEMPLATE, "\"Challenge Completed!\"", 0, 0, placeholders},
@@ -291,7 +294,9 @@ typedef struct State
 	int digits;
 	List *counted_statuses; /* of members; NIL: all */
 	bool counts_nulls;
-	char *time_zone;
+	char *day_time_zone;
+	char *time_zone;    /* of timestamps */
+	int64 settle_after; /* microseconds */
 	int batch_size;
 
 	/* what is due: keys; then keys and outcomes (whether completed) */
@@ -363,13 +368,13 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 }
 
 /*
- * end_bound returns what end_date has to be below for a challenge to be due at a moment: a date is due when the
- * day is over in day_time_zone, a moment when it has come.
+ * end_bound returns what end_date has to be below for a challenge to have ended at a moment: a date when the day is over in
+ * day_time_zone, a moment when it has come.
  */
 static Datum
-end_bound(Oid type, TimestampTz moment, const char *time_zone)
+end_bound(Oid type, TimestampTz moment, const State *state)
 {
-	pg_tz *zone = cj_local_time_zone(time_zone);
+	pg_tz *zone = cj_local_time_zone(type == DATEOID ? state->day_time_zone : state->time_zone);
 
 	switch (type)
 	{
@@ -422,8 +427,9 @@ open_scope(CjRun *run, State *state, Scope *scope, bool to_evaluate)
 		check_populated(stats);
 	scope->bound_type =
 		scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_END_DATE].base_type;
-	scope->bound = end_bound(scope->bound_type, run->as_of, state->time_zone);
-	scope->notify_bound = end_bound(scope->bound_type, state->notify_since, state->time_zone);
+	scope->bound =
+		end_bound(scope->bound_type, Max(run->as_of - state->settle_after, MIN_TIMESTAMP), state);
+	scope->notify_bound = end_bound(scope->bound_type, state->notify_since, state);
 
 	if (to_evaluate || run->dry_run)
 		; /* nothing is written */
@@ -963,7 +969,7 @@ find_notify_since(CjRun *run, void *arg)
 
 	state->notify_since = within < 0 ? DT_NOBEGIN : run->as_of - within;
 	if (!TIMESTAMP_IS_NOBEGIN(last_run))
-		state->notify_since = Min(state->notify_since, last_run);
+		state->notify_since = Min(state->notify_since, last_run - state->settle_after);
 }
 
 static void
@@ -981,7 +987,11 @@ run_job(CjRun *run)
 	state->digits = cj_settings_int(values, "completion_digits");
 	state->counted_statuses = cj_settings_labels(values, "count_member_statuses");
 	state->counts_nulls = cj_settings_bool(values, "count_nulls_as_zero");
-	state->time_zone = cj_settings_text(values, "day_time_zone");
+	state->day_time_zone = cj_settings_text(values, "day_time_zone");
+	state->time_zone = cj_settings_text(values, "timestamp_time_zone");
+	if (strcmp(state->time_zone, same_zone[0]) == 0)
+		state->time_zone = state->day_time_zone;
+	state->settle_after = cj_settings_microseconds(values, "settle_after");
 	state->batch_size = cj_settings_int(values, "batch_size");
 	MemoryContextSwitchTo(caller);
 
@@ -1010,6 +1020,7 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
 	cj_auto_complete_statistics_examine(cj_job_auto_complete_challenges.definition.name, findings);
 	cj_auto_complete_examine_rates(config, binding, findings);
+	cj_auto_complete_examine_schedule(config, binding, findings);
 }
 
 const CjJob cj_job_auto_complete_challenges = {

@@ -5,10 +5,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "utils/timestamp.h"
 
 #include "app/app_sql.h"
 #include "base/identity.h"
+#include "base/local_time.h"
 #include "jobs/auto_complete_examine.h"
+#include "run/job.h"
 
 /* From this estimated cost on, the statistics are not read for the doctor. */
 #define MAX_COST 500000
@@ -148,4 +152,147 @@ cj_auto_complete_examine_rates(const CjJobConfig *config, const CjBinding *bindi
 		examine_rates_as_owner(config, binding, findings);
 	examine_statuses(config, binding, findings);
 	cj_identity_restore(&identity);
+}
+
+/* ---- when ---- */
+
+/* How many days are looked at: all offsets of a zone occur in a year. */
+#define DAYS 366
+
+/* How late a due challenge may be decided without a word. */
+#define TOLERATED_MINUTES 60
+
+/* end_of_day returns when a day from today on ends in a zone; false if the zone does not have the next one. */
+static bool
+end_of_day(int day, pg_tz *zone, TimestampTz *end)
+{
+	return cj_local_time_moment(cj_local_time_date(GetCurrentTimestamp(), zone) + day + 1, 0, zone,
+								end);
+}
+
+static pg_tz *
+day_time_zone(const CjJobConfig *config)
+{
+	return cj_local_time_zone(cj_settings_text(config->settings, "day_time_zone"));
+}
+
+/* append_members writes the members of a set of numbers, as a field of a schedule has them. */
+static void
+append_members(StringInfo schedule, uint64 set)
+{
+	const char *separator = "";
+
+	for (int i = 0; i < 64; i++)
+	{
+		if (set & UINT64CONST(1) << i)
+		{
+			appendStringInfo(schedule, "%s%d", separator, i);
+			separator = ",";
+		}
+	}
+}
+
+/* propose_schedule returns a schedule that fires when days are over in day_time_zone, and settled. */
+static char *
+propose_schedule(const CjJobConfig *config, int64 settle_after)
+{
+	pg_tz *zone = day_time_zone(config);
+	uint64 minutes = 0;
+	uint64 hours = 0;
+	StringInfoData schedule;
+	TimestampTz due;
+
+	for (int day = 0; day < DAYS; day++)
+	{
+		if (end_of_day(day, zone, &due))
+		{
+			int64 minute = (due + settle_after + USECS_PER_MINUTE - 1) / USECS_PER_MINUTE;
+
+			minutes |= UINT64CONST(1) << minute % MINS_PER_HOUR;
+			hours |= UINT64CONST(1) << minute / MINS_PER_HOUR % HOURS_PER_DAY;
+		}
+	}
+	initStringInfo(&schedule);
+	append_members(&schedule, minutes);
+	appendStringInfoChar(&schedule, ' ');
+	append_members(&schedule, hours);
+	appendStringInfoString(&schedule, " * * *");
+	return schedule.data;
+}
+
+/* longest_delay returns how many minutes after a day has settled the schedule fires, at most. */
+static int
+longest_delay(const CjJobConfig *config, int64 settle_after)
+{
+	pg_tz *zone = day_time_zone(config);
+	int64 delay = 0;
+	TimestampTz due;
+	TimestampTz fires;
+
+	for (int day = 0; day < DAYS; day++)
+	{
+		if (end_of_day(day, zone, &due) &&
+			cj_cron_next(&config->cron, due + settle_after - 1, &fires))
+			delay = Max(delay, fires - due - settle_after);
+	}
+	return delay / USECS_PER_MINUTE;
+}
+
+static bool
+ends_with_day(const CjBinding *binding)
+{
+	return binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_END_DATE].base_type == DATEOID;
+}
+
+/* A schedule that leaves out days is meant so. */
+void
+cj_auto_complete_examine_schedule(const CjJobConfig *config, const CjBinding *binding,
+								  CjFindings *findings)
+{
+	int64 settle_after = cj_settings_microseconds(config->settings, "settle_after");
+	int pause = cj_cron_longest_pause(&config->cron);
+	int delay = ends_with_day(binding) ? longest_delay(config, settle_after) : pause;
+
+	if (pause > MINS_PER_HOUR * HOURS_PER_DAY || delay <= TOLERATED_MINUTES)
+		return;
+	cj_findings_add(
+		findings, "late:auto_complete_challenges", "warning",
+		psprintf("challenges are decided by \"%s\" up to %d hours after they are due",
+				 config->schedule, (delay + MINS_PER_HOUR - 1) / MINS_PER_HOUR),
+		psprintf("SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '%s');",
+				 ends_with_day(binding) ? propose_schedule(config, settle_after) : "*/15 * * * *"));
+}
+
+void
+cj_auto_complete_examine_zone(const char *west, const CjBinding *binding, CjFindings *findings)
+{
+	const CjJobConfig *config = cj_job_config_load(&cj_job_auto_complete_challenges.definition);
+	int64 settle_after = cj_settings_microseconds(config->settings, "settle_after");
+	int64 lag = 0;
+	int hours;
+	TimestampTz end;
+	TimestampTz west_end;
+
+	if (!ends_with_day(binding))
+		return;
+	for (int day = 0; day < DAYS; day++)
+	{
+		DateADT date = cj_local_time_date(GetCurrentTimestamp(), day_time_zone(config)) + day;
+
+		if (cj_local_time_moment(date, 0, day_time_zone(config), &end) &&
+			cj_local_time_moment(date, 0, cj_local_time_zone(west), &west_end))
+			lag = Max(lag, west_end - end);
+	}
+	if (lag <= settle_after)
+		return;
+	hours = (lag + USECS_PER_HOUR - 1) / USECS_PER_HOUR;
+	cj_findings_add(
+		findings, "settle:auto_complete_challenges", "warning",
+		psprintf(
+			"the day ends up to %d hours later for users in \"%s\" than in day_time_zone \"%s\": "
+			"what they check in on the last evening comes after the decision",
+			hours, west, cj_settings_text(config->settings, "day_time_zone")),
+		psprintf("SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '%s', "
+				 "settings => '{\"settle_after\": \"%d hours\"}');",
+				 propose_schedule(config, hours * USECS_PER_HOUR), hours));
 }

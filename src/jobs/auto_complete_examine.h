@@ -13,4 +13,15 @@
 extern void cj_auto_complete_examine_rates(const CjJobConfig *config, const CjBinding *binding,
 										   CjFindings *findings);
 
+/* Adds a finding if the schedule leaves challenges that are due undecided for long. */
+extern void cj_auto_complete_examine_schedule(const CjJobConfig *config, const CjBinding *binding,
+											  CjFindings *findings);
+
+/*
+ * Adds a finding if challenges are decided before the last day is over in a zone: the one of the users' zones that is
+ * furthest west. The binding has challenges.end_date.
+ */
+extern void cj_auto_complete_examine_zone(const char *west, const CjBinding *binding,
+										  CjFindings *findings);
+
 #endif /* CJ_JOBS_AUTO_COMPLETE_EXAMINE_H */

@@ -460,7 +460,7 @@ run_job(CjRun *run)
 	state->batch_size = cj_settings_int(run->config->settings, "batch_size");
 	state->expiry.created_before = before(run, "notification_retention");
 	state->expiry.expires_before = run->as_of;
-	state->expiry.time_zone = cj_job_config_day_time_zone();
+	state->expiry.time_zone = cj_job_config_timestamp_time_zone();
 	state->batch_memory =
 		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);

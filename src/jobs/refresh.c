@@ -169,7 +169,7 @@ prepare(CjRun *run, void *arg)
 	foreach(cell, cj_refresh_attempts_order(names))
 		add_entry(run, state, lfirst(cell), !contains(registered, lfirst(cell)));
 	state->time_limit_ms = time_limit(run->config, list_length(names));
-	state->time_zone = MemoryContextStrdup(run->memory, cj_job_config_day_time_zone());
+	state->time_zone = MemoryContextStrdup(run->memory, cj_job_config_timestamp_time_zone());
 	state->share = DatumGetFloat8(DirectFunctionCall1(
 		numeric_float8,
 		NumericGetDatum(cj_settings_numeric(run->config->settings, "incremental_share"))));
@@ -614,7 +614,7 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
 	List *registered = cj_stats_view_registered();
 	List *names = list_names(&stats, registered);
-	char *time_zone = cj_job_config_day_time_zone();
+	char *time_zone = cj_job_config_timestamp_time_zone();
 	ListCell *cell;
 
 	if (names == NIL)

@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 
@@ -351,7 +352,7 @@ add_name(StringInfo named, int count, const char *name)
 		appendStringInfoString(named, ", ...");
 }
 
-void
+const char *
 cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone, CjFindings *findings)
 {
 	CjRows rows = list_zones(binding);
@@ -363,16 +364,26 @@ cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone, Cj
 	int beyond = 0;
 	bool is_beyond;
 	bool isnull;
+	TimestampTz now = GetCurrentTimestamp();
+	Timestamp west_time = now;
+	const char *west = NULL;
 
 	initStringInfo(&unknown_names);
 	initStringInfo(&reversed_names);
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		char *name = cj_sql_text(&rows, row, 2);
+		pg_tz *zone = name ? cj_local_time_zone_of_user(name, &is_beyond) : NULL;
+		Timestamp time = zone ? cj_local_time_of(now, zone) : 0;
 
 		if (name == NULL)
 			continue;
-		if (cj_local_time_zone_of_user(name, &is_beyond) == NULL)
+		if (zone && time < west_time && time >= now - 12 * USECS_PER_HOUR)
+		{
+			west_time = time;
+			west = name;
+		}
+		if (zone == NULL)
 		{
 			beyond += is_beyond;
 			add_name(&unknown_names, unknown_count, name);
@@ -398,4 +409,5 @@ cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone, Cj
 			psprintf("PostgreSQL reads + as hours west of Greenwich and - as hours east in %s",
 					 reversed_names.data),
 			list_zones_call(binding));
+	return west;
 }

@@ -52,8 +52,11 @@ typedef struct CjDueZones
 extern List *cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule,
 									MemoryContext memory, int64 *missed);
 
-/* Adds a finding for users with an unknown zone or none; runs as the owner of the tables. */
-extern void cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone,
-									  CjFindings *findings);
+/*
+ * Adds a finding for users with an unknown zone or none; runs as the owner of the tables. Returns the zone that is furthest
+ * west, of those that a country could have, or NULL.
+ */
+extern const char *cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone,
+											 CjFindings *findings);
 
 #endif /* CJ_JOBS_REMINDER_ZONES_H */

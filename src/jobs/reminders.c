@@ -31,6 +31,7 @@
 #include "base/local_time.h"
 #include "base/template.h"
 #include "config/cron.h"
+#include "jobs/auto_complete_examine.h"
 #include "jobs/key_list.h"
 #include "jobs/reminder_ledger.h"
 #include "jobs/reminder_zone_hash.h"
@@ -657,7 +658,7 @@ read_settings(CjRun *run, State *state)
 	state->title = cj_settings_text(values, "title");
 	state->body = cj_settings_text(values, "body");
 	state->batch_size = cj_settings_int(values, "batch_size");
-	state->time_zone = cj_job_config_day_time_zone();
+	state->time_zone = cj_job_config_timestamp_time_zone();
 }
 
 /* run_job reminds the users of all due time zones. */
@@ -730,6 +731,7 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
 	const CjBoundEntity *members = &binding->entities[CJ_CHALLENGE_MEMBERS];
 	const char *default_zone = cj_settings_text(config->settings, "default_time_zone");
+	const char *west;
 	CjIdentity identity;
 
 	examine_schedule(config, findings);
@@ -754,8 +756,10 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 		return;
 	}
 	cj_identity_become_owner(&identity, binding->owner, binding->search_path, "UTC");
-	cj_reminder_zones_examine(binding, default_zone, findings);
+	west = cj_reminder_zones_examine(binding, default_zone, findings);
 	cj_identity_restore(&identity);
+	if (west)
+		cj_auto_complete_examine_zone(west, binding, findings);
 }
 
 const CjJob cj_job_send_streak_reminders = {

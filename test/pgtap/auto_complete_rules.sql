@@ -179,5 +179,133 @@ SELECT t.set('{"completion_threshold": null}') \g /dev/null
 UPDATE app.challenge_member_stats SET completion_rate = 0;
 SELECT is(t.doctor('^fractions'), NULL, 'where nobody has done anything they are no fractions');
 
+/* ---- settle_after: due so long after the end ---- */
+SELECT t.empty() \g /dev/null
+SELECT t.set('{"notify_within": "unlimited"}') \g /dev/null
+/* t.due: is a challenge with this end due as of this moment? */
+CREATE FUNCTION t.due(type text, end_date text, as_of timestamptz, settings jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM app.challenges;
+    EXECUTE format('ALTER TABLE app.challenges ALTER end_date DROP DEFAULT, ALTER end_date TYPE %s USING NULL', type);
+    EXECUTE format('INSERT INTO app.challenges (id, end_date) VALUES (1, %L)', end_date);
+    PERFORM t.set('{"day_time_zone": null, "timestamp_time_zone": null, "settle_after": null}');
+    PERFORM t.set(settings);
+    RETURN (SELECT completed + failed = 1 FROM public.auto_complete_challenges(as_of, true));
+END
+$$;
+/* Ends around now in any zone, every settling time: as the end of the day, or the moment, and the time after it have it. */
+CREATE FUNCTION t.ended(type text, end_date timestamp, zone text) RETURNS timestamptz LANGUAGE sql AS $$
+    SELECT CASE type WHEN 'date' THEN (end_date::date + 1)::timestamp AT TIME ZONE zone
+                     WHEN 'timestamp' THEN end_date AT TIME ZONE zone ELSE end_date AT TIME ZONE 'UTC' END
+$$;
+CREATE TEMPORARY TABLE cases AS
+SELECT type, end_date, zone, settle, t.ended(type, end_date, zone) + settle AS due
+  FROM unnest(ARRAY['date', 'timestamp', 'timestamptz']) type,
+       unnest(ARRAY['2024-03-01 00:00', '2024-03-09 13:30', '2024-11-03 01:30']::timestamp[]) end_date,
+       unnest(ARRAY['UTC', 'America/New_York', 'Asia/Kathmandu', 'Pacific/Kiritimati']) zone,
+       unnest(ARRAY['0', '1 microsecond', '90 minutes', '12 hours', '24 hours', '3 days']::interval[]) settle;
+UPDATE cases SET due = t.ended(type, end_date, zone) + EXTRACT(epoch FROM settle) * interval '1 second';
+SELECT is((SELECT string_agg(c::text, '; ') FROM cases c
+            WHERE NOT t.due(type, end_date || CASE type WHEN 'timestamptz' THEN '+00' ELSE '' END, due,
+                            jsonb_build_object('day_time_zone', zone, 'settle_after', settle))), NULL, 'due when it has settled');
+SELECT is((SELECT string_agg(c::text, '; ') FROM cases c
+            WHERE t.due(type, end_date || CASE type WHEN 'timestamptz' THEN '+00' ELSE '' END, due - interval '1 microsecond',
+                        jsonb_build_object('day_time_zone', zone, 'settle_after', settle))), NULL, 'and not before');
+SELECT t.set('{"settle_after": null}') \g /dev/null
+SELECT ok(t.due('date', '2024-03-01', '2024-03-02 00:00+00', '{}'), 'by default a challenge is due at its end');
+SELECT matches(t.error($$ SELECT t.set('{"settle_after": "31 days"}') $$), '^22023: invalid value for setting "settle_after"', 'up to 30 days');
+SELECT matches(t.error($$ SELECT t.set('{"settle_after": "-1 hour"}') $$), '^22023: invalid value for setting "settle_after"', 'and not before the end');
+
+/* what becomes due since the last run is told, however old: counted from when it is due */
+ALTER TABLE app.challenges ALTER end_date TYPE date, ALTER end_date SET DEFAULT '2024-01-31';
+SELECT t.empty() \g /dev/null
+DELETE FROM challenge_jobs.job_run;
+SELECT t.set('{"settle_after": "3 days", "notify_within": "1 day"}') \g /dev/null
+SELECT t.add('x', 90) \g /dev/null
+SELECT is(t.run('2024-02-01 00:00+00'), '0 0 0', 'a run while it settles decides nothing');
+SELECT is(t.run('2024-02-10 00:00+00'), '1 0 1', 'the next one decides it, and notifies though it ended long ago: it was not due before');
+
+/* a run covers what is scheduled up to its as_of: what still settles is not due */
+SELECT challenge_jobs.schedule('auto_complete_challenges', 'external') \g /dev/null
+UPDATE challenge_jobs.job_override SET scheduled_at = now() - interval '3 days' WHERE job = 'auto_complete_challenges';
+DELETE FROM challenge_jobs.job_run;
+SELECT isnt((SELECT reason FROM challenge_jobs.watchdog() WHERE job = 'auto_complete_challenges'), NULL, 'the watchdog has a view of it');
+SELECT is((SELECT covered_until FROM challenge_jobs.watchdog() WHERE job = 'auto_complete_challenges'), NULL, 'no scheduled time is covered without a run');
+SELECT t.run(now()) \g /dev/null
+SELECT is((SELECT covered_until FROM challenge_jobs.watchdog() WHERE job = 'auto_complete_challenges'), now(), 'a run covers all times up to its as_of');
+SELECT is((SELECT next_due > now() FROM challenge_jobs.job_status WHERE job = 'auto_complete_challenges'), true, 'so that the job is due next time');
+SELECT challenge_jobs.unschedule('auto_complete_challenges') \g /dev/null
+SELECT t.set('{"settle_after": null, "notify_within": null}') \g /dev/null
+
+/* ---- timestamp_time_zone: of columns, not of days ---- */
+SELECT ok(t.due('timestamp', '2024-03-01 12:00', '2024-03-01 03:00+00', '{"timestamp_time_zone": "Asia/Tokyo", "day_time_zone": "America/New_York"}')
+          AND NOT t.due('timestamp', '2024-03-01 12:00', '2024-03-01 02:59:59+00', '{"timestamp_time_zone": "Asia/Tokyo", "day_time_zone": "America/New_York"}'),
+          'a timestamp is read in timestamp_time_zone');
+SELECT ok(t.due('date', '2024-03-01', '2024-03-02 05:00+00', '{"timestamp_time_zone": "Asia/Tokyo", "day_time_zone": "America/New_York"}')
+          AND NOT t.due('date', '2024-03-01', '2024-03-02 04:59:59+00', '{"timestamp_time_zone": "Asia/Tokyo", "day_time_zone": "America/New_York"}'),
+          'a date ends in day_time_zone');
+SELECT ok(t.due('timestamp', '2024-03-01 12:00', '2024-03-01 17:00+00', '{"day_time_zone": "America/New_York"}')
+          AND NOT t.due('timestamp', '2024-03-01 12:00', '2024-03-01 16:59:59+00', '{"day_time_zone": "America/New_York"}'),
+          'by default that is day_time_zone');
+ALTER TABLE app.challenges ALTER end_date TYPE date, ALTER end_date SET DEFAULT '2024-01-31';
+ALTER TABLE app.notifications ALTER created_at TYPE timestamp;
+SELECT t.empty() \g /dev/null
+DELETE FROM app.notifications;
+SELECT t.set('{"timestamp_time_zone": "Asia/Kolkata", "day_time_zone": "America/New_York", "notify_within": "unlimited"}') \g /dev/null
+SELECT t.add('x', 90) \g /dev/null
+SELECT is(t.run(), '1 0 1', 'a challenge with a notification');
+SELECT is(created_at, now() AT TIME ZONE 'Asia/Kolkata', 'timestamps are written in timestamp_time_zone') FROM app.notifications;
+UPDATE app.notifications SET created_at = (now() - interval '30 days') AT TIME ZONE 'Asia/Kolkata' - interval '1 minute';
+SELECT is((SELECT notifications FROM cleanup_expired_notifications(dry_run => true)), 1::bigint, 'the clean-up reads them in it');
+UPDATE app.notifications SET created_at = (now() - interval '30 days') AT TIME ZONE 'Asia/Kolkata' + interval '1 minute';
+SELECT is((SELECT notifications FROM cleanup_expired_notifications(dry_run => true)), 0::bigint, 'to the minute');
+SELECT t.set('{"timestamp_time_zone": null, "day_time_zone": null, "notify_within": null}') \g /dev/null
+
+/* ---- the doctor: when ---- */
+CREATE TABLE app.users (id integer PRIMARY KEY, timezone text);
+ALTER TABLE app.users OWNER TO cj_app;
+ALTER TABLE app.challenge_members ADD current_streak integer DEFAULT 1, ADD last_checkin_at timestamptz;
+SELECT challenge_jobs.bind('users', 'app.users') \g /dev/null
+INSERT INTO app.users VALUES (1, 'UTC'), (2, 'Europe/Berlin'), (3, 'UTC+99'), (4, 'nowhere');
+SELECT is(t.doctor('^settle'), NULL, 'users east of day_time_zone, or nowhere: nothing is said');
+INSERT INTO app.users VALUES (5, 'America/New_York'), (6, 'America/Los_Angeles'), (7, 'America/Los_Angeles');
+SELECT is(t.doctor('^settle'), 'warning the day ends up to 8 hours later for users in "America/Los_Angeles" than in day_time_zone "UTC": '
+          'what they check in on the last evening comes after the decision', 'users west of it: settle_after is proposed');
+SELECT t.mend('^settle') \g /dev/null
+SELECT is(schedule || ' ' || (settings ->> 'settle_after'), '0 8 * * * 8 hours', 'with the schedule that fits') FROM challenge_jobs.job WHERE job = 'auto_complete_challenges';
+SELECT is(t.doctor('^(settle|late)'), NULL, 'which mends it');
+SELECT challenge_jobs.reset_job('auto_complete_challenges') \g /dev/null
+
+SELECT is(t.doctor('^late'), NULL, 'midnight UTC, at midnight UTC');
+SELECT t.set('{"day_time_zone": "Asia/Tokyo"}') \g /dev/null
+SELECT is(t.doctor('^late'), 'warning challenges are decided by "0 0 * * *" up to 9 hours after they are due', 'another zone''s midnight');
+SELECT t.mend('^late') \g /dev/null
+SELECT is(schedule, '0 15 * * *', 'its schedule is proposed') FROM challenge_jobs.job WHERE job = 'auto_complete_challenges';
+SELECT is(t.doctor('^late'), NULL, 'which mends it');
+/* t.proposal: the schedule that is proposed for a zone */
+CREATE FUNCTION t.proposal(zone text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM challenge_jobs.reset_job('auto_complete_challenges');
+    PERFORM challenge_jobs.alter_job('auto_complete_challenges', schedule => '30 11 * * *', settings => jsonb_build_object('day_time_zone', zone));
+    PERFORM t.mend('^late');
+    RETURN (SELECT schedule FROM challenge_jobs.job WHERE job = 'auto_complete_challenges');
+END
+$$;
+SELECT is(t.proposal('America/New_York'), '0 4,5 * * *', 'summer and winter');
+SELECT is(t.proposal('Asia/Kathmandu'), '15 18 * * *', 'offsets of minutes');
+SELECT is(t.proposal('Australia/Lord_Howe'), '0,30 13 * * *', 'half an hour of summer');
+/* whatever the zone, what is proposed leaves nothing waiting */
+SELECT is((SELECT string_agg(name, ', ')
+             FROM (SELECT name, row_number() OVER (ORDER BY name) AS n FROM pg_timezone_names WHERE name ~ '^[A-Z][a-z]+/') z
+            WHERE n % 50 = 0 AND (t.proposal(name) IS NULL OR t.doctor('^late') IS NOT NULL)), NULL, 'in any zone');
+SELECT challenge_jobs.reset_job('auto_complete_challenges') \g /dev/null
+SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '0 6 * * 1') \g /dev/null
+SELECT is(t.doctor('^late'), NULL, 'a weekly schedule is meant so');
+SELECT challenge_jobs.reset_job('auto_complete_challenges') \g /dev/null
+ALTER TABLE app.challenges ALTER end_date DROP DEFAULT, ALTER end_date TYPE timestamptz;
+SELECT is(t.doctor('^late'), 'warning challenges are decided by "0 0 * * *" up to 24 hours after they are due', 'ends at any time of day, decided daily');
+SELECT t.mend('^late') \g /dev/null
+SELECT is(t.doctor('^late'), NULL, 'what it says to type mends it');
+
 SELECT * FROM finish();
 ROLLBACK;
