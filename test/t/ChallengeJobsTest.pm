@@ -99,6 +99,8 @@ DO \$\$ BEGIN
 END \$\$;
 GRANT ALL ON SCHEMA public TO app_owner;
 CREATE EXTENSION challenge_jobs;
+-- challenges are due again and again, however long ago they ended
+SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify_within": "unlimited"}');
 SET ROLE app_owner;
 $app
 INSERT INTO challenges
