@@ -37,7 +37,7 @@ SELECT md5('challenge ' || n)::uuid, 'Challenge ' || n, 'active', current_date -
   FROM generate_series(1, greatest(:users / 10, 2)) n;
 INSERT INTO public.challenge_members (id, challenge_id, user_id, status, current_streak, longest_streak, last_checkin_at)
 SELECT gen_random_uuid(), md5('challenge ' || (1 + (n * 7919::bigint + k * 104729::bigint) % greatest(:users / 10, 2)))::uuid,
-       id, 'active', 1 + n % 9, 9, now() - interval '3 days'
+       id, 'active', 1 + n % 9, 9, now() - interval '1 day'
   FROM bench.person, generate_series(0, 1) k
 ON CONFLICT DO NOTHING;
 INSERT INTO public.notifications (user_id, type, title, body, data, created_at)
@@ -69,7 +69,8 @@ SELECT m.user_id,
    AND c.status = 'active'
    AND m.status = 'active'
    AND m.current_streak >= 1
-   AND (m.last_checkin_at IS NULL OR m.last_checkin_at < date_trunc('day', now()))
+   AND (m.last_checkin_at IS NULL OR m.last_checkin_at < date_trunc('day', now()) AND m.last_checkin_at >= date_trunc('day', now()) - interval '1 day')
+   AND current_date BETWEEN c.start_date AND c.end_date
  GROUP BY m.user_id;
 
 CREATE TABLE bench.message AS SELECT * FROM bench.at_stake ORDER BY md5(user_id::text);

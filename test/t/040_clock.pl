@@ -106,7 +106,7 @@ is(status('state, consecutive_failures'), 'ok|0', 'which mends it');
 # Berlin: 08:00 is 07:00 UTC on 30 March, and 06:00 UTC on the 31st.
 $node->safe_psql($db, <<'SQL');
 INSERT INTO user_profiles SELECT u, 'Europe/Berlin' FROM generate_series(1, 3) u;
-UPDATE challenges SET status = 'active' WHERE id = 3;
+UPDATE challenges SET status = 'active', end_date = '2030-12-31' WHERE id = 3;
 SQL
 foreach my $case (
 	[ '2030-03-30 06:59:30', '', 'the day before: not yet at seven' ],

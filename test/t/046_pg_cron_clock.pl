@@ -78,10 +78,10 @@ foreach my $case (
 	[ '2030-03-31 07:00', '2030-03-30 2030-03-31', 'at nine: once' ],
 	[ '2030-04-01 06:00', '2030-03-30 2030-03-31 2030-04-01', 'the day after' ])
 {
-	my ($slot, $dates, $name) = @$case;
+	my ($time, $dates, $name) = @$case;
 
-	set_clock($node, before($slot));
-	wait_for($REMIND, "triggered_by = 'pg_cron' AND as_of BETWEEN '$slot+00' AND '$slot:50+00'");
+	set_clock($node, before($time));
+	wait_for($REMIND, "triggered_by = 'pg_cron' AND as_of BETWEEN '$time+00' AND '$time:50+00'");
 	is(server("string_agg(DISTINCT data->>'local_date', ' ' ORDER BY data->>'local_date') FROM notifications WHERE type = 'streak_reminder'"),
 		$dates, "Berlin, $name");
 }
