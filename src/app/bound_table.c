@@ -175,7 +175,7 @@ list_columns(Relation rel)
 static bool
 is_written(CjEntity entity, int column)
 {
-	return (entity == CJ_NOTIFICATIONS && column != CJ_NOTIFICATIONS_EXPIRES_AT) ||
+	return (entity == CJ_NOTIFICATIONS && column < CJ_NOTIFICATIONS_EXPIRES_AT) ||
 		   (entity == CJ_CHALLENGES && column == CJ_CHALLENGES_STATUS);
 }
 

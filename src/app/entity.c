@@ -67,6 +67,8 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 		 {"data", CJ_KIND_DOCUMENT, false},
 		 {"created_at", CJ_KIND_MOMENT, false},
 		 {"expires_at", CJ_KIND_MOMENT, false},
+		 {"is_read", CJ_KIND_BOOLEAN, false},
+		 {"read_at", CJ_KIND_MOMENT, false},
 	 },
 	 {{"challenge_completed", "challenge_completed"}, {"streak_reminder", "streak_reminder"}}},
 	{"users",
@@ -151,6 +153,8 @@ cj_entity_accepts(CjColumnKind kind, Oid type)
 			return type == DATEOID;
 		case CJ_KIND_MOMENT:
 			return type == TIMESTAMPOID || type == TIMESTAMPTZOID;
+		case CJ_KIND_BOOLEAN:
+			return type == BOOLOID;
 		case CJ_KIND_NUMBER:
 			return is_number(type);
 		case CJ_KIND_TEXT:
@@ -176,6 +180,8 @@ cj_entity_kind_name(CjColumnKind kind)
 			return "date";
 		case CJ_KIND_MOMENT:
 			return "timestamp or timestamptz";
+		case CJ_KIND_BOOLEAN:
+			return "boolean";
 		case CJ_KIND_NUMBER:
 			return "a number";
 		case CJ_KIND_TEXT:

@@ -55,7 +55,9 @@ enum
 	CJ_NOTIFICATIONS_BODY,
 	CJ_NOTIFICATIONS_DATA,
 	CJ_NOTIFICATIONS_CREATED_AT,
-	CJ_NOTIFICATIONS_EXPIRES_AT
+	CJ_NOTIFICATIONS_EXPIRES_AT,
+	CJ_NOTIFICATIONS_IS_READ,
+	CJ_NOTIFICATIONS_READ_AT
 };
 
 enum
@@ -64,7 +66,7 @@ enum
 	CJ_USERS_TIMEZONE
 };
 
-#define CJ_MAX_COLUMNS 8
+#define CJ_MAX_COLUMNS 10
 #define CJ_MAX_LABELS  4
 
 /* Labels of each entity, in the order of the table in entity.c. */
@@ -92,11 +94,12 @@ enum
 /* What a column may hold. */
 typedef enum CjColumnKind
 {
-	CJ_KIND_KEY,     /* anything with a default btree operator class */
-	CJ_KIND_LABEL,   /* text, varchar, char, enum */
-	CJ_KIND_DATE,    /* date, timestamp, timestamptz */
-	CJ_KIND_DAY,     /* date */
-	CJ_KIND_MOMENT,  /* timestamp, timestamptz */
+	CJ_KIND_KEY,    /* anything with a default btree operator class */
+	CJ_KIND_LABEL,  /* text, varchar, char, enum */
+	CJ_KIND_DATE,   /* date, timestamp, timestamptz */
+	CJ_KIND_DAY,    /* date */
+	CJ_KIND_MOMENT, /* timestamp, timestamptz */
+	CJ_KIND_BOOLEAN,
 	CJ_KIND_NUMBER,  /* integers, numeric, floating point */
 	CJ_KIND_TEXT,    /* any string type */
 	CJ_KIND_DOCUMENT /* json, jsonb, text */

@@ -247,7 +247,9 @@ cj_sql_access(const CjStatement *statement, const char *text, CjParams *params)
 		access = CJ_ACCESS_OTHER;
 	else if (IsA(plan, Result) && outerPlan(plan) == NULL)
 		access = CJ_ACCESS_NONE;
-	else if (IsA(plan, IndexScan) || IsA(plan, IndexOnlyScan) || IsA(plan, BitmapHeapScan))
+	else if (IsA(plan, IndexScan) || IsA(plan, IndexOnlyScan))
+		access = plan->qual == NIL ? CJ_ACCESS_INDEX_ONLY : CJ_ACCESS_INDEX;
+	else if (IsA(plan, BitmapHeapScan))
 		access = CJ_ACCESS_INDEX;
 	else if (IsA(plan, TidRangeScan))
 		access = CJ_ACCESS_RANGE;

@@ -79,9 +79,10 @@ extern double cj_sql_estimate(const CjStatement *statement, const char *text, Cj
 /* How the planner would read the table of a statement, be it to delete from it. */
 typedef enum CjAccess
 {
-	CJ_ACCESS_NONE,  /* not at all: by the table's constraints no row qualifies */
-	CJ_ACCESS_INDEX, /* by indexes, below a LIMIT at most: without sorting */
-	CJ_ACCESS_RANGE, /* by a range of addresses */
+	CJ_ACCESS_NONE,       /* not at all: by the table's constraints no row qualifies */
+	CJ_ACCESS_INDEX,      /* by indexes, below a LIMIT at most: without sorting */
+	CJ_ACCESS_INDEX_ONLY, /* the same by an index that has the whole condition: no row is read in vain */
+	CJ_ACCESS_RANGE,      /* by a range of addresses */
 	CJ_ACCESS_OTHER
 } CjAccess;
 

@@ -210,6 +210,7 @@ check_text(const char *job, const CjSetting *setting, const char *text)
 	{
 		case CJ_SETTING_INTERVAL:
 		case CJ_SETTING_DAYS:
+		case CJ_SETTING_INTERVALS:
 			if (!has_word(setting, text))
 				check_interval(job, setting, text);
 			break;
@@ -276,6 +277,27 @@ check_labels(const char *job, const CjSetting *setting, const JsonbValue *value)
 						join_words(setting->words, "\"", "\"")));
 }
 
+/* check_intervals checks the intervals of an object. */
+static void
+check_intervals(const char *job, const CjSetting *setting, const JsonbValue *object)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	if (object->type != jbvBinary || !JsonContainerIsObject(object->val.binary.data))
+		reject(job, setting, "The setting takes an object of names and intervals.");
+	it = JsonbIteratorInit(object->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_VALUE)
+			continue;
+		if (value.type != jbvString)
+			reject(job, setting, "The setting takes an object of names and intervals.");
+		check_text(job, setting, pnstrdup(value.val.string.val, value.val.string.len));
+	}
+}
+
 static void
 check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 {
@@ -291,6 +313,9 @@ check_value(const char *job, const CjSetting *setting, const JsonbValue *value)
 			break;
 		case CJ_SETTING_LABELS:
 			check_labels(job, setting, value);
+			break;
+		case CJ_SETTING_INTERVALS:
+			check_intervals(job, setting, value);
 			break;
 		case CJ_SETTING_CHOICE:
 		case CJ_SETTING_INTERVAL:
@@ -407,6 +432,36 @@ cj_settings_interval(Jsonb *values, const char *name)
 	Interval *interval = palloc(sizeof(Interval));
 
 	return parse_interval(cj_settings_text(values, name), interval) ? interval : NULL;
+}
+
+int
+cj_settings_intervals(Jsonb *values, const char *name, char ***names, Interval ***intervals)
+{
+	JsonbValue object;
+	JsonbIterator *it;
+	JsonbValue key;
+	JsonbValue value;
+	JsonbIteratorToken token;
+	int count = 0;
+
+	get_value(values, name, jbvBinary, &object);
+	*names = palloc(sizeof(char *) * JsonContainerSize(object.val.binary.data));
+	*intervals = palloc(sizeof(Interval *) * JsonContainerSize(object.val.binary.data));
+	it = JsonbIteratorInit(object.val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		Interval *interval = palloc(sizeof(Interval));
+
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		(*names)[count] = pnstrdup(key.val.string.val, key.val.string.len);
+		(*intervals)[count++] =
+			parse_interval(pnstrdup(value.val.string.val, value.val.string.len), interval)
+				? interval
+				: NULL;
+	}
+	return count;
 }
 
 int64

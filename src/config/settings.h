@@ -22,6 +22,7 @@ typedef enum CjSettingType
 	CJ_SETTING_CHOICE,  /* one of `words` */
 	CJ_SETTING_INTERVAL, /* as text; between min and max seconds, a month being 30 days; or one of `words` */
 	CJ_SETTING_DAYS,      /* the same, of whole days */
+	CJ_SETTING_INTERVALS, /* an object: names, each with an interval as above */
 	CJ_SETTING_TIME,      /* time of day: HH:MM or HH:MM:SS; up to max seconds, 0: any */
 	CJ_SETTING_TIME_ZONE, /* a zone as SET TIME ZONE takes it; or one of `words` */
 	CJ_SETTING_LABELS,    /* a list of texts; or one of `words` */
@@ -61,6 +62,9 @@ extern Interval *cj_settings_interval(Jsonb *values, const char *name); /* NULL:
 extern int64 cj_settings_microseconds(Jsonb *values,
 									  const char *name); /* a month is 30 days; -1: it is a word */
 extern List *cj_settings_labels(Jsonb *values, const char *name); /* of texts; NIL: it is a word */
+/* Returns how many names there are, and for each its interval; NULL: a word. */
+extern int cj_settings_intervals(Jsonb *values, const char *name, char ***names,
+								 Interval ***intervals);
 extern TimeADT cj_settings_time(Jsonb *values, const char *name); /* microseconds since midnight */
 
 #endif /* CJ_CONFIG_SETTINGS_H */

@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -43,9 +44,14 @@
 /* How long the ledger of reminders is kept: whoever was reminded then is not reminded for it again. */
 #define REMINDER_DAYS 7
 
+static const char *const never[] = {"never", NULL};
+static const char *const unread_words[] = {"never", "none", NULL};
+
 /* Described one by one in doc/reference.md. */
 static const CjSetting settings[] = {
 	{"notification_retention", CJ_SETTING_INTERVAL, "\"30 days\"", 0, MAX_RETENTION, NULL},
+	{"retention_by_type", CJ_SETTING_INTERVALS, "{}", 0, MAX_RETENTION, never},
+	{"unread_retention", CJ_SETTING_INTERVAL, "\"none\"", 0, MAX_RETENTION, unread_words},
 	{"run_retention", CJ_SETTING_INTERVAL, "\"90 days\"", 0, MAX_RETENTION, NULL},
 	{"failed_run_retention", CJ_SETTING_INTERVAL, "\"1 year\"", 0, MAX_RETENTION, NULL},
 	{"max_runs_per_job", CJ_SETTING_INTEGER, "10000", 0, 10000000, NULL},
@@ -121,6 +127,21 @@ static const CjStatement find_references = {
 	" ORDER BY 1, 2",
 	SPI_OK_SELECT};
 
+/* $1 the table, $2 the first columns, $3 the predicate or null */
+static const CjStatement find_index = {
+	"find an index for what is kept longer",
+	"SELECT 1"
+	"  FROM pg_catalog.pg_index i"
+	"  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+	"  JOIN pg_catalog.pg_am m ON m.oid = c.relam"
+	" WHERE i.indrelid = $1"
+	"   AND m.amname = 'btree'"
+	"   AND i.indisvalid"
+	"   AND (i.indkey::pg_catalog.int2[])[0 : pg_catalog.cardinality($2) - 1] = $2"
+	"   AND pg_catalog.pg_get_expr(i.indpred, i.indrelid) IS NOT DISTINCT FROM $3"
+	" LIMIT 1",
+	SPI_OK_SELECT};
+
 /* ---- the state of a run ---- */
 
 typedef struct State
@@ -149,28 +170,72 @@ typedef struct State
 	int64 kept;
 } State;
 
+/* unread_differs returns whether what is unread is kept longer. */
+static bool
+unread_differs(const CjJobConfig *config)
+{
+	return strcmp(cj_settings_text(config->settings, "unread_retention"), "none") != 0;
+}
+
 /* usage says what the job uses of the app's tables. */
 static int
 usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 {
+	uint32 required = CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT);
+	uint32 optional = CJ_BIT(CJ_NOTIFICATIONS_EXPIRES_AT);
+	char **types;
+	Interval **intervals;
+
+	/* statements use a column that is there: only where a setting asks for it */
+	if (cj_settings_intervals(config->settings, "retention_by_type", &types, &intervals) > 0)
+		required |= CJ_BIT(CJ_NOTIFICATIONS_TYPE);
+	if (unread_differs(config))
+		optional |= CJ_BIT(CJ_NOTIFICATIONS_IS_READ) | CJ_BIT(CJ_NOTIFICATIONS_READ_AT);
 	items[0] = (CjUsage){CJ_NOTIFICATIONS,
-						 CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT) | CJ_BIT(CJ_NOTIFICATIONS_EXPIRES_AT),
+						 required | optional,
 						 0,
 						 dry_run ? AccessShareLock : RowExclusiveLock,
 						 ACL_SELECT | ACL_UPDATE | ACL_DELETE, /* UPDATE: to lock rows */
-						 CJ_BIT(CJ_NOTIFICATIONS_CREATED_AT)};
+						 required};
 	return 1;
 }
 
-/* before returns the moment that lies so long before as_of, in UTC; never one after it. */
+/* moment_before returns the moment that lies so long before as_of, in UTC; never one after it. NULL: never. */
+static TimestampTz
+moment_before(const CjRun *run, const Interval *interval)
+{
+	Datum moment;
+
+	if (interval == NULL)
+		return DT_NOBEGIN;
+	moment = DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(run->as_of),
+								 IntervalPGetDatum(interval));
+	return Min(DatumGetTimestamp(moment), run->as_of);
+}
+
 static TimestampTz
 before(const CjRun *run, const char *setting)
 {
-	Datum moment = DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(run->as_of),
-									   IntervalPGetDatum(
-										   cj_settings_interval(run->config->settings, setting)));
+	return moment_before(run, cj_settings_interval(run->config->settings, setting));
+}
 
-	return Min(DatumGetTimestamp(moment), run->as_of);
+/* set_expiry computes what is expired, in the run's memory. */
+static void
+set_expiry(const CjRun *run, CjExpiry *expiry)
+{
+	char **types;
+	Interval **intervals;
+
+	expiry->created_before = before(run, "notification_retention");
+	expiry->expires_before = run->as_of;
+	expiry->time_zone = cj_job_config_timestamp_time_zone();
+	expiry->type_count =
+		cj_settings_intervals(run->config->settings, "retention_by_type", &types, &intervals);
+	expiry->types = palloc(sizeof(CjTypeExpiry) * expiry->type_count);
+	for (int i = 0; i < expiry->type_count; i++)
+		expiry->types[i] = (CjTypeExpiry){types[i], moment_before(run, intervals[i])};
+	expiry->unread_differs = unread_differs(run->config);
+	expiry->unread_before = before(run, "unread_retention");
 }
 
 /* ---- steps on a table as a whole; each is a batch of one item, the table ---- */
@@ -458,9 +523,7 @@ run_job(CjRun *run)
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
 
 	state->batch_size = cj_settings_int(run->config->settings, "batch_size");
-	state->expiry.created_before = before(run, "notification_retention");
-	state->expiry.expires_before = run->as_of;
-	state->expiry.time_zone = cj_job_config_timestamp_time_zone();
+	set_expiry(run, &state->expiry);
 	state->batch_memory =
 		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);
@@ -514,6 +577,55 @@ examine_references(const CjBoundEntity *entity, CjFindings *findings)
 	cj_sql_free(&rows);
 }
 
+/* require_index reports that an index is missing, without which what is kept is read each night. */
+static void
+require_index(const CjBoundEntity *entity, bool by_type, const char *read, CjFindings *findings)
+{
+	const CjBoundColumn *type = &entity->columns[CJ_NOTIFICATIONS_TYPE];
+	const CjBoundColumn *created_at = &entity->columns[CJ_NOTIFICATIONS_CREATED_AT];
+	const char *columns = by_type ? psprintf("%s, %s", quote_identifier(type->name),
+											 quote_identifier(created_at->name))
+								  : quote_identifier(created_at->name);
+	Datum numbers[] = {Int16GetDatum(type->number), Int16GetDatum(created_at->number)};
+	CjParams params = {0};
+
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
+	cj_sql_param_array(&params, INT2OID,
+					   cj_sql_array(numbers + !by_type, by_type ? 2 : 1, INT2OID));
+	cj_sql_param_text(&params, read);
+	if (cj_sql_execute_own(&find_index, &params) > 0)
+		return;
+	cj_findings_add_as(
+		findings, psprintf("index:retention(%s%s)", columns, read ? ", read" : ""), "warning",
+		psprintf("%s has no index on %s%s: what the settings keep longer is read by each run",
+				 entity->relation, columns, read ? " of what is read" : ""),
+		psprintf("CREATE INDEX %sON %s (%s)%s%s;",
+				 entity->relkind == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
+				 entity->relation, columns, read ? " WHERE " : "", read ? read : ""),
+		GetUserNameFromId(entity->owner, false));
+}
+
+/* examine_retention reports what the settings that keep some notifications longer lack. */
+static void
+examine_retention(const CjJobConfig *config, const CjBinding *binding, CjFindings *findings)
+{
+	const CjBoundEntity *entity = &binding->entities[CJ_NOTIFICATIONS];
+	const CjBoundColumn *is_read = &entity->columns[CJ_NOTIFICATIONS_IS_READ];
+	bool by_type = entity->columns[CJ_NOTIFICATIONS_TYPE].present;
+
+	if (by_type)
+		require_index(entity, true, NULL, findings);
+	if (!unread_differs(config))
+		return;
+	cj_cleanup_scope_check_read(binding);
+	require_index(entity, by_type,
+				  is_read->present
+					  ? quote_identifier(is_read->name)
+					  : psprintf("(%s IS NOT NULL)",
+								 quote_identifier(entity->columns[CJ_NOTIFICATIONS_READ_AT].name)),
+				  findings);
+}
+
 static void
 examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
@@ -523,6 +635,7 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 	const char *hint;
 
 	examine_references(&binding->entities[CJ_NOTIFICATIONS], findings);
+	examine_retention(config, binding, findings);
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_NOTIFICATIONS].relid),
 				 false);

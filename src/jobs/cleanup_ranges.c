@@ -37,26 +37,26 @@
 #define MAX_PAUSE 63
 
 /*
- * $1 and $2 are the bounds of created_at and expires_at, $3 and $4 addresses. The condition is written
+ * $1 and $2 are the bounds of created_at and expires_at, $7 and $8 addresses. The condition is written
  * so that no index can serve it: the planner is left all choice, since code of the app may run, and
  * there must be no other good one.
  */
 static const CjStatement delete_range = {"delete expired notifications in a range of blocks",
 										 "DELETE FROM {notifications} AS n\n"
-										 " WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
-										 "   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
+										 " WHERE n.ctid OPERATOR(pg_catalog.>) $7\n"
+										 "   AND n.ctid OPERATOR(pg_catalog.<) $8\n"
 										 "   AND " CJ_IS_UNTOUCHED "\n"
 										 "   AND COALESCE(" CJ_IS_EXPIRED ", false)",
 										 SPI_OK_DELETE};
 
-/* $5: our own mark */
+/* $9: our own mark */
 static const CjStatement find_marked = {"find expired notifications that others have marked",
 										"SELECT n.ctid, n.{notifications.created_at}, true\n"
 										"  FROM {notifications} n\n"
-										" WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
-										"   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
+										" WHERE n.ctid OPERATOR(pg_catalog.>) $7\n"
+										"   AND n.ctid OPERATOR(pg_catalog.<) $8\n"
 										"   AND NOT " CJ_IS_UNTOUCHED "\n"
-										"   AND n.xmax OPERATOR(pg_catalog.<>) $5\n"
+										"   AND n.xmax OPERATOR(pg_catalog.<>) $9\n"
 										"   AND " CJ_IS_EXPIRED,
 										SPI_OK_SELECT};
 

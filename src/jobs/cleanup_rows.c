@@ -56,44 +56,106 @@ static const CjStatement find_all = {"find expired notifications",
 									 " WHERE " CJ_IS_EXPIRED,
 									 SPI_OK_SELECT};
 
-/* $3, $4: addresses between which to read; $5: how many rows at most */
+/* $7, $8: addresses between which to read; $9: how many rows at most */
 static const CjStatement read_heap = {
 	"find expired notifications in a range of blocks",
 	"SELECT n.ctid, n.{notifications.created_at}, NOT " CJ_IS_UNTOUCHED "\n"
 	"  FROM {notifications} n\n"
-	" WHERE n.ctid OPERATOR(pg_catalog.>) $3\n"
-	"   AND n.ctid OPERATOR(pg_catalog.<) $4\n"
+	" WHERE n.ctid OPERATOR(pg_catalog.>) $7\n"
+	"   AND n.ctid OPERATOR(pg_catalog.<) $8\n"
 	"   AND " CJ_IS_EXPIRED "\n"
-	" LIMIT $5",
+	" LIMIT $9",
 	SPI_OK_SELECT};
 
-/* $3: where to begin; $4: how many rows, and those with the value of the last of them */
-#define READ_INDEX(column, bound, operator, more)                                    \
+/* $7: where to begin; $8: how many rows, and those with the value of the last of them; $9: the type */
+#define READ_INDEX(column, operator, order, begin, condition)                        \
 	{                                                                                \
 		"find expired notifications in the order of " column,                        \
 			"SELECT n.ctid, n.{notifications." column "}, NOT " CJ_IS_UNTOUCHED "\n" \
 			"  FROM {notifications} n\n"                                             \
-			" WHERE n.{notifications." column "} OPERATOR(pg_catalog.<) " bound "\n" \
-			"   AND n.{notifications." column "} OPERATOR(pg_catalog."               \
-			operator") $3\n" more " ORDER BY n.{notifications." column "}\n"         \
-					" FETCH FIRST $4 ROWS WITH TIES",                                \
+			" WHERE (" order ") OPERATOR(pg_catalog."                                \
+			operator") (" begin ")\n"                                                \
+					"   AND " condition "\n"                                         \
+					" ORDER BY " order "\n"                                          \
+					" FETCH FIRST $8 ROWS WITH TIES",                                \
 			SPI_OK_SELECT                                                            \
 	}
 
-#define NOT_BY_CREATED_AT \
-	"   AND (n.{notifications.created_at} OPERATOR(pg_catalog.<) $1) IS NOT TRUE\n"
+/* Whether a page has been read before. */
+#define READ_PAGES(column, order, begin, condition)          \
+	{                                                        \
+		READ_INDEX(column, ">=", order, begin, condition),   \
+			READ_INDEX(column, ">", order, begin, condition) \
+	}
 
-/* By pass: the column; then whether a page has been read before. */
-static const CjStatement read_index[][2] = {
-	{READ_INDEX("created_at", "$1", ">=", ""), READ_INDEX("created_at", "$1", ">", "")},
-	{READ_INDEX("expires_at", "$2", ">=", NOT_BY_CREATED_AT),
-	 READ_INDEX("expires_at", "$2", ">", NOT_BY_CREATED_AT)},
+#define CREATED_AT "n.{notifications.created_at}"
+#define EXPIRES_AT "n.{notifications.expires_at}"
+
+static const CjStatement read_old[] = READ_PAGES("created_at", CREATED_AT, "$7", CJ_IS_OLD);
+static const CjStatement read_expired[] =
+	READ_PAGES("expires_at", EXPIRES_AT, "$7",
+			   EXPIRES_AT " OPERATOR(pg_catalog.<) $2\n   AND " CJ_IS_OLD " IS NOT TRUE");
+
+/*
+ * Of one type, or of all, up to the bound $1; conditions that an index can have whole. A type is compared along
+ * with created_at, so that no index but one on both can be taken: the planner thinks the two independent, which
+ * they are least where a type is kept.
+ */
+#define OF_ALL          CREATED_AT " OPERATOR(pg_catalog.<) $1"
+#define TYPE_CREATED_AT "n.{notifications.type}{notifications.type~}, " CREATED_AT
+#define OF_TYPE         "(" TYPE_CREATED_AT ") OPERATOR(pg_catalog.<) ($9, $1)"
+#define IS_READ                                                 \
+	"{?notifications.is_read} AND n.{notifications.is_read}{/}" \
+	"{?notifications.read_at} AND n.{notifications.read_at} IS NOT NULL{/}"
+
+/* By whether of a type, and whether only what is read. */
+static const CjStatement read_kind[2][2][2] = {
+	{READ_PAGES("created_at", CREATED_AT, "$7", OF_ALL),
+	 READ_PAGES("created_at", CREATED_AT, "$7", OF_ALL IS_READ)},
+	{READ_PAGES("created_at", TYPE_CREATED_AT, "$9, $7", OF_TYPE),
+	 READ_PAGES("created_at", TYPE_CREATED_AT, "$9, $7", OF_TYPE IS_READ)},
 };
 
-/* $3: addresses. Whoever refers to a row, or reads it FOR SHARE, is not waited for either. */
+static const CjStatement first_type = {"find the first type of notifications",
+									   "SELECT n.{notifications.type}\n"
+									   "  FROM {notifications} n\n"
+									   " WHERE n.{notifications.type} IS NOT NULL\n"
+									   " ORDER BY 1\n"
+									   " LIMIT 1",
+									   SPI_OK_SELECT};
+
+/* One look into the index for each type: from one to the next greater one. */
+static const CjStatement list_types = {
+	"list the types of notifications by an index",
+	"WITH RECURSIVE kind(value) AS (\n"
+	"    (SELECT n.{notifications.type}\n"
+	"       FROM {notifications} n\n"
+	"      WHERE n.{notifications.type} IS NOT NULL\n"
+	"      ORDER BY 1\n"
+	"      LIMIT 1)\n"
+	"     UNION ALL\n"
+	"    SELECT (SELECT n.{notifications.type}\n"
+	"              FROM {notifications} n\n"
+	"             WHERE n.{notifications.type} {notifications.type>} k.value\n"
+	"             ORDER BY 1\n"
+	"             LIMIT 1)\n"
+	"      FROM kind k\n"
+	"     WHERE k.value IS NOT NULL)\n"
+	"SELECT k.value\n"
+	"  FROM kind k\n"
+	" WHERE k.value IS NOT NULL\n"
+	" UNION ALL\n"
+	"SELECT NULL\n"
+	" WHERE EXISTS (SELECT 1 FROM {notifications} n WHERE n.{notifications.type} IS NULL)",
+	SPI_OK_SELECT};
+
+/* More types than this are not gone through one by one. */
+#define MAX_TYPES 1000
+
+/* $7: addresses. Whoever refers to a row, or reads it FOR SHARE, is not waited for either. */
 #define LOCK_ROWS                                         \
 	"  FROM {notifications} n\n"                          \
-	" WHERE " IS_LISTED("3") "\n"                         \
+	" WHERE " IS_LISTED("7") "\n"                         \
 							 "   AND " CJ_IS_EXPIRED "\n" \
 							 "   FOR UPDATE SKIP LOCKED"
 
@@ -101,16 +163,16 @@ static const CjStatement claim = {"claim expired notifications", "SELECT n.ctid\
 								  SPI_OK_SELECT};
 
 /*
- * $4: those of them that we have locked. The others are tested for locks as each comes to be deleted:
+ * $8: those of them that we have locked. The others are tested for locks as each comes to be deleted:
  * to lock all of them first would be to write every row twice.
  */
 static const CjStatement delete_listed = {"delete expired notifications",
 										  "DELETE FROM {notifications} AS n\n"
 										  " WHERE " IS_LISTED(
-											  "3") "\n"
+											  "7") "\n"
 												   "   AND " CJ_IS_EXPIRED "\n"
 												   "   AND (" CJ_IS_UNTOUCHED
-												   " OR n.ctid OPERATOR(pg_catalog.=) ANY ($4))",
+												   " OR n.ctid OPERATOR(pg_catalog.=) ANY ($8))",
 										  SPI_OK_DELETE};
 
 /* What is still there less what is not locked: a trigger may have kept rows from being deleted. */
@@ -118,7 +180,7 @@ static const CjStatement count_locked = {
 	"count expired notifications that others have locked",
 	"SELECT (SELECT pg_catalog.count(*)\n"
 	"          FROM {notifications} n\n"
-	"         WHERE " IS_LISTED("3") "\n"
+	"         WHERE " IS_LISTED("7") "\n"
 									 "           AND " CJ_IS_EXPIRED ")\n"
 									 "       OPERATOR(pg_catalog.-)\n"
 									 "       (SELECT pg_catalog.count(*) FROM (SELECT 1\n" LOCK_ROWS
@@ -192,48 +254,155 @@ cj_cleanup_rows_tables(CjRun *run)
 	return tables;
 }
 
+/* ---- passes by index ---- */
+
+/* A pass over an index: the statements for the first and for the next pages, and what they are given. */
+typedef struct Pass
+{
+	const CjStatement *pages;
+	int column;        /* 0: created_at, 1: expires_at */
+	bool of_kind;      /* $1 is `bound`, $9 `type` */
+	TimestampTz bound; /* of either type of timestamp, as `from`, where it begins */
+	TimestampTz from;
+	Datum type;
+} Pass;
+
+/* pass_params makes the parameters of a page. */
+static CjParams
+pass_params(const CjExpiredScope *scope, const Pass *pass, TimestampTz from, int wanted)
+{
+	const CjBoundColumn *type =
+		&scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_TYPE];
+	CjParams params = cj_cleanup_scope_params(scope);
+
+	if (pass->of_kind)
+		params.values[0] = TimestampTzGetDatum(pass->bound);
+	cj_sql_param(&params, scope->bound_types[pass->column], TimestampTzGetDatum(from), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
+	if (pass->of_kind && type->present)
+		cj_sql_param(&params, type->base_type, pass->type, false);
+	return params;
+}
+
+/* add_pass appends a pass to a list, if there can be anything before its bound. */
+static List *
+add_pass(List *passes, Pass pass)
+{
+	Pass *added;
+
+	if (pass.of_kind && pass.from >= pass.bound)
+		return passes;
+	added = palloc(sizeof(Pass));
+	*added = pass;
+	return lappend(passes, added);
+}
+
+/* add_kind appends the passes over what is of one type: what is expired read or not, then what is only if read. */
+static List *
+add_kind(List *passes, const CjExpiredScope *scope, Datum type, const CjExpiry *expiry)
+{
+	const CjStatement(*pages)[2] = read_kind[expiry->type_count > 0];
+	TimestampTz bound = DatumGetTimestampTz(cj_cleanup_scope_bound_of(scope, type));
+	TimestampTz unread = Min(bound, DatumGetTimestampTz(scope->unread_bound));
+
+	if (!expiry->unread_differs)
+		return add_pass(passes, (Pass){pages[0], 0, true, bound, DT_NOBEGIN, type});
+	passes = add_pass(passes, (Pass){pages[0], 0, true, unread, DT_NOBEGIN, type});
+	return add_pass(passes, (Pass){pages[1], 0, true, bound, unread, type});
+}
+
 /*
- * can_page returns whether every column that counts has an index to read it by. (Whether it is usable
- * is for the planner to say.)
+ * list_kinds lists the passes over all types that there are, each up to its own bound, so that what is
+ * kept is not read at all. False where the types cannot be listed by an index.
  */
 static bool
-can_page(const CjExpiredScope *scope)
+list_kinds(const CjExpiredScope *scope, const CjExpiry *expiry, List **passes)
 {
-	for (int i = 0; i < CJ_EXPIRY_COLUMNS; i++)
-	{
-		CjParams params = cj_cleanup_scope_params(scope);
-		const CjStatement *statement = &read_index[i][0];
+	CjParams none = {0};
+	CjRows rows;
+	bool complete;
 
-		if (!cj_cleanup_scope_uses(scope, i))
-			continue;
-		cj_sql_param(&params, scope->bound_types[i], TimestampGetDatum(DT_NOBEGIN), false);
-		cj_sql_param(&params, INT8OID, Int64GetDatum(1000), false);
-		if (cj_sql_access(statement, cj_app_sql_expand(statement, scope->binding, NULL), &params) ==
-			CJ_ACCESS_OTHER)
+	*passes = NIL;
+	if (expiry->type_count == 0 && !expiry->unread_differs)
+		return false;
+	if (expiry->type_count == 0)
+	{
+		*passes = add_kind(NIL, scope, (Datum) 0, expiry);
+		return true;
+	}
+	if (cj_sql_access(&first_type, cj_app_sql_expand(&first_type, scope->binding, NULL), &none) ==
+		CJ_ACCESS_OTHER)
+		return false;
+	rows = cj_app_sql_run(&list_types, scope->binding, NULL, NULL);
+	complete = rows.processed <= MAX_TYPES;
+	for (uint64 row = 0; row < rows.processed && complete; row++)
+	{
+		bool isnull;
+		Datum type = cj_sql_datum(&rows, row, 1, &isnull);
+
+		if (isnull)
+			complete = false;
+		else
+			*passes = add_kind(*passes, scope, type, expiry);
+	}
+	cj_sql_free(&rows);
+	return complete;
+}
+
+/*
+ * can_page returns whether there is an index for each of some passes, and, for those over a kind, one that
+ * finds nothing else. (Whether it is usable is for the planner to say.)
+ */
+static bool
+can_page(const CjExpiredScope *scope, List *passes)
+{
+	ListCell *cell;
+
+	foreach(cell, passes)
+	{
+		const Pass *pass = lfirst(cell);
+		CjParams params = pass_params(scope, pass, pass->from, 1000);
+		CjAccess access =
+			cj_sql_access(pass->pages, cj_app_sql_expand(pass->pages, scope->binding, NULL),
+						  &params);
+
+		if (access == CJ_ACCESS_OTHER || (pass->of_kind && access == CJ_ACCESS_INDEX))
 			return false;
 	}
 	return true;
 }
 
-/* choose_way asks the planner: by index it is where that is the cheapest, which is a small share. */
+/*
+ * choose_way asks the planner: by index it is where that is the cheapest, which is a small share. Where
+ * settings keep something longer, what is kept would be read each night: an index that does without that
+ * is always taken.
+ */
 static CjWay
-choose_way(const CjExpiredScope *scope)
+choose_way(const CjExpiredScope *scope, const CjExpiry *expiry, CjExpiredTable *table)
 {
 	CjParams params = cj_cleanup_scope_params(scope);
 	const char *text = cj_app_sql_expand(&find_all, scope->binding, NULL);
+	bool has_expiry = cj_cleanup_scope_uses(scope, 1);
+	CjAccess access;
 
 	/* partitions whose bounds say it all need not be looked at */
 	cj_identity_set("constraint_exclusion", "on");
-	switch (cj_sql_access(&find_all, text, &params))
+	access = cj_sql_access(&find_all, text, &params);
+	if (access == CJ_ACCESS_NONE)
+		return CJ_WAY_NONE;
+
+	cj_cleanup_scope_leave_no_choice(true);
+	if (list_kinds(scope, expiry, &table->passes))
 	{
-		case CJ_ACCESS_NONE:
-			return CJ_WAY_NONE;
-		case CJ_ACCESS_INDEX:
-			cj_cleanup_scope_leave_no_choice(true);
-			return can_page(scope) ? CJ_WAY_INDEX : CJ_WAY_HEAP;
-		default:
-			return CJ_WAY_HEAP;
+		if (has_expiry)
+			table->passes = add_pass(table->passes, (Pass){read_expired, 1, .from = DT_NOBEGIN});
+		if (can_page(scope, table->passes))
+			return CJ_WAY_INDEX;
 	}
+	table->passes = add_pass(NIL, (Pass){read_old, 0, .from = DT_NOBEGIN});
+	if (has_expiry)
+		table->passes = add_pass(table->passes, (Pass){read_expired, 1, .from = DT_NOBEGIN});
+	return access != CJ_ACCESS_OTHER && can_page(scope, table->passes) ? CJ_WAY_INDEX : CJ_WAY_HEAP;
 }
 
 static BlockNumber
@@ -250,6 +419,7 @@ void
 cj_cleanup_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table)
 {
 	CjExpiredScope scope;
+	MemoryContext caller;
 
 	table->way = CJ_WAY_NONE;
 	if (!table->is_heap || !cj_app_sql_can_lock_rows())
@@ -259,12 +429,14 @@ cj_cleanup_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 	}
 	if (!cj_cleanup_scope_open(run, expiry, table->relid, false, &scope))
 		return;
-	table->way = choose_way(&scope);
+	caller = MemoryContextSwitchTo(run->memory); /* for the passes */
+	table->way = choose_way(&scope, expiry, table);
+	MemoryContextSwitchTo(caller);
 	cj_identity_restore(&scope.identity);
 
 	table->blocks = count_blocks(table->relid);
 	table->width = INITIAL_WIDTH;
-	table->at_end = table->way == CJ_WAY_HEAP && table->blocks == 0;
+	table->at_end = table->way == CJ_WAY_HEAP ? table->blocks == 0 : table->passes == NIL;
 	ItemPointerSet(&table->position, 0, 0);
 }
 
@@ -302,31 +474,20 @@ read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAdd
 		table->width = Max(table->width / 2, MIN_WIDTH);
 }
 
-/* next_pass goes on to the next column that the app has; at the end there is none. */
-static void
-next_pass(const CjExpiredScope *scope, CjExpiredTable *table)
-{
-	table->in_pass = false;
-	do
-	{
-		table->pass++;
-		table->at_end = table->pass == CJ_EXPIRY_COLUMNS;
-	} while (!table->at_end && !cj_cleanup_scope_uses(scope, table->pass));
-}
-
 static void
 read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
 {
-	CjParams params = cj_cleanup_scope_params(scope);
-	TimestampTz from = table->in_pass ? table->key : DT_NOBEGIN;
+	const Pass *pass = list_nth(table->passes, table->pass);
+	CjParams params = pass_params(scope, pass, table->in_pass ? table->key : pass->from, wanted);
 
-	cj_sql_param(&params, scope->bound_types[table->pass], TimestampTzGetDatum(from), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
-	if (cj_cleanup_tids_fill(found, &read_index[table->pass][table->in_pass], scope->binding,
-							 &params) < wanted)
-		next_pass(scope, table);
-	else
+	if (cj_cleanup_tids_fill(found, &pass->pages[table->in_pass], scope->binding, &params) >=
+		wanted)
+	{
 		table->in_pass = true;
+		return;
+	}
+	table->in_pass = false;
+	table->at_end = ++table->pass == list_length(table->passes);
 }
 
 void

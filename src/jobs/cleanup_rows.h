@@ -36,7 +36,8 @@ typedef struct CjExpiredTable
 
 	/* how far it has been read */
 	bool at_end;
-	int pass;                 /* by index: which column */
+	List *passes;             /* by index: what is read after what */
+	int pass;                 /* by index: which of them */
 	bool in_pass;             /* by index: `key` is known */
 	TimestampTz key;          /* by index: of the last row read; or a timestamp, which is alike */
 	BlockNumber blocks;       /* by heap: how many there were at the beginning */

@@ -21,7 +21,9 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 #include "app/app_sql.h"
 #include "base/local_time.h"
@@ -30,26 +32,86 @@
 /* The columns by which a notification is expired. */
 static const int columns[] = {CJ_NOTIFICATIONS_CREATED_AT, CJ_NOTIFICATIONS_EXPIRES_AT};
 
+void
+cj_cleanup_scope_check_read(const CjBinding *binding)
+{
+	const CjBoundColumn *column = binding->entities[CJ_NOTIFICATIONS].columns;
+
+	if (column[CJ_NOTIFICATIONS_IS_READ].present || column[CJ_NOTIFICATIONS_READ_AT].present)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("setting \"unread_retention\" needs a column \"is_read\" or \"read_at\" of entity \"notifications\""),
+			 errhint("Run: SELECT challenge_jobs.alter_job('cleanup_expired_notifications', settings => '{\"unread_retention\": null}');")));
+}
+
+/* type_value makes a value of the base type of a column out of a text. */
+static Datum
+type_value(const CjBoundColumn *column, char *text)
+{
+	Oid input;
+	Oid ioparam;
+
+	if (type_is_enum(column->base_type) &&
+		(strlen(text) >= NAMEDATALEN ||
+		 !SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(column->base_type),
+								CStringGetDatum(text))))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("setting \"retention_by_type\" names \"%s\", which enum %s does not have",
+						text, format_type_be_qualified(column->base_type)),
+				 errhint("Run: ALTER TYPE %s ADD VALUE %s;",
+						 format_type_be_qualified(column->base_type), quote_literal_cstr(text))));
+	getTypeInputInfo(column->base_type, &input, &ioparam);
+	return OidInputFunctionCall(input, text, ioparam, -1);
+}
+
+/* bound_of computes what a column has to be below, in its own type, to lie before a moment. */
+static Datum
+bound_of(Oid type, TimestampTz moment, pg_tz *zone)
+{
+	if (type != TIMESTAMPOID || TIMESTAMP_NOT_FINITE(moment))
+		return TimestampTzGetDatum(moment);
+	/* the local times that lie at or before the last moment before this one */
+	return TimestampGetDatum(cj_local_time_bound(moment - 1, zone));
+}
+
 /* set_bounds computes what created_at and expires_at have to be below, in the columns' own types. */
 static void
 set_bounds(CjExpiredScope *scope, const CjExpiry *expiry)
 {
 	TimestampTz moments[] = {expiry->created_before, expiry->expires_before};
-	const CjBoundEntity *entity = &scope->binding->entities[CJ_NOTIFICATIONS];
+	CjBoundColumn *column = scope->binding->entities[CJ_NOTIFICATIONS].columns;
 	pg_tz *zone = cj_local_time_zone(expiry->time_zone);
+	Oid created_type;
 
+	for (int i = 0; i < expiry->type_count; i++)
+		moments[0] = Max(moments[0], expiry->types[i].created_before);
 	for (int i = 0; i < lengthof(columns); i++)
 	{
-		const CjBoundColumn *column = &entity->columns[columns[i]];
+		bool local = column[columns[i]].present && column[columns[i]].base_type == TIMESTAMPOID;
 
-		scope->bound_types[i] = TIMESTAMPTZOID;
-		scope->bounds[i] = TimestampTzGetDatum(moments[i]);
-		if (!column->present || column->base_type != TIMESTAMPOID)
-			continue;
-		/* the local times that lie at or before the last moment before this one */
-		scope->bound_types[i] = TIMESTAMPOID;
-		scope->bounds[i] = TimestampGetDatum(cj_local_time_bound(moments[i] - 1, zone));
+		scope->bound_types[i] = local ? TIMESTAMPOID : TIMESTAMPTZOID;
+		scope->bounds[i] = bound_of(scope->bound_types[i], moments[i], zone);
 	}
+	created_type = scope->bound_types[0];
+	scope->other_bound = bound_of(created_type, expiry->created_before, zone);
+	scope->unread_bound = bound_of(created_type, expiry->unread_before, zone);
+	scope->type_count = expiry->type_count;
+	scope->types = palloc(sizeof(Datum) * expiry->type_count);
+	scope->type_bounds = palloc(sizeof(Datum) * expiry->type_count);
+	for (int i = 0; i < expiry->type_count; i++)
+	{
+		scope->types[i] = type_value(&column[CJ_NOTIFICATIONS_TYPE], expiry->types[i].type);
+		scope->type_bounds[i] = bound_of(created_type, expiry->types[i].created_before, zone);
+	}
+
+	if (!expiry->unread_differs)
+		return;
+	cj_cleanup_scope_check_read(scope->binding);
+	/* one of them says it */
+	if (column[CJ_NOTIFICATIONS_IS_READ].present)
+		column[CJ_NOTIFICATIONS_READ_AT].present = false;
 }
 
 /*
@@ -153,11 +215,38 @@ cj_cleanup_scope_open(CjRun *run, const CjExpiry *expiry, Oid part, bool to_writ
 CjParams
 cj_cleanup_scope_params(const CjExpiredScope *scope)
 {
+	const CjBoundColumn *type =
+		&scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_TYPE];
+	Oid element_type = type->present ? type->base_type : TEXTOID;
 	CjParams params = {0};
 
 	for (int i = 0; i < lengthof(columns); i++)
 		cj_sql_param(&params, scope->bound_types[i], scope->bounds[i], false);
+	cj_sql_param_array(&params, element_type,
+					   cj_sql_array(scope->types, scope->type_count, element_type));
+	cj_sql_param_array(&params, scope->bound_types[0],
+					   cj_sql_array(scope->type_bounds, scope->type_count, scope->bound_types[0]));
+	cj_sql_param(&params, scope->bound_types[0], scope->other_bound, false);
+	cj_sql_param(&params, scope->bound_types[0], scope->unread_bound, false);
 	return params;
+}
+
+Datum
+cj_cleanup_scope_bound_of(const CjExpiredScope *scope, Datum type)
+{
+	const CjBoundColumn *column =
+		&scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_TYPE];
+	FmgrInfo *equal;
+
+	if (scope->type_count == 0)
+		return scope->other_bound;
+	equal = &lookup_type_cache(column->base_type, TYPECACHE_EQ_OPR_FINFO)->eq_opr_finfo;
+	for (int i = 0; i < scope->type_count; i++)
+	{
+		if (DatumGetBool(FunctionCall2Coll(equal, column->collation, type, scope->types[i])))
+			return scope->type_bounds[i];
+	}
+	return scope->other_bound;
 }
 
 bool
