@@ -79,7 +79,7 @@ is(alerts(), 'overdue 2030-01-12 00:00', 'also after a restart');
 
 # ---- retries ----
 
-$node->safe_psql($db, "SELECT challenge_jobs.reset_job('$JOB')");
+$node->safe_psql($db, "SELECT challenge_jobs.reset_job('$JOB'), challenge_jobs.alter_job('$JOB', settings => '{\"notify_within\": \"unlimited\"}')");
 $node->safe_psql($db, <<'SQL');
 UPDATE challenges SET status = 'active' WHERE id = 2;
 DELETE FROM decision WHERE challenge_id = 2;
