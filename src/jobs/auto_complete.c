@@ -1021,6 +1021,7 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 	cj_auto_complete_statistics_examine(cj_job_auto_complete_challenges.definition.name, findings);
 	cj_auto_complete_examine_rates(config, binding, findings);
 	cj_auto_complete_examine_schedule(config, binding, findings);
+	cj_auto_complete_examine_old(config, binding, findings);
 }
 
 const CjJob cj_job_auto_complete_challenges = {

@@ -6,6 +6,8 @@
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "app/app_sql.h"
@@ -47,6 +49,18 @@ static const CjStatement find_status = {
 	"                WHERE m.{challenge_members.status}::pg_catalog.text OPERATOR(pg_catalog.=) $1)\n"
 	"    OR NOT EXISTS (SELECT FROM {challenge_members} m)",
 	SPI_OK_SELECT};
+
+/* $1: a bound of end_date. Some of them are enough. */
+static const CjStatement count_old = {
+	"count challenges that ended long ago and are active",
+	"SELECT pg_catalog.count(*)\n"
+	"  FROM (SELECT FROM {challenges} c\n"
+	"         WHERE c.{challenges.status} {challenges.status=} {challenges.status:active}\n"
+	"           AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $1 LIMIT 10000) c",
+	SPI_OK_SELECT};
+
+/* How many days after their end challenges should have been decided. */
+#define OLD_DAYS 30
 
 /* add_setting_finding adds a finding whose remedy is to set a setting. */
 static void
@@ -295,4 +309,42 @@ cj_auto_complete_examine_zone(const char *west, const CjBinding *binding, CjFind
 		psprintf("SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '%s', "
 				 "settings => '{\"settle_after\": \"%d hours\"}');",
 				 propose_schedule(config, hours * USECS_PER_HOUR), hours));
+}
+
+void
+cj_auto_complete_examine_old(const CjJobConfig *config, const CjBinding *binding,
+							 CjFindings *findings)
+{
+	Oid type = binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_END_DATE].base_type;
+	TimestampTz bound = GetCurrentTimestamp() - OLD_DAYS * USECS_PER_DAY;
+	pg_tz *zone = day_time_zone(config);
+	bool notifies = strcmp(cj_settings_text(config->settings, "notify_within"), "unlimited") == 0;
+	CjIdentity identity;
+	CjParams params = {0};
+	CjRows rows;
+	int64 count;
+
+	if (type == DATEOID)
+		cj_sql_param(&params, type, DateADTGetDatum(cj_local_time_date(bound, zone)), false);
+	else if (type == TIMESTAMPOID)
+		cj_sql_param(&params, type, TimestampGetDatum(cj_local_time_of(bound, zone)), false);
+	else
+		cj_sql_param(&params, type, TimestampTzGetDatum(bound), false);
+	cj_identity_become_owner(&identity, binding->owner, binding->search_path, "UTC");
+	rows = cj_app_sql_run(&count_old, binding, NULL, &params);
+	count = cj_sql_int64(&rows, 0, 1);
+	cj_sql_free(&rows);
+	cj_identity_restore(&identity);
+	if (count > 0)
+		cj_findings_add(
+			findings, "old:auto_complete_challenges", "warning",
+			psprintf(
+				INT64_FORMAT
+				" active challenges ended more than %d days ago: the next run decides them, and %s",
+				count, OLD_DAYS,
+				notifies ? "notifies all their members"
+						 : "notifies nobody of those that are old news"),
+			psprintf("SELECT * FROM %s(dry_run => true);",
+					 quote_qualified_identifier(get_namespace_name(cj_identity_extension().schema),
+												cj_job_auto_complete_challenges.definition.name)));
 }

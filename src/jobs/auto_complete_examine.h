@@ -24,4 +24,8 @@ extern void cj_auto_complete_examine_schedule(const CjJobConfig *config, const C
 extern void cj_auto_complete_examine_zone(const char *west, const CjBinding *binding,
 										  CjFindings *findings);
 
+/* Adds a finding for challenges that ended long ago and are still active: the first run in an app finds them all. */
+extern void cj_auto_complete_examine_old(const CjJobConfig *config, const CjBinding *binding,
+										 CjFindings *findings);
+
 #endif /* CJ_JOBS_AUTO_COMPLETE_EXAMINE_H */
