@@ -664,6 +664,49 @@ RETURNS TABLE (check_name text, status text, finding text, remedy text, advice t
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
 AS 'MODULE_PATHNAME', 'cj_api_doctor';
 
+/* ---- a user who leaves --------------------------------------------------------------------- */
+
+/*
+ * A text names a user by his key, as a word of its own. The key goes into a pattern with everything escaped in it
+ * that could mean something there.
+ */
+CREATE FUNCTION challenge_jobs.forget_user(user_key text, OUT reminders bigint, OUT job_runs bigint, OUT alerts bigint)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $forget$
+    WITH named(pattern) AS (
+        SELECT '(?<![[:alnum:]_])' || pg_catalog.regexp_replace(forget_user.user_key, '([^[:alnum:]])', '\\\1', 'g') || '(?![[:alnum:]_])'
+         WHERE forget_user.user_key <> ''
+    ), reminder AS (
+        DELETE FROM challenge_jobs.reminder r
+         WHERE r.user_key = forget_user.user_key COLLATE "C"
+        RETURNING 1
+    ), run AS (
+        UPDATE challenge_jobs.job_run r
+           SET message = pg_catalog.regexp_replace(r.message, n.pattern, '(forgotten)', 'g'),
+               detail = pg_catalog.regexp_replace(r.detail, n.pattern, '(forgotten)', 'g'),
+               hint = pg_catalog.regexp_replace(r.hint, n.pattern, '(forgotten)', 'g'),
+               context = pg_catalog.regexp_replace(r.context, n.pattern, '(forgotten)', 'g')
+          FROM named n
+         WHERE pg_catalog.concat_ws(E'\n', r.message, r.detail, r.hint, r.context) ~ n.pattern
+        RETURNING 1
+    ), alert AS (
+        UPDATE challenge_jobs.alert a
+           SET payload = (SELECT pg_catalog.jsonb_object_agg(p.key,
+                                     CASE WHEN p.key IN ('message', 'detail', 'hint') AND pg_catalog.jsonb_typeof(p.value) = 'string'
+                                          THEN pg_catalog.to_jsonb(pg_catalog.regexp_replace(p.value #>> '{}', n.pattern, '(forgotten)', 'g'))
+                                          ELSE p.value END)
+                            FROM pg_catalog.jsonb_each(a.payload) p),
+               last_error = pg_catalog.regexp_replace(a.last_error, n.pattern, '(forgotten)', 'g')
+          FROM named n
+         WHERE pg_catalog.concat_ws(E'\n', a.payload ->> 'message', a.payload ->> 'detail', a.payload ->> 'hint', a.last_error) ~ n.pattern
+        RETURNING 1
+    )
+    SELECT (SELECT pg_catalog.count(*) FROM reminder),
+           (SELECT pg_catalog.count(*) FROM run),
+           (SELECT pg_catalog.count(*) FROM alert)
+$forget$;
+
 /* ---- what is going on? -------------------------------------------------------------------- */
 
 CREATE FUNCTION challenge_jobs.progress(
@@ -808,6 +851,8 @@ COMMENT ON FUNCTION challenge_jobs.unschedule(text) IS
     'ends what schedule() started';
 COMMENT ON FUNCTION challenge_jobs.pause(text) IS
     'pauses all jobs: runs are skipped, job functions raise an error, nothing is overdue; dry runs work. returns the runs that are still at work';
+COMMENT ON FUNCTION challenge_jobs.forget_user(text) IS
+    'removes what names a user who has left: reminders, and the key in the texts of runs and alerts; returns how many rows that were';
 COMMENT ON FUNCTION challenge_jobs.resume() IS
     'ends a pause; in a restored or copied database it also adopts the stored schedules, from now on; returns what is scheduled';
 COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
