@@ -83,6 +83,7 @@ bench:
 	bash test/bench/cleanup.sh
 	bash test/bench/reminders.sh
 	bash test/bench/worker.sh
+	bash test/bench/settle_after.sh
 
 lint:
 	bash test/lint.sh
