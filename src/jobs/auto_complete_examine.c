@@ -343,7 +343,7 @@ cj_auto_complete_examine_old(const CjJobConfig *config, const CjBinding *binding
 				" active challenges ended more than %d days ago: the next run decides them, and %s",
 				count, OLD_DAYS,
 				notifies ? "notifies all their members"
-						 : "notifies nobody of those that are old news"),
+						 : "notifies members only within notify_within"),
 			psprintf("SELECT * FROM %s(dry_run => true);",
 					 quote_qualified_identifier(get_namespace_name(cj_identity_extension().schema),
 												cj_job_auto_complete_challenges.definition.name)));

@@ -69,7 +69,7 @@ SELECT t.again(), t.set('{"notify": null}') \g /dev/null
 DELETE FROM app.challenges;
 INSERT INTO app.challenges (id, end_date) VALUES (1, (now() AT TIME ZONE 'UTC')::date - 31), (2, (now() AT TIME ZONE 'UTC')::date - 30);
 CREATE FUNCTION t.old() RETURNS text LANGUAGE sql AS $$ SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'old:auto_complete_challenges' $$;
-SELECT is(t.old(), '1 active challenges ended more than 30 days ago: the next run decides them, and notifies nobody of those that are old news', 'what is old is counted');
+SELECT is(t.old(), '1 active challenges ended more than 30 days ago: the next run decides them, and notifies members only within notify_within', 'what is old is counted');
 SELECT t.set('{"notify_within": "unlimited"}') \g /dev/null
 SELECT alike(t.old(), '1 active challenges %, and notifies all their members', 'without a limit it says that all will hear of it');
 SELECT lives_ok((SELECT remedy FROM challenge_jobs.doctor() WHERE check_name = 'old:auto_complete_challenges'), 'the remedy, a dry run, can be typed');
