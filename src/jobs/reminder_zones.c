@@ -195,7 +195,9 @@ is_missed(const CjDueZoneRule *rule, pg_tz *tz)
 	DateADT date;
 	TimestampTz moment;
 
+	/* the usual case: the runs follow each other closely */
 	return !TIMESTAMP_IS_NOBEGIN(rule->last_as_of) &&
+		   rule->last_as_of < rule->as_of - rule->window &&
 		   cj_local_time_due(rule->as_of, rule->time, USECS_PER_DAY - 1, tz, &date) &&
 		   cj_local_time_moment(date, rule->time, tz, &moment) && moment > rule->last_as_of &&
 		   moment < rule->as_of - rule->window;
