@@ -405,12 +405,14 @@ list_names(const char *first, Size stride)
 	return list.data;
 }
 
+/* bind_example returns the call of bind() with the arguments that were given, to be filled in. */
 static char *
-bare_bind_call(const CjSource *source)
+bind_example(const CjSource *source)
 {
-	CjSource bare = {source->entity, source->relation, NULL, NULL};
-
-	return cj_bound_table_bind_call(&bare, source->relation, NULL, NULL, NULL, NULL);
+	return psprintf("SELECT challenge_jobs.bind('%s', %s%s%s);", cj_entity_name(source->entity),
+					quote_literal_cstr(source->relation),
+					source->columns ? ", columns => '<columns>'" : "",
+					source->labels ? ", labels => '<labels>'" : "");
 }
 
 /* check_mapping checks the keys and values of the object given for columns or labels. */
@@ -431,7 +433,7 @@ check_mapping(const CjSource *source, Jsonb *mapping, const char *what, bool nul
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("entity \"%s\": argument \"%s\" must be a JSON object", entity, what),
 				 errdetail("Its keys can be: %s.", possible),
-				 errhint("%s", cj_hint_run(bare_bind_call(source)))));
+				 errhint("%s", cj_hint_run(bind_example(source)))));
 
 	it = JsonbIteratorInit(&mapping->root);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
@@ -445,13 +447,13 @@ check_mapping(const CjSource *source, Jsonb *mapping, const char *what, bool nul
 					 errmsg("entity \"%s\": argument \"%s\" has unknown key \"%.*s\"", entity, what, key.val.string.len, key.val.string.val),
 					 possible[0] ? errdetail("Its keys can be: %s.", possible) :
 					 errdetail("The entity has none."),
-					 errhint("%s", cj_hint_run(bare_bind_call(source)))));
+					 errhint("%s", cj_hint_run(bind_example(source)))));
 		if (value.type != jbvString && !(nullable && value.type == jbvNull))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("entity \"%s\": key \"%.*s\" of argument \"%s\" must have a string as its value", entity,
 							key.val.string.len, key.val.string.val, what),
-					 errhint("%s", cj_hint_run(bare_bind_call(source)))));
+					 errhint("%s", cj_hint_run(bind_example(source)))));
 	}
 }
 

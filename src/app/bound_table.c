@@ -106,50 +106,20 @@ cj_bound_table_qualified_name(Relation rel)
 									  RelationGetRelationName(rel));
 }
 
-/* is_taken returns whether a column of the table stands for another column of the entity. */
-static bool
-is_taken(const CjSource *source, const char *name, const char *for_column)
-{
-	const CjColumnDefinition *columns = cj_entity_definitions[source->entity].columns;
-	bool is_null;
-
-	for (int i = 0; columns[i].name; i++)
-	{
-		const char *bound = cj_bound_table_text(source->columns, columns[i].name, &is_null);
-
-		if (strcmp(columns[i].name, for_column) != 0 && !is_null &&
-			strcmp(bound ? bound : columns[i].name, name) == 0)
-			return true;
-	}
-	return false;
-}
-
 /*
- * suggest_column returns the only free column of the right kind, or a place to fill in; NULL where there is
- * none and the job can do without.
+ * suggest_column returns the column of the default name, if it was not the one that was tried, or a place to fill in; NULL where an
+ * optional column is better left alone. Of what another column is nothing is known by its type: it is never guessed.
  */
 static const char *
-suggest_column(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
-			   bool required)
+suggest_column(Relation rel, const CjColumnDefinition *definition, const char *bound, bool required)
 {
-	TupleDesc desc = RelationGetDescr(rel);
-	const char *found = NULL;
+	AttrNumber number = get_attnum(RelationGetRelid(rel), definition->name);
 
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(desc, i);
-
-		if (attr->attisdropped ||
-			!cj_entity_accepts(definition->kind, getBaseType(attr->atttypid)) ||
-			is_taken(source, NameStr(attr->attname), definition->name))
-			continue;
-		if (found)
-			return "<column>";
-		found = NameStr(attr->attname);
-	}
-	if (found)
-		return pstrdup(found);
-	return required ? "<column>" : NULL;
+	if (number > 0 && !(bound && strcmp(bound, definition->name) == 0) &&
+		cj_entity_accepts(definition->kind,
+						  getBaseType(TupleDescAttr(RelationGetDescr(rel), number - 1)->atttypid)))
+		return definition->name;
+	return bound || required ? "<column>" : NULL;
 }
 
 /* list_columns lists the columns of a relation with their types, for an errdetail. */
@@ -204,7 +174,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 					 errdetail("The job needs it."),
 					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
 					 		cj_bound_table_qualified_name(rel), definition->name,
-											 suggest_column(source, rel, definition, required), NULL, NULL)))));
+											 suggest_column(rel, definition, bound, required), NULL, NULL)))));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
@@ -212,7 +182,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				 errdetail("It has the columns: %s.", list_columns(rel)),
 				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
 				 		cj_bound_table_qualified_name(rel), definition->name,
-										 suggest_column(source, rel, definition, required), NULL, NULL)))));
+										 suggest_column(rel, definition, bound, required), NULL, NULL)))));
 	}
 
 	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
@@ -248,7 +218,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
 				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
 				 		cj_bound_table_qualified_name(rel), definition->name,
-										 suggest_column(source, rel, definition, required), NULL, NULL)))));
+										 suggest_column(rel, definition, bound, required), NULL, NULL)))));
 }
 
 /* resolve_label fills in one label of an entity and checks that its column can hold it. */
@@ -259,6 +229,9 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 	const char *entity = cj_entity_definitions[source->entity].name;
 	const CjLabelDefinition *definition = &cj_entity_definitions[source->entity].labels[index];
 	bool is_null;
+	bool is_read = strcmp(definition->name, "active") == 0;
+	char *call =
+		cj_bound_table_bind_call(source, relation, NULL, NULL, definition->name, "<label>");
 
 	*label = cj_bound_table_text(source->labels, definition->name, &is_null);
 	if (*label == NULL)
@@ -275,9 +248,10 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 				 errmsg("entity \"%s\": enum %s of column \"%s\" of %s has no label \"%s\"", entity,
 						format_type_be_qualified(column->base_type), column->name, relation,
 						*label),
-				 errdetail("It stands for \"%s\". To use another label, run: %s", definition->name,
-						   cj_bound_table_bind_call(source, relation, NULL, NULL, definition->name,
-						   		"<label>")),
+				 /* a label that jobs only look for has another name in the app; an enum never loses one */
+				 is_read ? errdetail("It stands for \"%s\".", definition->name) :
+				 errdetail("It stands for \"%s\". To use another label, run: %s", definition->name, call),
+				 is_read ? errhint("%s", cj_hint_run(call)) :
 				 errhint("Run: ALTER TYPE %s ADD VALUE %s;", format_type_be_qualified(column->base_type),
 						 quote_literal_cstr(*label))));
 

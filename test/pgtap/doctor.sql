@@ -172,10 +172,10 @@ SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_strea
 CREATE TABLE app.few (challenge_id integer, user_id integer, current_streak text);
 ALTER TABLE app.few OWNER TO cj_app;
 SELECT is(t.hint($$SELECT challenge_jobs.bind('challenge_members', 'app.few', '{"current_streak": "current_streak"}')$$),
-          $$Run: SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": null}');$$, 'where nothing else will do, the hint is to do without');
+          $$Fill in and run: SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": "<column>"}');$$, 'a column that was bound and will not do has to be named by who knows it');
 ALTER TABLE app.few ADD days integer;
 SELECT is(t.hint($$SELECT challenge_jobs.bind('challenge_members', 'app.few', '{"current_streak": "current_streak"}')$$),
-          $$Run: SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": "days"}');$$, 'and else what will');
+          $$Fill in and run: SELECT challenge_jobs.bind('challenge_members', 'app.few', columns => '{"current_streak": "<column>"}');$$, 'also where a single other one has the type');
 
 /* ---- keys that cannot be compared ---- */
 ALTER TABLE app.challenge_members ADD name text;
