@@ -40,6 +40,9 @@
 
 #define MAX_NEXT_RUNS 1000
 
+/* bytes */
+#define MAX_TRIGGERED_BY 200
+
 #define BIND_EXAMPLE  "Run: SELECT challenge_jobs.bind('challenges', 'public.challenges');"
 #define TRACK_EXAMPLE "Run: SELECT * FROM challenge_jobs.track('public.my_view');"
 #define VIEW_EXAMPLE  "Run: SELECT challenge_jobs.add_stats_view('public.my_view');"
@@ -54,8 +57,7 @@
 	static Datum do_##name(PG_FUNCTION_ARGS);                 \
 	Datum cj_api_##name(PG_FUNCTION_ARGS)                     \
 	{                                                         \
-		enter(fcinfo);                                        \
-		return do_##name(fcinfo);                             \
+		return call(fcinfo, do_##name);                       \
 	}
 
 /* enter refuses to be called from another script; once for each call of a statement. */
@@ -68,6 +70,27 @@ enter(FunctionCallInfo fcinfo)
 		return;
 	cj_identity_check_script();
 	fcinfo->flinfo->fn_extra = &checked;
+}
+
+/* call does what a function is for. Names are stored and shown as they have to be quoted, whatever the session wants. */
+static Datum
+call(FunctionCallInfo fcinfo, PGFunction function)
+{
+	bool quote_all = quote_all_identifiers;
+	Datum result = (Datum) 0;
+
+	enter(fcinfo);
+	PG_TRY();
+	{
+		quote_all_identifiers = false;
+		result = function(fcinfo);
+	}
+	PG_FINALLY();
+	{
+		quote_all_identifiers = quote_all;
+	}
+	PG_END_TRY();
+	return result;
 }
 
 CJ_FUNCTION(auto_complete_challenges)
@@ -237,6 +260,13 @@ do_run(PG_FUNCTION_ARGS)
 
 	require_arg(fcinfo, 1, "triggered_by", "Omit it to use 'manual'.");
 	trigger.triggered_by = get_text_arg(fcinfo, 1);
+	if (strcmp(trigger.triggered_by, "function") == 0 ||
+		strlen(trigger.triggered_by) > MAX_TRIGGERED_BY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid triggered_by"),
+				 errdetail("It takes up to %d bytes, and \"function\" stands for calls of job functions.",
+						   MAX_TRIGGERED_BY),
+				 errhint("Omit it to use 'manual'.")));
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
 		ereport(ERROR,

@@ -232,8 +232,12 @@ check_owner(CjBinding *binding)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the bound tables have different owners"), errdetail("%s.", list.data),
-				 errhint("Run: ALTER TABLE %s OWNER TO %s;", odd->relation,
-						 quote_identifier(GetUserNameFromId(binding->owner, false)))));
+				 /* whoever may create tables there can have made one of a default name */
+				 odd->is_bound
+					 ? errhint("Run: ALTER TABLE %s OWNER TO %s;", odd->relation,
+							   quote_identifier(GetUserNameFromId(binding->owner, false)))
+					 : errhint("Fill in and run: SELECT challenge_jobs.bind('%s', '<schema>.<table>');",
+							   cj_entity_name((CjEntity) (odd - binding->entities)))));
 }
 
 /*

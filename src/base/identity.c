@@ -329,17 +329,41 @@ become_to_run(CjIdentity *saved, Oid role, const char *search_path)
 		   cj_compat_can_set_role(role, GetUserId()) ? 0 : SECURITY_RESTRICTED_OPERATION);
 	/* every statement runs once, with its own plan: compiling it would cost more than it gains */
 	cj_identity_set("jit", "off");
+	cj_identity_set("quote_all_identifiers", "off");
 }
 
-/* fix_formats sees to it that values as text (keys, in the first place) are the same in every session. */
+/* What a statement gives must not depend on who calls: texts of values (keys, in the first place), and what decides. */
+static const char *const fixed_settings[][2] = {
+	{"DateStyle", "ISO"},
+	{"IntervalStyle", "postgres"},
+	{"bytea_output", "hex"},
+	{"extra_float_digits", "1"},
+	{"array_nulls", "on"},
+	{"transform_null_equals", "off"},
+	{"xmlbinary", "base64"},
+	{"xmloption", "content"},
+	{"gin_fuzzy_search_limit", "0"},
+	{"standard_conforming_strings", "on"},
+	{"exit_on_error", "off"},
+};
+
+/* For these it is the value that the session began with, as the administrator chooses it. */
+static const char *const reset_settings[] = {"default_text_search_config", "lc_monetary",
+											 "lc_numeric", "lc_time", "plpgsql.check_asserts"};
+
+/* fix_settings sees to it that the caller's settings do not decide. Those of the app (app.user_id) stay: it reads them. */
 static void
-fix_formats(const char *time_zone)
+fix_settings(const char *time_zone)
 {
 	cj_identity_set("TimeZone", time_zone);
-	cj_identity_set("DateStyle", "ISO");
-	cj_identity_set("IntervalStyle", "postgres");
-	cj_identity_set("bytea_output", "hex");
-	cj_identity_set("extra_float_digits", "1");
+	for (int i = 0; i < lengthof(fixed_settings); i++)
+		cj_identity_set(fixed_settings[i][0], fixed_settings[i][1]);
+	for (int i = 0; i < lengthof(reset_settings); i++)
+	{
+		/* what is not loaded is not there */
+		if (GetConfigOption(reset_settings[i], true, false))
+			cj_identity_set(reset_settings[i], GetConfigOptionResetString(reset_settings[i]));
+	}
 }
 
 void
@@ -348,7 +372,7 @@ cj_identity_become_owner(CjIdentity *saved, Oid owner, const char *search_path,
 {
 	become_to_run(saved, owner, search_path);
 	saved->cursors_since = GetCurrentSubTransactionId();
-	fix_formats(time_zone);
+	fix_settings(time_zone);
 }
 
 /*
@@ -369,7 +393,7 @@ cj_identity_become_owner_to_refresh(CjIdentity *saved, Oid owner, const char *se
 {
 	become(saved, owner, search_path, 0);
 	saved->cursors_since = GetCurrentSubTransactionId();
-	fix_formats(time_zone);
+	fix_settings(time_zone);
 }
 
 void

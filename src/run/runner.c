@@ -446,6 +446,13 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("as_of is before 1800-01-01 00:00:00+00"),
 				 errhint("Omit it to use now().")));
+	/* who does not see what was written since could have the job succeed as of now */
+	if (!dry_run && IsolationUsesXactSnapshot() && as_of > GetCurrentTransactionStartTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("as_of is after the beginning of the transaction"),
+				 errdetail("A transaction with a snapshot of its own does not see what was written since."),
+				 errhint("Omit it to use now().")));
 	if (!dry_run && as_of > GetCurrentTimestamp())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
