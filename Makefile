@@ -62,6 +62,11 @@ include $(PGXS)
 # DOCS would go among the pages of other extensions; theirs may have the same names.
 docmoduledir = challenge_jobs
 
+# PGXS looks for them under doc/ there.
+uninstall: uninstall-docs
+uninstall-docs:
+	rm -f $(addprefix '$(DESTDIR)$(docdir)/$(docmoduledir)'/,$(notdir $(DOCS)))
+
 # PGXS knows nothing of headers.
 $(OBJS): $(wildcard src/*.h src/*/*.h src/*/*/*.h) Makefile challenge_jobs.control
 
