@@ -116,7 +116,7 @@ equal(list(answer), ["results"], "and there are results alone")
 results = answer["results"]
 equal(list(results), JOBS, "of each job, in this order")
 decided = results["auto_complete_challenges"]
-equal(sorted(decided), ["completed", "errors", "failed", "locked", "notified", "undecidable"], "the figures of the job are one object")
+equal(sorted(decided), ["completed", "errors", "failed", "locked", "not_notified", "notified", "undecidable"], "the figures of the job are one object")
 equal([decided["completed"] + decided["failed"], decided["notified"]], [int(due), int(members)],
       "and are right: all that was due is decided, all members are notified")
 ok(int(due) > 0 and int(expired) > 0, "of which there were some")

@@ -9,7 +9,7 @@ from harness import done, equal, ok, psql
 # How PostgREST passes the parameters that it has found in the body of a request, {}: none at all.
 PARAMETERS = {"as_of": "timestamp with time zone", "dry_run": "boolean", "force_full": "boolean"}
 OBJECTS = {
-    "auto_complete_challenges": ["completed", "failed", "notified", "undecidable", "locked", "errors"],
+    "auto_complete_challenges": ["completed", "failed", "notified", "undecidable", "not_notified", "locked", "errors"],
     "send_streak_reminders": ["time_zones", "reminded", "missed", "locked", "errors"],
     "cleanup_expired_notifications": ["notifications", "job_runs", "locked", "errors"],
 }
@@ -68,7 +68,7 @@ for function, columns in OBJECTS.items():
         got = json.loads(call(function, body, array=False))
         equal(list(got), columns, f"{function} with {body} is an object with the figures")
 equal(json.loads(call("auto_complete_challenges", '{"dry_run": true, "as_of": "1999-12-31T00:00:00Z"}', array=False)),
-      {"completed": 0, "failed": 0, "notified": 0, "undecidable": 0, "locked": 0, "errors": 0}, "the arguments have arrived")
+      {"completed": 0, "failed": 0, "notified": 0, "undecidable": 0, "not_notified": 0, "locked": 0, "errors": 0}, "the arguments have arrived")
 equal(psql("SELECT count(*) FROM challenges WHERE status = 'active' AND end_date < (now() AT TIME ZONE 'UTC')::date"),
       str(due), "a dry run has changed nothing")
 
