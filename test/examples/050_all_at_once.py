@@ -84,7 +84,7 @@ def by_edge_function() -> str:
 # By what stands in the log: triggered_by, and the role.
 triggers: dict[str, Callable[[], str]] = {
     "psql, postgres": by_call,
-    "job function, postgres": by_function,
+    "function, postgres": by_function,
     "celery, celery": by_celery,
     "admin-api, admin_api": by_http,
 }
@@ -97,7 +97,7 @@ else:
     grants = re.search(r"```sql\n(.*?)```", (ROOT / "examples/edge-function/README.md").read_text(), re.DOTALL)
     psql(f"GRANT USAGE ON SCHEMA public TO service_role; {grants.group(1)}")
     roles += ["service_role", "anon"]
-    triggers["job function, service_role"] = by_edge_function
+    triggers["function, service_role"] = by_edge_function
 
 # ---- the moment ---------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ def logged(since: int) -> dict[str, set[str]]:
         f"""SELECT triggered_by || ', ' || role_name, status FROM challenge_jobs.job_run
              WHERE job = '{JOB}' AND run_id > {since}
              UNION
-            SELECT 'job function, ' || role_name, 'refused' FROM challenge_jobs.refusal
+            SELECT 'function, ' || role_name, 'refused' FROM challenge_jobs.refusal
              WHERE job = '{JOB}' AND sqlstate = '55P03'"""
     )
     for who, status in (line.split("|") for line in rows.splitlines()):
