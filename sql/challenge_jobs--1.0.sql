@@ -265,9 +265,11 @@ CREATE TABLE challenge_jobs.alert (
     attempts        integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz,
     last_error      text,
-    CHECK (delivered_at IS NULL OR next_attempt_at IS NULL),
-    UNIQUE NULLS NOT DISTINCT (job, kind, episode, scheduled_for)
+    CHECK (delivered_at IS NULL OR next_attempt_at IS NULL)
 );
+/* An alert of a job function, which may be its caller's fault, does not stand in the way of one of run(). */
+CREATE UNIQUE INDEX alert_once_idx ON challenge_jobs.alert
+    (job, kind, episode, scheduled_for, ((payload ->> 'triggered_by') IS NOT DISTINCT FROM 'function')) NULLS NOT DISTINCT;
 CREATE INDEX alert_waiting_idx ON challenge_jobs.alert (alert_id) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX alert_new_idx ON challenge_jobs.alert (alert_id) WHERE announced_at IS NULL;
 

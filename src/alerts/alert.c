@@ -4,13 +4,14 @@
  *
  * An alert reports a change. Between two alerts "recovered" of a job, which is an episode, there can be
  *
- *		failed		one: the first failure after a success, or ever; none after "crashed"
+ *		failed		one: the first failure after a success, or ever; none after "crashed". After a job function's, which may be
+ *					the fault of its caller, another one for the first failure of run()
  *		crashed		one: also after "failed", since whatever kills backends is something else than an error
  *		overdue		one for each scheduled time
  *		recovered	one, the last: a success after any of these, if it covers the scheduled times that were overdue
  *
- * An episode is known by the number of the alert "recovered" before it (0: none), and a unique index on job,
- * kind, episode and scheduled time sees to it that nothing is raised twice. That is needed: not everyone who raises
+ * An episode is known by the number of the alert "recovered" before it (0: none), and a unique index (alert_once_idx)
+ * sees to it that nothing is raised twice. That is needed: not everyone who raises
  * holds the job's lock (the watchdog, a run whose configuration cannot be read).
  *
  * What changes nothing: dry runs, skipped runs, what a caller has rolled back. A failure that is recorded late
@@ -118,6 +119,22 @@ static const CjStatement raise_alert = {
 			 "                      AND a.scheduled_for = ($5 ->> 'scheduled_for')::pg_catalog.timestamptz)"
 			 "    ON CONFLICT DO NOTHING",
 	SPI_OK_INSERT};
+
+/* $1 the job, $2 the episode, $3 the run, or 0 for a call of a job function that has no row yet */
+static const CjStatement find_same_alert = {
+	"find out whether a failure has been reported",
+	"SELECT 1"
+	"  FROM challenge_jobs.alert a"
+	" WHERE a.job = $1"
+	"   AND a.kind = 'failed'"
+	"   AND a.episode = $2"
+	"   AND (a.payload ->> 'triggered_by' IS DISTINCT FROM 'function'"
+	"        OR NOT EXISTS (SELECT 1"
+	"                         FROM challenge_jobs.job_run r"
+	"                        WHERE r.run_id = $3"
+	"                          AND r.triggered_by <> 'function'))"
+	" LIMIT 1",
+	SPI_OK_SELECT};
 
 /* $1 the run; rows recorded by the process that ran are not late, whatever the clock says */
 static const CjStatement find_later_success = {
@@ -311,12 +328,26 @@ ends_failures(const char *job, int64 run_id)
 	return !is_found(&find_later_failure, &params);
 }
 
+/* is_reported returns whether a failure of a run, or of a job function (0), has an alert in this episode already. */
+static bool
+is_reported(const State *state, const char *job, int64 run_id)
+{
+	CjParams params = {0};
+
+	if (state->crashed || !state->failed)
+		return state->crashed;
+	cj_sql_param_text(&params, job);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(state->episode), false);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
+	return is_found(&find_same_alert, &params);
+}
+
 void
 cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload)
 {
 	State state = get_state(job);
 
-	if (strcmp(kind, "failed") == 0 && (state.failed || state.crashed))
+	if (strcmp(kind, "failed") == 0 && is_reported(&state, job, run_id))
 		return;
 	if (strcmp(kind, "crashed") == 0 && state.crashed)
 		return;
@@ -391,7 +422,7 @@ cj_alert_note_failure(const char *job, int64 run_id, bool crashed)
 	State state = get_state(job);
 	CjParams params = {0};
 
-	if (state.crashed || (state.failed && !crashed))
+	if (crashed ? state.crashed : is_reported(&state, job, run_id))
 		return;
 	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
 	if (!is_found(&find_later_success, &params))
@@ -458,7 +489,7 @@ static const CjStatement announce = {
 	")"
 	"SELECT pg_catalog.jsonb_build_object('alert_id', n.alert_id, 'job', n.job, 'kind', n.kind)::pg_catalog.text,"
 	"       pg_catalog.concat('alert ', n.alert_id, ', job \"', n.job, '\": ', n.kind,"
-	"                         ', run ' || n.run_id, ', slot ' || (n.payload ->> 'scheduled_for')),"
+	"                         ', run ' || n.run_id, ', scheduled for ' || (n.payload ->> 'scheduled_for')),"
 	"       pg_catalog.concat_ws(E'\\n', n.payload ->> 'message', n.payload ->> 'detail'),"
 	"       n.payload ->> 'hint'"
 	"  FROM announced n"

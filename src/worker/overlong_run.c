@@ -68,6 +68,9 @@ cancel(const char *job, int64 run_id, int pid, const char *message)
 				 psprintf("Process %d is a client session, which is cancelled, not terminated.",
 						  pid));
 	cj_json_text(&payload, "hint", psprintf("Run: SELECT pg_terminate_backend(%d);", pid));
+	/* a job function has no row yet */
+	if (run_id == 0)
+		cj_json_text(&payload, "triggered_by", "function");
 	cj_json_end(&payload, '}');
 	cj_alert_raise(job, "failed", run_id, cj_json_to_jsonb(&payload));
 	(void) DirectFunctionCall1(pg_cancel_backend, Int32GetDatum(pid));

@@ -161,7 +161,7 @@ CREATE FUNCTION t.overdue(slot timestamptz) RETURNS void LANGUAGE sql AS $$
 $$;
 SELECT t.overdue(now() - interval '1 hour'), t.overdue(now() - interval '30 minutes') \g /dev/null
 SELECT is(t.error(format('SELECT t.overdue(%L)', now() - interval '1 hour')),
-          '23505: duplicate key value violates unique constraint "alert_job_kind_episode_scheduled_for_key"',
+          '23505: duplicate key value violates unique constraint "alert_once_idx"',
           'two alerts for one scheduled time are impossible');
 SELECT is(t.fail(), 'failed', 'a job that is overdue can fail');
 SELECT is(t.kinds(), 'overdue overdue failed', 'which is news');
@@ -206,6 +206,26 @@ SELECT is(t.kinds(), 'recovered recovered', 'and those that may still be deliver
 
 /* ---- the application's own code ---- */
 SELECT ok(NOT has_table_privilege('cj_app', 'challenge_jobs.alert', 'SELECT'), 'the owner of the tables cannot read alerts');
+
+/* ---- what a caller of a job function can bring about does not hide a failure of run() ---- */
+DELETE FROM challenge_jobs.alert;
+CREATE FUNCTION t.failed_by(triggered_by text) RETURNS bigint LANGUAGE sql AS $$
+    WITH run AS (
+        INSERT INTO challenge_jobs.job_run (job, triggered_by, as_of, started_at, finished_at, status, role_name, pid)
+        VALUES ('auto_complete_challenges', triggered_by, now(), clock_timestamp(), clock_timestamp(), 'failed', 'x', pg_backend_pid())
+        RETURNING run_id)
+    INSERT INTO challenge_jobs.unsettled_run SELECT run_id FROM run RETURNING run_id
+$$;
+SELECT t.failed_by('function'), challenge_jobs.settle_alerts() \g /dev/null
+SELECT t.failed_by('function'), challenge_jobs.settle_alerts() \g /dev/null
+SELECT is(t.kinds(), 'failed', 'job functions that fail one after another raise one alert');
+SELECT t.failed_by('pg_cron') AS run, challenge_jobs.settle_alerts() \gset
+SELECT is(t.kinds(), 'failed failed', 'the first failure of run() after them raises another');
+SELECT is((t.last_alert()).run_id, :run::bigint, 'which is of the run of run()');
+SELECT t.failed_by('retry'), t.failed_by('function'), challenge_jobs.settle_alerts() \g /dev/null
+SELECT is(t.kinds(), 'failed failed', 'neither a retry nor a job function that fails after run() raises an alert');
+SELECT t.succeed() \g /dev/null
+SELECT is(t.kinds(), 'failed failed recovered', 'a success ends both failures with one alert');
 
 /* ---- many at once, as they come from functions that are called again and again ---- */
 DELETE FROM challenge_jobs.alert;
