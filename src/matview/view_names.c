@@ -42,6 +42,15 @@ static const CjStatement rename_registered = {
 	"    ON CONFLICT DO NOTHING",
 	SPI_OK_INSERT};
 
+/* So that renaming a view does not bring it to the front again. */
+static const CjStatement rename_attempt = {
+	"follow a view whose refresh did not come to an end",
+	"UPDATE challenge_jobs.view_attempt a"
+	"   SET view_name = $2"
+	" WHERE a.view_name = $1"
+	"   AND NOT EXISTS (SELECT FROM challenge_jobs.view_attempt n WHERE n.view_name = $2)",
+	SPI_OK_UPDATE};
+
 static const CjStatement rename_key = {
 	"follow a key that has been renamed",
 	"UPDATE challenge_jobs.tracking t SET key_column = a.attname"
@@ -103,6 +112,7 @@ cj_view_names_follow(void)
 	{
 		run_for_view(&rename_tracking, &renamed, row);
 		run_for_view(&rename_registered, &renamed, row);
+		run_for_view(&rename_attempt, &renamed, row);
 		ereport(LOG,
 				(errmsg("challenge_jobs: the view registered as %s is %s now",
 						cj_sql_text(&renamed, row, 1), cj_sql_text(&renamed, row, 2))));
