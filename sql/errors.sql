@@ -41,6 +41,7 @@ SELECT * FROM try('SELECT challenge_jobs.report_html(''0'')');
 CALL challenge_jobs.run('auto_complete');
 CALL challenge_jobs.run(NULL);
 CALL challenge_jobs.run('auto_complete_challenges', NULL);
+CALL challenge_jobs.run('auto_complete_challenges', 'retry');
 SELECT count(*) AS runs FROM challenge_jobs.job_run;
 
 /* ---- run() inside a transaction ---- */

@@ -251,6 +251,14 @@ do_cleanup_expired_notifications(PG_FUNCTION_ARGS)
 
 /* ---- the production run ---- */
 
+/* is_reserved_trigger returns whether a triggered_by says what a caller of run() is not: by these, runs are told apart. */
+static bool
+is_reserved_trigger(const char *triggered_by)
+{
+	return strcmp(triggered_by, "function") == 0 || strcmp(triggered_by, "worker") == 0 ||
+		   strcmp(triggered_by, "retry") == 0 || strcmp(triggered_by, "catch_up") == 0;
+}
+
 /* run(job text, triggered_by text) */
 static Datum
 do_run(PG_FUNCTION_ARGS)
@@ -260,11 +268,11 @@ do_run(PG_FUNCTION_ARGS)
 
 	require_arg(fcinfo, 1, "triggered_by", "Omit it to use 'manual'.");
 	trigger.triggered_by = get_text_arg(fcinfo, 1);
-	if (strcmp(trigger.triggered_by, "function") == 0 ||
+	if (is_reserved_trigger(trigger.triggered_by) ||
 		strlen(trigger.triggered_by) > MAX_TRIGGERED_BY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid triggered_by"),
-				 errdetail("It takes up to %d bytes, and \"function\" stands for calls of job functions.",
+				 errdetail("It takes up to %d bytes. \"function\", \"worker\", \"retry\" and \"catch_up\" are reserved.",
 						   MAX_TRIGGERED_BY),
 				 errhint("Omit it to use 'manual'.")));
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
