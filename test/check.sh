@@ -329,7 +329,16 @@ read_arguments() {
 			;;
 		esac
 	done
-	[ "${#parts[@]}" -gt 0 ] || choose_default_parts
+	if [ "${#parts[@]}" -eq 0 ]; then choose_default_parts; else order_parts; fi
+}
+
+# Puts the parts into the order of all_parts, since that of the TAP tests stops the server of those before it.
+order_parts() {
+	local part wanted=" ${parts[*]} "
+	parts=()
+	for part in "${all_parts[@]}"; do
+		[[ "$wanted" != *" $part "* ]] || parts+=("$part")
+	done
 }
 
 # All parts, but for the examples where a major is asked for.

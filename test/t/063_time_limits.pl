@@ -77,6 +77,12 @@ is(server('string_agg(view_name, $$, $$) FROM challenge_jobs.view_attempt'), 'pu
 is(server('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '1|1', 'the views behind it were not refreshed');
 is(refresh(), 'cancelled', 'the next run is cancelled, too');
 is(server('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '2|2', 'but not before it has refreshed them');
+# Whoever owns the view may rename it before each run.
+$node->safe_psql($db, 'ALTER MATERIALIZED VIEW a_slow RENAME TO a_slower; UPDATE tick SET n = 3');
+is(refresh(), 'cancelled', 'the view is still at work when the time is over after it was renamed');
+is(server('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '3|3', 'it goes last under its new name');
+is(server('string_agg(view_name, $$, $$) FROM challenge_jobs.view_attempt'), 'public.a_slower', 'it is known by its new name only');
+$node->safe_psql($db, 'ALTER MATERIALIZED VIEW a_slower RENAME TO a_slow');
 $node->safe_psql($db, "SELECT challenge_jobs.remove_stats_view('public.a_slow')");
 is(refresh(), 'succeeded', 'without that view all is well');
 is(server('count(*) FROM challenge_jobs.view_attempt'), '0', 'and it is forgotten');
