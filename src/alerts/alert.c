@@ -27,7 +27,6 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "alerts/alert.h"
@@ -257,12 +256,9 @@ static bool has_unannounced = false;
 static State
 get_state(const char *job)
 {
-	CjParams params = {0};
-	CjRows rows;
 	State state;
+	CjRows rows = cj_sql_run_own(&read_state, CJ_PARAMS(CJ_TEXT(job)));
 
-	cj_sql_param_text(&params, job);
-	rows = cj_sql_run_own(&read_state, &params);
 	state.episode = cj_sql_int64(&rows, 0, 1);
 	state.failed = cj_sql_bool(&rows, 0, 2);
 	state.crashed = cj_sql_bool(&rows, 0, 3);
@@ -293,19 +289,15 @@ static void
 insert_alert(const State *state, const char *job, const char *kind, int64 run_id, Jsonb *payload)
 {
 	Jsonb *more = payload;
-	CjParams params = {0};
 	CjRows rows;
 
 	if (more == NULL)
 		more = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	cj_sql_param_text(&params, job);
-	cj_sql_param_text(&params, kind);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(state->episode), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), run_id == 0);
-	cj_sql_param(&params, JSONBOID, JsonbPGetDatum(more), false);
-	cj_sql_param_text(&params, host_name());
-	cj_sql_param_text(&params, MOMENT_FORMAT);
-	rows = cj_sql_run_own(&raise_alert, &params);
+	rows = cj_sql_run_own(&raise_alert,
+						  CJ_PARAMS(CJ_TEXT(job), CJ_TEXT(kind), CJ_INT8(state->episode),
+									CJ_VALUE(INT8OID, Int64GetDatum(run_id), run_id == 0),
+									CJ_VALUE(JSONBOID, JsonbPGetDatum(more), false),
+									CJ_TEXT(host_name()), CJ_TEXT(MOMENT_FORMAT)));
 	if (rows.processed > 0)
 		has_unannounced = true;
 	cj_sql_free(&rows);
@@ -321,25 +313,17 @@ is_found(const CjStatement *statement, CjParams *params)
 static bool
 ends_failures(const char *job, int64 run_id)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, job);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-	return !is_found(&find_later_failure, &params);
+	return !is_found(&find_later_failure, CJ_PARAMS(CJ_TEXT(job), CJ_INT8(run_id)));
 }
 
 /* is_reported returns whether a failure of a run, or of a job function (0), has an alert in this episode already. */
 static bool
 is_reported(const State *state, const char *job, int64 run_id)
 {
-	CjParams params = {0};
-
 	if (state->crashed || !state->failed)
 		return state->crashed;
-	cj_sql_param_text(&params, job);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(state->episode), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-	return is_found(&find_same_alert, &params);
+	return is_found(&find_same_alert,
+					CJ_PARAMS(CJ_TEXT(job), CJ_INT8(state->episode), CJ_INT8(run_id)));
 }
 
 void
@@ -395,23 +379,14 @@ void
 cj_alert_note_success(const char *job, int64 run_id)
 {
 	State state = get_state(job);
-	CjParams run = {0};
 
 	if (!state.failed && !state.crashed && !state.overdue)
 		return;
-	cj_sql_param(&run, INT8OID, Int64GetDatum(run_id), false);
-	if (!is_found(&find_complete, &run))
+	if (!is_found(&find_complete, CJ_PARAMS(CJ_INT8(run_id))))
 		return;
-	if (state.overdue)
-	{
-		CjParams params = {0};
-
-		cj_sql_param_text(&params, job);
-		cj_sql_param(&params, INT8OID, Int64GetDatum(state.episode), false);
-		cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-		if (is_found(&find_uncovered_time, &params))
-			return;
-	}
+	if (state.overdue && is_found(&find_uncovered_time,
+								  CJ_PARAMS(CJ_TEXT(job), CJ_INT8(state.episode), CJ_INT8(run_id))))
+		return;
 	if (ends_failures(job, run_id))
 		insert_alert(&state, job, "recovered", run_id, NULL);
 }
@@ -420,22 +395,17 @@ void
 cj_alert_note_failure(const char *job, int64 run_id, bool crashed)
 {
 	State state = get_state(job);
-	CjParams params = {0};
 
 	if (crashed ? state.crashed : is_reported(&state, job, run_id))
 		return;
-	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-	if (!is_found(&find_later_success, &params))
+	if (!is_found(&find_later_success, CJ_PARAMS(CJ_INT8(run_id))))
 		insert_alert(&state, job, crashed ? "crashed" : "failed", run_id, NULL);
 }
 
 void
 cj_alert_leave_run(int64 run_id)
 {
-	CjParams params = {0};
-
-	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-	cj_sql_execute_own(&leave_unsettled, &params);
+	cj_sql_execute_own(&leave_unsettled, CJ_PARAMS(CJ_INT8(run_id)));
 }
 
 void
@@ -645,15 +615,11 @@ static const CjStatement give_up = {
 bool
 cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
 {
-	CjParams params = {0};
-	CjRows rows;
 	bool found;
+	CjRows rows =
+		cj_sql_run_own(&claim, CJ_PARAMS(CJ_INT8(after), CJ_BOOL(all), CJ_INT4(milliseconds),
+										 CJ_INT4(ATTEMPTS_IN_ORDER)));
 
-	cj_sql_param(&params, INT8OID, Int64GetDatum(after), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(all), false);
-	cj_sql_param(&params, INT4OID, Int32GetDatum(milliseconds), false);
-	cj_sql_param(&params, INT4OID, Int32GetDatum(ATTEMPTS_IN_ORDER), false);
-	rows = cj_sql_run_own(&claim, &params);
 	found = rows.processed > 0;
 	if (found)
 	{
@@ -668,17 +634,15 @@ cj_alert_claim(int64 after, bool all, int milliseconds, CjAlert *alert)
 void
 cj_alert_finish(const CjAlert *alert, const char *problem)
 {
-	CjParams params = {0};
+	CjParams *params = CJ_PARAMS(CJ_INT8(alert->alert_id));
 
-	cj_sql_param(&params, INT8OID, Int64GetDatum(alert->alert_id), false);
 	if (problem)
 	{
-		cj_sql_param_text(&params, problem);
-		cj_sql_execute_own(&note_problem, &params);
+		cj_sql_execute_own(&note_problem, CJ_PARAMS(CJ_INT8(alert->alert_id), CJ_TEXT(problem)));
 		return;
 	}
-	cj_sql_execute_own(&note_delivery, &params);
-	cj_sql_execute_own(&give_up_earlier, &params);
+	cj_sql_execute_own(&note_delivery, params);
+	cj_sql_execute_own(&give_up_earlier, params);
 	if (alert->attempts > 1)
 		cj_sql_execute_own(&hasten_others, NULL);
 }
@@ -717,9 +681,5 @@ static const CjStatement remove_old = {
 int64
 cj_alert_remove(TimestampTz before, int limit)
 {
-	CjParams params = {0};
-
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(limit), false);
-	return cj_sql_run_own(&remove_old, &params).processed;
+	return cj_sql_run_own(&remove_old, CJ_PARAMS(CJ_MOMENT(before), CJ_INT8(limit))).processed;
 }

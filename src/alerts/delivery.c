@@ -19,7 +19,6 @@
 #include "storage/ipc.h"
 #include "tcop/pquery.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "alerts/alert.h"

@@ -63,12 +63,9 @@ cj_job_lock_release(const CjJobLock *lock, bool session)
 static CjRows
 find_holder(const CjJobLock *lock)
 {
-	CjParams params = {0};
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field2), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(lock->tag.locktag_field3), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(lock->tag.locktag_field4), false);
-	return cj_sql_run_own(&find_lock_holder, &params);
+	return cj_sql_run_own(&find_lock_holder, CJ_PARAMS(CJ_OID(lock->tag.locktag_field2),
+													   CJ_OID(lock->tag.locktag_field3),
+													   CJ_INT8(lock->tag.locktag_field4)));
 }
 
 bool

@@ -15,9 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/plancache.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "base/identity.h"
@@ -45,6 +43,22 @@ void
 cj_sql_param_text(CjParams *params, const char *value)
 {
 	cj_sql_param(params, TEXTOID, value ? CStringGetTextDatum(value) : (Datum) 0, value == NULL);
+}
+
+CjValue
+cj_sql_text_value(const char *text)
+{
+	return CJ_VALUE(TEXTOID, text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
+}
+
+CjParams *
+cj_sql_params(int count, const CjValue *values)
+{
+	CjParams *params = palloc0(sizeof(CjParams));
+
+	for (int i = 0; i < count; i++)
+		cj_sql_param(params, values[i].type, values[i].datum, values[i].isnull);
+	return params;
 }
 
 /* make_param_list makes parameters whose values the planner may use as constants. */

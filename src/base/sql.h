@@ -8,7 +8,10 @@
 #ifndef CJ_BASE_SQL_H
 #define CJ_BASE_SQL_H
 
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 /* A statement: its name (for error contexts), its text, the SPI result code that it must give. */
 typedef struct CjStatement
@@ -18,7 +21,7 @@ typedef struct CjStatement
 	int expected;
 } CjStatement;
 
-/* Parameters $1, $2, … in the order in which they are added; start from {0}. */
+/* Parameters $1, $2, … in the order in which they are named by CJ_PARAMS, or added; then start from {0}. */
 #define CJ_SQL_MAX_PARAMS 20
 
 typedef struct CjParams
@@ -28,6 +31,30 @@ typedef struct CjParams
 	Datum values[CJ_SQL_MAX_PARAMS];
 	char nulls[CJ_SQL_MAX_PARAMS];
 } CjParams;
+
+/* The value of one parameter; of a text, a NULL pointer is a null. */
+typedef struct CjValue
+{
+	Oid type;
+	Datum datum;
+	bool isnull;
+} CjValue;
+
+#define CJ_VALUE(type, datum, isnull) ((CjValue){type, datum, isnull})
+#define CJ_TEXT(value)                cj_sql_text_value(value)
+#define CJ_BOOL(value)                CJ_VALUE(BOOLOID, BoolGetDatum(value), false)
+#define CJ_INT2(value)                CJ_VALUE(INT2OID, Int16GetDatum(value), false)
+#define CJ_INT4(value)                CJ_VALUE(INT4OID, Int32GetDatum(value), false)
+#define CJ_INT8(value)                CJ_VALUE(INT8OID, Int64GetDatum(value), false)
+#define CJ_OID(value)                 CJ_VALUE(OIDOID, ObjectIdGetDatum(value), false)
+#define CJ_MOMENT(value)              CJ_VALUE(TIMESTAMPTZOID, TimestampTzGetDatum(value), false)
+#define CJ_ARRAY(element_type, array) CJ_VALUE(get_array_type(element_type), array, false)
+
+/* Makes parameters of values, as in CJ_PARAMS(CJ_TEXT(job), CJ_OID(table)). */
+#define CJ_PARAMS(...) cj_sql_params(lengthof(((CjValue[]){__VA_ARGS__})), (CjValue[]){__VA_ARGS__})
+
+extern CjValue cj_sql_text_value(const char *text);
+extern CjParams *cj_sql_params(int count, const CjValue *values);
 
 extern void cj_sql_param(CjParams *params, Oid type, Datum value, bool isnull);
 

@@ -91,15 +91,13 @@ CjHold
 cj_installation_hold(const char *job)
 {
 	CjHold hold = {0};
-	CjParams params = {0};
 	CjIdentity saved;
 	CjRows rows;
 	const char *held;
 	const char *reason;
 
-	cj_sql_param_text(&params, job);
 	cj_identity_become_extension(&saved);
-	rows = cj_sql_run_at(&find_hold, NULL, &params, GetLatestSnapshot());
+	rows = cj_sql_run_at(&find_hold, NULL, CJ_PARAMS(CJ_TEXT(job)), GetLatestSnapshot());
 	cj_identity_restore(&saved);
 	held = cj_sql_text(&rows, 0, 1);
 	reason = cj_sql_text(&rows, 0, 2);
@@ -121,11 +119,8 @@ cj_installation_hold(const char *job)
 void
 cj_installation_pause(const char *reason)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, reason);
-	cj_sql_param_text(&params, GetUserNameFromId(GetUserId(), false));
-	cj_sql_execute_own(&start_pause, &params);
+	cj_sql_execute_own(&start_pause,
+					   CJ_PARAMS(CJ_TEXT(reason), CJ_TEXT(GetUserNameFromId(GetUserId(), false))));
 }
 
 CjRows
@@ -137,10 +132,7 @@ cj_installation_runs_at_work(void)
 void
 cj_installation_renew(void)
 {
-	CjParams params = {0};
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	cj_sql_execute_own(&renew, &params);
+	cj_sql_execute_own(&renew, CJ_PARAMS(CJ_OID(MyDatabaseId)));
 }
 
 void

@@ -120,10 +120,7 @@ static const CjStatement drop_empty_row = {
 static CjRows
 run_for_job(const CjStatement *statement, const CjJobDefinition *job)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, job->name);
-	return cj_sql_run_own(statement, &params);
+	return cj_sql_run_own(statement, CJ_PARAMS(CJ_TEXT(job->name)));
 }
 
 /* add_stored_context says that the invalid settings are stored ones, and how to remove them. */
@@ -265,27 +262,26 @@ check_change(const CjJobDefinition *job, const CjJobChange *change)
 void
 cj_job_config_alter(const CjJobDefinition *job, const CjJobChange *change)
 {
-	CjParams params = {0};
 	CjRows rows;
 
 	check_change(job, change);
 
-	cj_sql_param_text(&params, job->name);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(change->enabled ? *change->enabled : false),
-				 change->enabled == NULL);
-	cj_sql_param_text(&params, change->schedule);
-	cj_sql_param(&params, INTERVALOID, PointerGetDatum(change->max_runtime),
-				 change->max_runtime == NULL);
-	cj_sql_param(&params, INT4OID, Int32GetDatum(change->max_retries ? *change->max_retries : 0),
-				 change->max_retries == NULL);
-	cj_sql_param(&params, INTERVALOID, PointerGetDatum(change->retry_delay),
-				 change->retry_delay == NULL);
-	cj_sql_param_text(&params, change->catch_up);
-	cj_sql_param(&params, INTERVALOID, PointerGetDatum(change->grace), change->grace == NULL);
-	cj_sql_param(&params, JSONBOID, PointerGetDatum(change->settings), change->settings == NULL);
-	cj_sql_param_text(&params, job->schedule);
-
-	cj_sql_execute_own(&alter_job, &params);
+	cj_sql_execute_own(
+		&alter_job,
+		CJ_PARAMS(CJ_TEXT(job->name),
+				  CJ_VALUE(BOOLOID, BoolGetDatum(change->enabled ? *change->enabled : false),
+						   change->enabled == NULL),
+				  CJ_TEXT(change->schedule),
+				  CJ_VALUE(INTERVALOID, PointerGetDatum(change->max_runtime),
+						   change->max_runtime == NULL),
+				  CJ_VALUE(INT4OID, Int32GetDatum(change->max_retries ? *change->max_retries : 0),
+						   change->max_retries == NULL),
+				  CJ_VALUE(INTERVALOID, PointerGetDatum(change->retry_delay),
+						   change->retry_delay == NULL),
+				  CJ_TEXT(change->catch_up),
+				  CJ_VALUE(INTERVALOID, PointerGetDatum(change->grace), change->grace == NULL),
+				  CJ_VALUE(JSONBOID, PointerGetDatum(change->settings), change->settings == NULL),
+				  CJ_TEXT(job->schedule)));
 	rows = run_for_job(&drop_defaults, job);
 	cj_sql_free(&rows);
 	rows = run_for_job(&drop_empty_row, job);
@@ -305,12 +301,9 @@ cj_job_config_reset(const CjJobDefinition *job)
 void
 cj_job_config_set_engine(const CjJobDefinition *job, const char *engine)
 {
-	CjParams params = {0};
 	CjRows rows;
 
-	cj_sql_param_text(&params, job->name);
-	cj_sql_param_text(&params, engine);
-	cj_sql_execute_own(&set_engine, &params);
+	cj_sql_execute_own(&set_engine, CJ_PARAMS(CJ_TEXT(job->name), CJ_TEXT(engine)));
 	rows = run_for_job(&drop_empty_row, job);
 	cj_sql_free(&rows);
 }

@@ -17,7 +17,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 #include "base/hint.h"
@@ -183,25 +182,19 @@ cj_pg_cron_foreign_time_zone(void)
 static void
 put_job(const CjJobDefinition *job, const CjJobConfig *config)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, cron_job_name(job));
-	cj_sql_param_text(&params, cj_cron_spell_out(config->schedule));
-	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(config->enabled), false);
-	cj_sql_execute_own(&put_cron_job, &params);
+	cj_sql_execute_own(&put_cron_job,
+					   CJ_PARAMS(CJ_TEXT(cron_job_name(job)),
+								 CJ_TEXT(cj_cron_spell_out(config->schedule)),
+								 CJ_TEXT(run_call(job, ENGINE_PG_CRON)), CJ_BOOL(config->enabled)));
 }
 
 /* remove_job removes the cron job of a job, if there is one. */
 static void
 remove_job(const CjJobDefinition *job)
 {
-	CjParams params = {0};
-
 	if (!is_installed())
 		return;
-	cj_sql_param_text(&params, cron_job_name(job));
-	cj_sql_execute_own(&remove_cron_job, &params);
+	cj_sql_execute_own(&remove_cron_job, CJ_PARAMS(CJ_TEXT(cron_job_name(job))));
 }
 
 /* is_preloaded returns whether the server loads this library when it starts. */
@@ -366,7 +359,6 @@ launcher_problem(const char **hint)
 const char *
 cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **hint)
 {
-	CjParams params = {0};
 	CjRows rows;
 	const char *problem = NULL;
 	const char *remedy =
@@ -382,10 +374,9 @@ cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const 
 	if (problem)
 		return problem;
 
-	cj_sql_param_text(&params, cron_job_name(job));
-	cj_sql_param_text(&params, cj_cron_spell_out(config->schedule));
-	cj_sql_param_text(&params, run_call(job, ENGINE_PG_CRON));
-	rows = cj_sql_run_own(&find_cron_jobs, &params);
+	rows = cj_sql_run_own(&find_cron_jobs, CJ_PARAMS(CJ_TEXT(cron_job_name(job)),
+													 CJ_TEXT(cj_cron_spell_out(config->schedule)),
+													 CJ_TEXT(run_call(job, ENGINE_PG_CRON))));
 	if (rows.processed == 0)
 		problem = psprintf("there is no cron job \"%s\"", cron_job_name(job));
 	else if (rows.processed > 1)
@@ -444,21 +435,15 @@ cj_pg_cron_prune_problem(const char **hint)
 int
 cj_pg_cron_prune(TimestampTz before, int limit, int64 *last)
 {
-	CjParams params = {0};
-	CjParams keys = {0};
-	CjRows rows;
-	int count;
+	CjRows rows =
+		cj_sql_run_own(&find_records, CJ_PARAMS(CJ_MOMENT(before), CJ_INT8(*last), CJ_INT8(limit)));
+	int count = (int) rows.processed;
 
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(before), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(*last), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(limit), false);
-	rows = cj_sql_run_own(&find_records, &params);
-	count = (int) rows.processed;
 	if (count == 0)
 		return count;
 	*last = cj_sql_int64(&rows, count - 1, 1);
-	cj_sql_param_array(&keys, INT8OID, cj_sql_column(&rows, 1, INT8OID));
+	cj_sql_execute_own(&delete_records,
+					   CJ_PARAMS(CJ_ARRAY(INT8OID, cj_sql_column(&rows, 1, INT8OID))));
 	cj_sql_free(&rows);
-	cj_sql_execute_own(&delete_records, &keys);
 	return count;
 }

@@ -9,13 +9,11 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 
 #include "app/entity.h"
 #include "base/sql.h"
@@ -131,13 +129,12 @@ look_up_values(CjChangedKeys *changed, const char *text, Datum *values, int coun
 			   Snapshot snapshot)
 {
 	CjKeyType key_type = cj_key_bytes_type(changed->type);
-	CjParams params = {0};
 	CjRows rows;
 
 	if (count == 0)
 		return;
-	cj_sql_param_array(&params, type, cj_sql_array(values, count, type));
-	rows = cj_sql_run_at(&look_up, text, &params, snapshot);
+	rows = cj_sql_run_at(&look_up, text,
+						 CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(values, count, type))), snapshot);
 	for (uint64 row = 0; row < rows.processed && !changed->everything; row++)
 	{
 		bool isnull;
@@ -183,7 +180,6 @@ sort(CjChangedKeys *changed, Snapshot snapshot)
 	int noted = cj_key_set_count(changed->noted);
 	Datum *keys = palloc(sizeof(Datum) * Max(noted, 1));
 	int count = 0;
-	CjParams params = {0};
 	CjRows rows;
 
 	for (int i = 0; i < noted; i++)
@@ -193,8 +189,10 @@ sort(CjChangedKeys *changed, Snapshot snapshot)
 		if (key->tag == CJ_CHANGE_KEY)
 			keys[count++] = cj_key_bytes_value(key->bytes, key->length, &type);
 	}
-	cj_sql_param_array(&params, changed->type, cj_sql_array(keys, count, changed->type));
-	rows = cj_sql_run_at(&sort_keys, NULL, &params, snapshot);
+	rows =
+		cj_sql_run_at(&sort_keys, NULL,
+					  CJ_PARAMS(CJ_ARRAY(changed->type, cj_sql_array(keys, count, changed->type))),
+					  snapshot);
 	changed->count = (int) rows.processed;
 	for (int i = 0; i < changed->count; i++)
 	{

@@ -27,7 +27,6 @@
 
 #include "app/bound_table.h"
 #include "base/compat.h"
-#include "base/identity.h"
 #include "base/relation_locks.h"
 #include "base/sql.h"
 #include "matview/stats_view.h"
@@ -160,7 +159,6 @@ run_for_names(const CjStatement *statement, List *names)
 	Datum *relids = palloc(sizeof(Datum) * Max(list_length(names), 1));
 	List *seen = NIL;
 	int count = 0;
-	CjParams params = {0};
 	ListCell *cell;
 
 	foreach(cell, names)
@@ -173,9 +171,9 @@ run_for_names(const CjStatement *statement, List *names)
 		texts[count] = CStringGetTextDatum(lfirst(cell));
 		relids[count++] = ObjectIdGetDatum(relid);
 	}
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(texts, count, TEXTOID));
-	cj_sql_param_array(&params, OIDOID, cj_sql_array(relids, count, OIDOID));
-	return cj_sql_run_own(statement, &params);
+	return cj_sql_run_own(statement,
+						  CJ_PARAMS(CJ_ARRAY(TEXTOID, cj_sql_array(texts, count, TEXTOID)),
+									CJ_ARRAY(OIDOID, cj_sql_array(relids, count, OIDOID))));
 }
 
 List *

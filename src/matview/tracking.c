@@ -286,18 +286,14 @@ CjTracking *
 cj_tracking_examine(const CjStatsView *view, const char *time_zone)
 {
 	CjTracking *tracking = palloc0(sizeof(CjTracking));
-	CjParams params = {0};
-	CjRows rows;
 	char *key;
 	int64 hash;
 	bool has_state;
 	bool has_hash;
 	int64 version;
 	CjIdentity saved;
+	CjRows rows = cj_sql_run_own(&load, CJ_PARAMS(CJ_TEXT(view->name), CJ_OID(view->relid)));
 
-	cj_sql_param_text(&params, view->name);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view->relid), false);
-	rows = cj_sql_run_own(&load, &params);
 	tracking->state = CJ_TRACKING_NONE;
 	if (rows.processed == 0)
 		return tracking;
@@ -344,13 +340,9 @@ void
 cj_tracking_set_current(const CjTracking *tracking, int64 keys)
 {
 	Oid view = tracking->analysis->relid;
-	CjParams params = {0};
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(tracking->hash), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(version_of(view)), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(keys), false);
-	cj_sql_execute_own(&change_state, &params);
+	cj_sql_execute_own(&change_state, CJ_PARAMS(CJ_OID(view), CJ_INT8(tracking->hash),
+												CJ_INT8(version_of(view)), CJ_INT8(keys)));
 }
 
 /* ---- begin and end ---- */
@@ -400,14 +392,13 @@ drop_unused(List *sources)
 {
 	Datum *relids = palloc(sizeof(Datum) * Max(list_length(sources), 1));
 	int count = 0;
-	CjParams params = {0};
 	CjRows rows;
 	ListCell *cell;
 
 	foreach(cell, sources)
 		relids[count++] = ObjectIdGetDatum(lfirst_oid(cell));
-	cj_sql_param_array(&params, OIDOID, cj_sql_array(relids, count, OIDOID));
-	rows = cj_sql_run_own(&find_unused, &params);
+	rows = cj_sql_run_own(&find_unused,
+						  CJ_PARAMS(CJ_ARRAY(OIDOID, cj_sql_array(relids, count, OIDOID))));
 	foreach(cell, read_oids(&rows))
 		cj_capture_trigger_drop(lfirst_oid(cell));
 }
@@ -446,12 +437,8 @@ forget_view(Oid view)
 static List *
 forgotten_with(const char *name, Oid view)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&find_forgotten, CJ_PARAMS(CJ_TEXT(name), CJ_OID(view)));
 
-	cj_sql_param_text(&params, name);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
-	rows = cj_sql_run_own(&find_forgotten, &params);
 	return read_oids(&rows);
 }
 

@@ -84,12 +84,9 @@ static const CjStatement note_known = {
 static void
 run_for_view(const CjStatement *statement, CjRows *renamed, uint64 row)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, cj_sql_text(renamed, row, 1));
-	cj_sql_param_text(&params, cj_sql_text(renamed, row, 2));
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_sql_oid(renamed, row, 3)), false);
-	cj_sql_execute_own(statement, &params);
+	cj_sql_execute_own(statement, CJ_PARAMS(CJ_TEXT(cj_sql_text(renamed, row, 1)),
+											CJ_TEXT(cj_sql_text(renamed, row, 2)),
+											CJ_OID(cj_sql_oid(renamed, row, 3))));
 }
 
 void
@@ -126,8 +123,5 @@ cj_view_names_follow(void)
 char *
 cj_view_names_find(const char *name)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, name);
-	return cj_sql_text_own(&find_new_name, &params);
+	return cj_sql_text_own(&find_new_name, CJ_PARAMS(CJ_TEXT(name)));
 }

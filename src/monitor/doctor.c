@@ -12,16 +12,12 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
-#include "common/hashfn.h"
-#include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -461,12 +457,9 @@ check_refusals(CjFindings *findings)
 static void
 check_execute(CjFindings *findings)
 {
-	CjParams params = {0};
-	CjRows rows;
 	const char *grantees;
+	CjRows rows = cj_sql_run_own(&list_grantees, CJ_PARAMS(CJ_OID(cj_identity_extension().oid)));
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
-	rows = cj_sql_run_own(&list_grantees, &params);
 	grantees = cj_sql_text(&rows, 0, 1);
 	if (cj_sql_bool(&rows, 0, 2))
 		cj_findings_add_as(findings, "execute", "warning",
@@ -486,11 +479,8 @@ check_execute(CjFindings *findings)
 static void
 check_writers(CjFindings *findings)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&find_writers, CJ_PARAMS(CJ_OID(cj_identity_extension().oid)));
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
-	rows = cj_sql_run_own(&find_writers, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 		cj_findings_add_as(findings, "tables", "error",
 						   psprintf("granted: %s; this gives the rights of the extension's owner",
@@ -564,7 +554,6 @@ check_index(CjFindings *findings, const CjBinding *binding, const CjIndexAdvice 
 	bool partitioned = entity->relkind == RELKIND_PARTITIONED_TABLE;
 	const char *columns;
 	const char *check;
-	CjParams params = {0};
 	CjRows rows;
 
 	/* a partitioned table cannot have a unique index on any column of its own */
@@ -574,13 +563,11 @@ check_index(CjFindings *findings, const CjBinding *binding, const CjIndexAdvice 
 				: quote_identifier(b->name);
 	check = psprintf("%s:%s(%s)", advice->unique ? "unique" : "index",
 					 cj_entity_name(advice->entity), columns);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	cj_sql_param(&params, INT2OID, Int16GetDatum(a ? a->number : b->number), false);
-	cj_sql_param(&params, INT2OID, Int16GetDatum(b->number), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(advice->unique), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(advice->needs_ordered_scan), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(advice->ignores_nulls), false);
-	rows = cj_sql_run_own(&find_index, &params);
+	rows = cj_sql_run_own(&find_index,
+						  CJ_PARAMS(CJ_OID(entity->relid), CJ_INT2(a ? a->number : b->number),
+									CJ_INT2(b->number), CJ_BOOL(advice->unique),
+									CJ_BOOL(advice->needs_ordered_scan),
+									CJ_BOOL(advice->ignores_nulls)));
 	if (rows.processed == 0)
 		cj_findings_add_as(
 			findings, check, "warning",
@@ -604,7 +591,6 @@ check_fillable(CjFindings *findings, const CjBoundEntity *entity)
 {
 	Datum numbers[CJ_MAX_COLUMNS];
 	int count = 0;
-	CjParams params = {0};
 	CjRows rows;
 	const char *columns;
 
@@ -613,9 +599,9 @@ check_fillable(CjFindings *findings, const CjBoundEntity *entity)
 		if (entity->columns[i].present)
 			numbers[count++] = Int16GetDatum(entity->columns[i].number);
 	}
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	cj_sql_param_array(&params, INT2OID, cj_sql_array(numbers, count, INT2OID));
-	rows = cj_sql_run_own(&unfilled_columns, &params);
+	rows = cj_sql_run_own(&unfilled_columns,
+						  CJ_PARAMS(CJ_OID(entity->relid),
+									CJ_ARRAY(INT2OID, cj_sql_array(numbers, count, INT2OID))));
 	columns = cj_sql_text(&rows, 0, 1);
 	if (columns)
 		cj_findings_add_hint(
@@ -638,16 +624,14 @@ check_cascades(CjFindings *findings, const CjBoundEntity *entity, const CjUsage 
 	bool updates = usage->entity == CJ_CHALLENGES && (usage->privileges & ACL_UPDATE);
 	const char *owner = GetUserNameFromId(entity->owner, false);
 	bool deletes = (usage->privileges & ACL_DELETE) != 0;
-	CjParams params = {0};
 	CjRows rows;
 
 	if (!updates && !deletes)
 		return;
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(deletes), false);
-	cj_sql_param(&params, INT2OID, Int16GetDatum(updates ? status->number : 0), !updates);
-	rows = cj_sql_run_own(&find_cascades, &params);
+	rows = cj_sql_run_own(&find_cascades,
+						  CJ_PARAMS(CJ_OID(entity->relid), CJ_OID(entity->owner), CJ_BOOL(deletes),
+									CJ_VALUE(INT2OID, Int16GetDatum(updates ? status->number : 0),
+											 !updates)));
 	for (uint64 row = 0; row < rows.processed; row++)
 		cj_findings_add_as(
 			findings, psprintf("cascade:%s", cj_sql_text(&rows, row, 1)), "warning",
@@ -849,11 +833,8 @@ check_state(CjFindings *findings, const CjJob *job)
 {
 	const char *name = job->definition.name;
 	const char *check = psprintf("state:%s", name);
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&find_state, CJ_PARAMS(CJ_TEXT(name)));
 
-	cj_sql_param_text(&params, name);
-	rows = cj_sql_run_own(&find_state, &params);
 	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 1))
 		cj_findings_add(
 			findings, check, "error",
@@ -883,12 +864,9 @@ check_state(CjFindings *findings, const CjJob *job)
 static void
 check_namesakes(CjFindings *findings, const CjJob *job)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&find_namesakes, CJ_PARAMS(CJ_OID(cj_identity_extension().oid),
+															CJ_TEXT(job->definition.name)));
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_identity_extension().oid), false);
-	cj_sql_param_text(&params, job->definition.name);
-	rows = cj_sql_run_own(&find_namesakes, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 		cj_findings_add(
 			findings, psprintf("function:%s", job->definition.name), "warning",

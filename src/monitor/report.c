@@ -627,12 +627,9 @@ put_next_runs(StringInfo html, const CjReportData *data)
 static bool
 caller_may_call_doctor(void)
 {
-	CjParams params = {0};
-	CjRows rows;
 	bool may;
+	CjRows rows = cj_sql_run_own(&may_call_doctor, CJ_PARAMS(CJ_OID(GetUserId())));
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(GetUserId()), false);
-	rows = cj_sql_run_own(&may_call_doctor, &params);
 	may = cj_sql_bool(&rows, 0, 1);
 	cj_sql_free(&rows);
 	return may;

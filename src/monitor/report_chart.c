@@ -11,7 +11,6 @@
 #include <math.h>
 
 #include "miscadmin.h"
-#include "utils/timestamp.h"
 
 #include "monitor/format.h"
 #include "monitor/html.h"

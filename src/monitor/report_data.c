@@ -134,21 +134,8 @@ is_null(const CjRows *rows, uint64 row, int column)
 	return isnull;
 }
 
-/* add_int8 adds a parameter of type bigint, add_int4 one of type integer. */
-static void
-add_int8(CjParams *params, int64 value)
-{
-	cj_sql_param(params, INT8OID, Int64GetDatum(value), false);
-}
-
-static void
-add_int4(CjParams *params, int32 value)
-{
-	cj_sql_param(params, INT4OID, Int32GetDatum(value), false);
-}
-
-static void
-add_names(CjParams *params, const char *const *names)
+static Datum
+array_of_names(const char *const *names)
 {
 	int count = 0;
 	Datum *values;
@@ -158,7 +145,7 @@ add_names(CjParams *params, const char *const *names)
 	values = palloc(sizeof(Datum) * count);
 	for (int i = 0; i < count; i++)
 		values[i] = CStringGetTextDatum(names[i]);
-	cj_sql_param_array(params, TEXTOID, cj_sql_array(values, count, TEXTOID));
+	return cj_sql_array(values, count, TEXTOID);
 }
 
 /* ---- the jobs ---- */
@@ -179,11 +166,8 @@ find_scheduled_times(CjReportJob *job, TimestampTz next_due)
 static void
 read_jobs(CjReportData *data, const char *const *names)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&find_jobs, CJ_PARAMS(CJ_ARRAY(TEXTOID, array_of_names(names))));
 
-	add_names(&params, names);
-	rows = cj_sql_run_own(&find_jobs, &params);
 	data->job_count = (int) rows.processed;
 	data->jobs = palloc0(sizeof(CjReportJob) * Max(data->job_count, 1));
 	for (int i = 0; i < data->job_count; i++)
@@ -238,15 +222,13 @@ static void
 read_runs(const CjReportData *data, CjReportJob *job)
 {
 	double slice = (data->now - data->since) / (double) USECS_PER_SEC / CJ_REPORT_SLICES;
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows =
+		cj_sql_run_own(&count_runs,
+					   CJ_PARAMS(CJ_TEXT(job->name), CJ_MOMENT(data->since),
+								 CJ_INT8(CJ_REPORT_MAX_RUNS),
+								 CJ_VALUE(FLOAT8OID, Float8GetDatum(slice), false),
+								 CJ_VALUE(FLOAT8OID, Float8GetDatum(CJ_REPORT_SLICES - 1), false)));
 
-	cj_sql_param_text(&params, job->name);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(data->since), false);
-	add_int8(&params, CJ_REPORT_MAX_RUNS);
-	cj_sql_param(&params, FLOAT8OID, Float8GetDatum(slice), false);
-	cj_sql_param(&params, FLOAT8OID, Float8GetDatum(CJ_REPORT_SLICES - 1), false);
-	rows = cj_sql_run_own(&count_runs, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -261,15 +243,12 @@ read_runs(const CjReportData *data, CjReportJob *job)
 static void
 read_failures(CjReportData *data, const char *const *names)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows =
+		cj_sql_run_own(&find_failures,
+					   CJ_PARAMS(CJ_ARRAY(TEXTOID, array_of_names(names)), CJ_MOMENT(data->since),
+								 CJ_INT8(CJ_REPORT_MAX_RUNS), CJ_INT8(CJ_REPORT_MAX_FAILURES),
+								 CJ_INT4(CJ_REPORT_MAX_TEXT + 1)));
 
-	add_names(&params, names);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(data->since), false);
-	add_int8(&params, CJ_REPORT_MAX_RUNS);
-	add_int8(&params, CJ_REPORT_MAX_FAILURES);
-	add_int4(&params, CJ_REPORT_MAX_TEXT + 1);
-	rows = cj_sql_run_own(&find_failures, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		CjReportFailure *failure = palloc0(sizeof(CjReportFailure));
@@ -296,16 +275,11 @@ read_failures(CjReportData *data, const char *const *names)
 static void
 read_alerts(CjReportData *data)
 {
-	CjParams params = {0};
-	CjParams limit = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&find_alerts, CJ_PARAMS(CJ_INT8(CJ_REPORT_MAX_ALERTS),
+														 CJ_INT4(CJ_REPORT_MAX_TEXT + 1)));
 
-	add_int8(&limit, CJ_REPORT_MAX_COUNTED + 1);
-	data->waiting_alerts = cj_sql_int64_own(&count_alerts, &limit);
-
-	add_int8(&params, CJ_REPORT_MAX_ALERTS);
-	add_int4(&params, CJ_REPORT_MAX_TEXT + 1);
-	rows = cj_sql_run_own(&find_alerts, &params);
+	data->waiting_alerts =
+		cj_sql_int64_own(&count_alerts, CJ_PARAMS(CJ_INT8(CJ_REPORT_MAX_COUNTED + 1)));
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		CjReportAlert *alert = palloc0(sizeof(CjReportAlert));

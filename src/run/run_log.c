@@ -219,36 +219,28 @@ cj_run_log_record_for_caller(const CjRunStart *start, const CjRunEnd *end)
 		cj_alert_leave_run(run_id);
 }
 
-/* add_filled adds a text; one that is empty is not there. */
-static void
-add_filled(CjParams *params, const char *text)
+/* filled returns a text; one that is empty is not there. */
+static const char *
+filled(const char *text)
 {
-	cj_sql_param_text(params, text[0] != '\0' ? text : NULL);
+	return text[0] != '\0' ? text : NULL;
 }
 
 void
 cj_run_log_write_unrecorded(const CjRunRecord *record)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows =
+		cj_sql_run_own(&write_unrecorded,
+					   CJ_PARAMS(CJ_TEXT(record->job), CJ_TEXT(record->triggered_by),
+								 CJ_BOOL(record->dry_run), CJ_MOMENT(record->as_of),
+								 CJ_MOMENT(record->started_at), CJ_TEXT(record->role_name),
+								 CJ_INT4(record->pid), CJ_TEXT(status_names[record->status]),
+								 CJ_INT8(record->rows_affected), CJ_TEXT(filled(record->result)),
+								 CJ_TEXT(filled(record->sqlstate)),
+								 CJ_TEXT(filled(record->message)), CJ_TEXT(filled(record->detail)),
+								 CJ_TEXT(filled(record->hint)), CJ_TEXT(filled(record->context)),
+								 CJ_MOMENT(record->finished_at)));
 
-	cj_sql_param_text(&params, record->job);
-	cj_sql_param_text(&params, record->triggered_by);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(record->dry_run), false);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->as_of), false);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->started_at), false);
-	cj_sql_param_text(&params, record->role_name);
-	cj_sql_param(&params, INT4OID, Int32GetDatum(record->pid), false);
-	cj_sql_param_text(&params, status_names[record->status]);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(record->rows_affected), false);
-	add_filled(&params, record->result);
-	add_filled(&params, record->sqlstate);
-	add_filled(&params, record->message);
-	add_filled(&params, record->detail);
-	add_filled(&params, record->hint);
-	add_filled(&params, record->context);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(record->finished_at), false);
-	rows = cj_sql_run_own(&write_unrecorded, &params);
 	if (!record->dry_run)
 		raise_alert(record->job, cj_sql_int64(&rows, 0, 1), record->status);
 	cj_sql_free(&rows);
@@ -257,32 +249,21 @@ cj_run_log_write_unrecorded(const CjRunRecord *record)
 int64
 cj_run_log_last_running(const char *job)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, job);
-	return cj_sql_int64_own(&last_running, &params);
+	return cj_sql_int64_own(&last_running, CJ_PARAMS(CJ_TEXT(job)));
 }
 
 void
 cj_run_log_mark_terminated(int64 run_id, const char *message, const char *hint)
 {
-	CjParams params = {0};
-
-	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-	cj_sql_param_text(&params, message);
-	cj_sql_param_text(&params, hint);
-	cj_sql_execute_own(&mark_terminated, &params);
+	cj_sql_execute_own(&mark_terminated,
+					   CJ_PARAMS(CJ_INT8(run_id), CJ_TEXT(message), CJ_TEXT(hint)));
 }
 
 uint64
 cj_run_log_close_crashed(const char *job, int64 last)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&close_crashed, CJ_PARAMS(CJ_TEXT(job), CJ_INT8(last)));
 
-	cj_sql_param_text(&params, job);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(last), false);
-	rows = cj_sql_run_own(&close_crashed, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 		raise_alert(job, cj_sql_int64(&rows, row, 1),
 					cj_sql_bool(&rows, row, 2) ? CJ_RUN_CANCELLED : CJ_RUN_CRASHED);
@@ -293,16 +274,11 @@ cj_run_log_close_crashed(const char *job, int64 last)
 void
 cj_run_log_record_refusal(const CjRefusal *refusal)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, refusal->job);
-	cj_sql_param_text(&params, refusal->role_name);
-	cj_sql_param_text(&params, refusal->sqlstate);
-	cj_sql_param_text(&params, refusal->message);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(refusal->calls), false);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->first_at), false);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(refusal->last_at), false);
-	cj_sql_execute_own(&record_refusal, &params);
+	cj_sql_execute_own(&record_refusal,
+					   CJ_PARAMS(CJ_TEXT(refusal->job), CJ_TEXT(refusal->role_name),
+								 CJ_TEXT(refusal->sqlstate), CJ_TEXT(refusal->message),
+								 CJ_INT8(refusal->calls), CJ_MOMENT(refusal->first_at),
+								 CJ_MOMENT(refusal->last_at)));
 }
 
 void
@@ -314,13 +290,10 @@ cj_run_log_remove_refusals(void)
 TimestampTz
 cj_run_log_last_covering(const char *job)
 {
-	CjParams params = {0};
-	CjRows rows;
 	TimestampTz as_of;
 	bool isnull;
+	CjRows rows = cj_sql_run_own(&last_covering, CJ_PARAMS(CJ_TEXT(job)));
 
-	cj_sql_param_text(&params, job);
-	rows = cj_sql_run_own(&last_covering, &params);
 	as_of = DatumGetTimestampTz(cj_sql_datum(&rows, 0, 1, &isnull));
 	cj_sql_free(&rows);
 	return isnull ? DT_NOBEGIN : as_of;

@@ -12,7 +12,6 @@
 
 #include "common/hashfn.h"
 #include "datatype/timestamp.h"
-#include "utils/timestamp.h"
 
 #include "worker/due.h"
 

@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -104,13 +103,12 @@ end_run(const CjRows *found, uint64 row)
 	const char *message = psprintf(
 		"job \"%s\" has been running for longer than its max_runtime of %s and a grace of %s", job,
 		cj_sql_text(found, row, 5), cj_sql_text(found, row, 6));
-	CjParams params = {0};
-	CjRows process;
+	CjRows process =
+		cj_sql_run(&find_process, NULL,
+				   CJ_PARAMS(CJ_VALUE(INT4OID, pid, false),
+							 CJ_VALUE(TIMESTAMPTZOID, cj_sql_datum(found, row, 4, &isnull), false),
+							 CJ_OID(MyDatabaseId)));
 
-	cj_sql_param(&params, INT4OID, pid, false);
-	cj_sql_param(&params, TIMESTAMPTZOID, cj_sql_datum(found, row, 4, &isnull), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	process = cj_sql_run(&find_process, NULL, &params);
 	if (process.processed == 0)
 		return;
 	if (cj_sql_bool(&process, 0, 1) || is_unattended(DatumGetInt32(pid)))

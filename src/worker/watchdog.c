@@ -16,9 +16,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "alerts/alert.h"
@@ -170,7 +168,6 @@ load_histories(Outlook *outlooks, int count)
 	Datum *names = palloc(sizeof(Datum) * count);
 	Datum *last = palloc(sizeof(Datum) * count);
 	Datum *expired = palloc(sizeof(Datum) * count);
-	CjParams params = {0};
 	CjRows rows;
 
 	for (int i = 0; i < count; i++)
@@ -179,10 +176,11 @@ load_histories(Outlook *outlooks, int count)
 		last[i] = TimestampTzGetDatum(outlooks[i].times.last);
 		expired[i] = TimestampTzGetDatum(outlooks[i].times.expired);
 	}
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(names, count, TEXTOID));
-	cj_sql_param_array(&params, TIMESTAMPTZOID, cj_sql_array(last, count, TIMESTAMPTZOID));
-	cj_sql_param_array(&params, TIMESTAMPTZOID, cj_sql_array(expired, count, TIMESTAMPTZOID));
-	rows = cj_sql_run_own(&load_history, &params);
+	rows = cj_sql_run_own(
+		&load_history,
+		CJ_PARAMS(CJ_ARRAY(TEXTOID, cj_sql_array(names, count, TEXTOID)),
+				  CJ_ARRAY(TIMESTAMPTZOID, cj_sql_array(last, count, TIMESTAMPTZOID)),
+				  CJ_ARRAY(TIMESTAMPTZOID, cj_sql_array(expired, count, TIMESTAMPTZOID))));
 	for (int i = 0; i < count; i++)
 		read_history(&rows, i, &outlooks[i].history);
 	cj_sql_free(&rows);

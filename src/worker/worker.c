@@ -17,7 +17,6 @@
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
-#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
