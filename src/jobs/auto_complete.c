@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "app/app_sql.h"
+#include "app/notifications.h"
 #include "base/identity.h"
 #include "base/json.h"
 #include "base/local_time.h"
@@ -237,13 +238,6 @@ static const CjStatement fail = {
 /* In the order of users: that is how the indexes of notifications are ordered. Each user of a challenge once. */
 static const CjStatement notify = {
 	"notify the members",
-	"INSERT INTO {notifications}\n"
-	"       ({notifications.user_id}"
-	"{?notifications.type}, {notifications.type}{/}"
-	"{?notifications.title}, {notifications.title}{/}"
-	"{?notifications.body}, {notifications.body}{/}"
-	"{?notifications.data}, {notifications.data}{/}"
-	"{?notifications.created_at}, {notifications.created_at}{/})\n"
 	"SELECT DISTINCT ON (m.{challenge_members.user_id}, d.id) m.{challenge_members.user_id}"
 	"{?notifications.type}, {notifications.type:challenge_completed}{/}"
 	"{?notifications.title}, d.title{/}"
@@ -255,7 +249,7 @@ static const CjStatement notify = {
 	"  JOIN {challenge_members} m\n"
 	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id\n"
 	" ORDER BY m.{challenge_members.user_id}, d.id",
-	SPI_OK_INSERT};
+	SPI_OK_SELECT};
 
 /* Without a condition on the key: is there anything at all? */
 static const CjStatement find_statistics = {
@@ -846,15 +840,13 @@ static int64
 notify_members(const State *state, const Scope *scope, const Batch *batch)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	cj_sql_param_array(&params, state->key_type,
 					   cj_sql_array(batch->ids, batch->count, state->key_type));
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->statuses, batch->count, TEXTOID));
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->titles, batch->count, TEXTOID));
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
-	rows = run_app_sql(scope, &notify, &params);
-	return rows.processed;
+	return cj_notifications_insert(scope->binding, &notify, &params);
 }
 
 /* write_and_notify carries the outcomes out on a list of claimed keys. */

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "app/app_sql.h"
+#include "app/notifications.h"
 #include "base/identity.h"
 #include "base/local_time.h"
 #include "base/template.h"
@@ -151,14 +152,6 @@ static const CjStatement find_streaks = {
 	SPI_OK_SELECT};
 
 static const CjStatement notify = {"remind users of their streaks",
-								   "INSERT INTO {notifications}\n"
-								   "       ({notifications.user_id}"
-								   "{?notifications.type}, {notifications.type}{/}"
-								   "{?notifications.title}, {notifications.title}{/}"
-								   "{?notifications.body}, {notifications.body}{/}"
-								   "{?notifications.data}, {notifications.data}{/}"
-								   "{?notifications.created_at}, {notifications.created_at}{/}"
-								   "{?notifications.expires_at}, {notifications.expires_at}{/})\n"
 								   "SELECT n.user_id"
 								   "{?notifications.type}, {notifications.type:streak_reminder}{/}"
 								   "{?notifications.title}, n.title{/}"
@@ -167,7 +160,7 @@ static const CjStatement notify = {"remind users of their streaks",
 								   "{?notifications.created_at}, pg_catalog.now(){/}"
 								   "{?notifications.expires_at}, $5{/}\n"
 								   "  FROM unnest($1, $2, $3, $4) AS n(user_id, title, body, data)",
-								   SPI_OK_INSERT};
+								   SPI_OK_SELECT};
 
 /* ---- the state of a run ---- */
 
@@ -550,7 +543,6 @@ notify_users(const CjRun *run, const State *state, const CjBinding *binding, con
 	TimestampTz expires_at =
 		state->expires_after >= 0 ? run->as_of + state->expires_after : state->due->date.end;
 	CjParams params = {0};
-	CjRows rows;
 
 	if (batch->count == 0)
 		return 0;
@@ -560,8 +552,7 @@ notify_users(const CjRun *run, const State *state, const CjBinding *binding, con
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
 	cj_sql_param_array(&params, JSONBOID, cj_sql_array(batch->data, batch->count, JSONBOID));
 	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(expires_at), false);
-	rows = cj_app_sql_run(&notify, binding, NULL, &params);
-	return rows.processed;
+	return cj_notifications_insert(binding, &notify, &params);
 }
 
 /* remind reminds a range of the users of the batch at hand, in a subtransaction. */
