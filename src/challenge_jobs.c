@@ -19,7 +19,6 @@ PG_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 
-/* _PG_init is called once when the library is loaded. */
 void
 _PG_init(void)
 {

@@ -104,7 +104,6 @@ cj_alert_command_timeout(void)
 
 /* ---- the child's side ---- */
 
-/* close_files closes all files but standard input, output and error. */
 static void
 close_files(void)
 {
@@ -153,7 +152,6 @@ become_command(int input, int output, int error, pid_t parent)
 
 /* ---- our side ---- */
 
-/* close_file closes a file, once. */
 static void
 close_file(int *fd)
 {
@@ -257,7 +255,6 @@ drain(Child *child)
 	return false;
 }
 
-/* has_exited returns whether the shell has ended, and leaves it to be reaped. */
 static bool
 has_exited(const Child *child)
 {
@@ -345,7 +342,6 @@ reap(Child *child)
 	return status;
 }
 
-/* let_go closes what is open. */
 static void
 let_go(Child *child)
 {

@@ -170,7 +170,6 @@ release_lock(int code, Datum arg)
 		cj_job_lock_release(&delivery->lock, true);
 }
 
-/* deliver does it all, under the lock. */
 static void
 deliver(Delivery *delivery)
 {

@@ -54,7 +54,6 @@ static int lock_timeout_ms = 5000;
 /* The subtransaction in which the first locks on the app's relations were taken, to be held on to; or none. */
 static SubTransactionId holding_since = InvalidSubTransactionId;
 
-/* forget_locks notes that the transaction has ended, and its locks with it. */
 static void
 forget_locks(XactEvent event, void *arg)
 {

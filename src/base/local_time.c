@@ -54,7 +54,6 @@ cj_local_time_zone(const char *name)
 	return (zone != NULL && pg_tz_acceptable(zone)) ? zone : NULL;
 }
 
-/* has_name returns whether a list has a name, in whatever case. */
 static bool
 has_name(const List *names, const char *name)
 {

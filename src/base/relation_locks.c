@@ -47,7 +47,6 @@ typedef struct AppLock
 
 /* ---- what is to be locked ---- */
 
-/* find returns the lock of a relation in a list, or NULL. */
 static AppLock *
 find(List *locks, Oid relid)
 {
@@ -180,7 +179,6 @@ add_lock_context(void *arg)
 	errcontext("challenge_jobs lock on relation %s", (const char *) arg);
 }
 
-/* name_of returns the name of a relation, if it is still there. */
 static char *
 name_of(Oid relid)
 {

@@ -21,7 +21,6 @@
 #include "base/identity.h"
 #include "base/sql.h"
 
-/* add_context adds to an error the statement it comes from. */
 static void
 add_context(void *arg)
 {

@@ -24,7 +24,6 @@ placeholder_length(const char *p)
 	return (len > 1 && p[len] == '}') ? len + 1 : 0;
 }
 
-/* name_index returns the position of the placeholder in a NULL-terminated list, or -1. */
 static int
 name_index(const char *placeholder, int len, const char *const *names)
 {

@@ -168,7 +168,6 @@ read_field(const char **p, const Field *field, uint64 *set)
 	return **p == '\0' || **p == ' ' || **p == '\t';
 }
 
-/* skip_blanks moves on to the next character that is neither blank nor tab. */
 static void
 skip_blanks(const char **p)
 {
@@ -454,7 +453,6 @@ cj_cron_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz
 	return make_moment(day, time, moment);
 }
 
-/* is_daily returns whether a schedule has scheduled times every day. */
 static bool
 is_daily(const CjCronExpression *expression)
 {

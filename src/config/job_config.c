@@ -116,7 +116,6 @@ static const CjStatement drop_empty_row = {
 	"   AND o.settings = '{}'",
 	SPI_OK_DELETE};
 
-/* run_for_job runs a statement whose only parameter is the name of the job. */
 static CjRows
 run_for_job(const CjStatement *statement, const CjJobDefinition *job)
 {

@@ -123,7 +123,6 @@ run_call(const CjJobDefinition *job, const char *engine)
 	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->name);
 }
 
-/* is_installed returns whether pg_cron is installed in this database. */
 static bool
 is_installed(void)
 {
@@ -178,7 +177,6 @@ cj_pg_cron_foreign_time_zone(void)
 	return zone;
 }
 
-/* put_job creates the cron job of a job or brings it up to date. */
 static void
 put_job(const CjJobDefinition *job, const CjJobConfig *config)
 {
@@ -188,7 +186,6 @@ put_job(const CjJobDefinition *job, const CjJobConfig *config)
 								 CJ_TEXT(run_call(job, ENGINE_PG_CRON)), CJ_BOOL(config->enabled)));
 }
 
-/* remove_job removes the cron job of a job, if there is one. */
 static void
 remove_job(const CjJobDefinition *job)
 {
@@ -197,7 +194,6 @@ remove_job(const CjJobDefinition *job)
 	cj_sql_execute_own(&remove_cron_job, CJ_PARAMS(CJ_TEXT(cron_job_name(job))));
 }
 
-/* is_preloaded returns whether the server loads this library when it starts. */
 static bool
 is_preloaded(void)
 {
@@ -260,7 +256,6 @@ cj_pg_cron_warn_of_worker(void)
 				 errhint("%s", hint)));
 }
 
-/* choose_engine checks the engine asked for, or chooses one. */
 static const char *
 choose_engine(const CjJobDefinition *job, const CjJobConfig *config, const char *engine,
 			  bool of_all)

@@ -19,7 +19,6 @@
 #include "base/template.h"
 #include "config/settings.h"
 
-/* find_setting returns the setting of that name, or NULL. */
 static const CjSetting *
 find_setting(const CjSetting *settings, const char *name, int len)
 {
@@ -57,7 +56,6 @@ list_settings(const CjSetting *settings)
 	return list.data;
 }
 
-/* reject raises the error for a value that the setting does not take. */
 static void
 reject(const char *job, const CjSetting *setting, const char *what)
 {
@@ -129,7 +127,6 @@ seconds_of(const Interval *interval)
 		   (double) interval->time / USECS_PER_SEC;
 }
 
-/* describe_seconds says a number of seconds in the largest unit that fits. */
 static char *
 describe_seconds(double seconds)
 {
@@ -277,7 +274,6 @@ check_labels(const char *job, const CjSetting *setting, const JsonbValue *value)
 						join_words(setting->words, "\"", "\"")));
 }
 
-/* check_intervals checks the intervals of an object. */
 static void
 check_intervals(const char *job, const CjSetting *setting, const JsonbValue *object)
 {

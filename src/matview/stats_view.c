@@ -118,7 +118,6 @@ parse_name(const char *name)
 	return makeRangeVar(linitial(names), lsecond(names), -1);
 }
 
-/* find_relation returns the OID of the relation of that name, or InvalidOid. */
 static Oid
 find_relation(const char *name)
 {
@@ -247,7 +246,6 @@ open_as_caller(const char *name)
 	return OidIsValid(relid) ? relation_open(relid, NoLock) : NULL;
 }
 
-/* check_owner checks that the caller has the rights of a relation's owner. */
 static void
 check_owner(Oid owner, const char *name, const char *what)
 {
@@ -258,7 +256,6 @@ check_owner(Oid owner, const char *name, const char *what)
 						errhint("Run: SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
 }
 
-/* check_may_change checks that the caller has the rights of an open relation's owner. */
 static void
 check_may_change(Relation rel, const char *what)
 {

@@ -128,7 +128,6 @@ run_for_name(const CjStatement *statement, const char *name, const char *other)
 	return cj_sql_execute_own(statement, &params);
 }
 
-/* run_for_view runs a statement with a view, and its name. */
 static void
 run_for_view(const CjStatement *statement, Oid view, const char *name)
 {
@@ -226,7 +225,6 @@ key_paths_of(const CjViewAnalysis *analysis)
 	return key_paths;
 }
 
-/* is_noted returns whether there is something of a view in the change log. */
 static bool
 is_noted(Oid view)
 {
@@ -546,7 +544,6 @@ cj_tracking_install_capture(const CjStatsView *view, CjViewAnalysis *analysis)
 	drop_unused(dropped);
 }
 
-/* raise_refusal raises the error of a view that cannot be tracked. */
 static void
 raise_refusal(const CjViewAnalysis *analysis, const char *view_name, const char *key)
 {

@@ -134,7 +134,6 @@ try_range(CjRun *run, Range *range)
 	return error;
 }
 
-/* process_range does a range of items, dividing it where it fails. */
 static void
 process_range(CjRun *run, const CjBatch *batch, int from, int to)
 {

@@ -126,7 +126,6 @@ forget(CjUnrecordedRun *run)
 	pfree(run);
 }
 
-/* forget_all forgets all runs of a transaction that has ended. */
 static void
 forget_all(void)
 {

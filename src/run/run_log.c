@@ -141,7 +141,6 @@ add_end(CjParams *params, const CjRunEnd *end)
 	cj_sql_param_text(params, error ? error->context : NULL);
 }
 
-/* raise_alert raises the alert that the end of a run deserves, if it does. */
 static void
 raise_alert(const char *job, int64 run_id, CjRunStatus status)
 {

@@ -292,7 +292,6 @@ cj_run_advance(CjRun *run, int64 done)
 
 /* ---- before and after ---- */
 
-/* note_advisory_locks notes which advisory locks this session has before code of the app runs. */
 static void
 note_advisory_locks(Execution *execution)
 {
@@ -404,7 +403,6 @@ make_end(CjRun *run, ErrorData *error)
 	return end;
 }
 
-/* check_not_nested refuses to start a job from inside a job. */
 static void
 check_not_nested(const CjJob *job)
 {
@@ -416,7 +414,6 @@ check_not_nested(const CjJob *job)
 				 errdetail("A trigger or function of the app called it from inside the job.")));
 }
 
-/* notice_locked raises a notice about rows locked by other transactions. */
 static void
 notice_locked(const CjRun *run)
 {
@@ -465,7 +462,6 @@ check_as_of(const CjJob *job, TimestampTz as_of, bool dry_run)
 						 timestamptz_to_str(as_of))));
 }
 
-/* check_enabled refuses a run of a job that is disabled. */
 static void
 check_enabled(Execution *execution)
 {

@@ -156,7 +156,6 @@ find_database(Oid database)
 
 /* ---- the ring ---- */
 
-/* is_same_kind returns whether two records are of the same job, role and SQLSTATE. */
 static bool
 is_same_kind(const CjRunRecord *a, const CjRunRecord *b)
 {
@@ -575,7 +574,6 @@ cj_shared_state_note(int note, uint32 value)
 	return before;
 }
 
-/* release_claim ends the claim of a process that ends. */
 static void
 release_claim(int code, Datum arg)
 {
@@ -610,7 +608,6 @@ cj_shared_state_claim(void)
 
 /* ---- the launcher ---- */
 
-/* resign says that there is no launcher. */
 static void
 resign(int code, Datum arg)
 {
@@ -667,7 +664,6 @@ cj_shared_state_take_wake(Oid database)
 
 /* ---- progress ---- */
 
-/* clear_progress frees the slot of a process that ends. */
 static void
 clear_progress(int code, Datum arg)
 {

@@ -195,7 +195,6 @@ publish_databases(void)
 
 /* ---- workers ---- */
 
-/* is_at_work returns whether the worker of a database has not ended yet. */
 static bool
 is_at_work(Served *database)
 {

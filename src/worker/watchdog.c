@@ -161,7 +161,6 @@ load_outlooks(TimestampTz at, int *count)
 	return outlooks;
 }
 
-/* load_histories asks the log of all jobs. */
 static void
 load_histories(Outlook *outlooks, int count)
 {

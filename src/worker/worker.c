@@ -324,7 +324,6 @@ report_copy(void)
 				 errhint("Run in this database: SELECT * FROM challenge_jobs.resume();")));
 }
 
-/* look_after_schedules starts the runs that are due. */
 static void
 look_after_schedules(void)
 {

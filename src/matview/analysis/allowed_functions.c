@@ -136,7 +136,6 @@ static const struct
 	{"to_timestamp", ON_DATE_PATTERN},
 };
 
-/* refuse notes the first reason to refuse a definition; returns false. */
 static bool
 refuse(CjFunctionOutcome *outcome, const char *refusal, const char *hint)
 {
@@ -148,7 +147,6 @@ refuse(CjFunctionOutcome *outcome, const char *refusal, const char *hint)
 	return false;
 }
 
-/* is_own returns whether an object is PostgreSQL's own. */
 static bool
 is_own(Oid oid)
 {
@@ -253,7 +251,6 @@ is_fixed_argument(Node *node)
 	return true;
 }
 
-/* refuse_text refuses a definition that depends on how a type is written. */
 static bool
 refuse_text(Oid type, CjFunctionOutcome *outcome)
 {
@@ -385,7 +382,6 @@ allow_pattern(Oid function, List *args, Dependence dependence, CjFunctionOutcome
 						  : "Use a constant pattern without D, G, L and S.");
 }
 
-/* allow_call evaluates a call of a function, with its arguments. */
 static bool
 allow_call(Oid function, List *args, CjFunctionOutcome *outcome)
 {

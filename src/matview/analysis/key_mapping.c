@@ -67,7 +67,6 @@
 #include "matview/analysis/source_table.h"
 #include "matview/apply/diff_query.h"
 
-/* refuse notes why a view is refused; returns false. */
 static bool
 refuse(CjViewAnalysis *analysis, const char *refusal, const char *hint)
 {
@@ -314,7 +313,6 @@ add_key_path(CjViewSource *source, CjKeyPath *key_path)
 	source->key_paths = lappend(source->key_paths, key_path);
 }
 
-/* get_source returns the source of an analysis that a table is, which is added if it is new. */
 static CjViewSource *
 get_source(CjViewAnalysis *analysis, Oid relid)
 {
@@ -340,7 +338,6 @@ compare_sources(const ListCell *a, const ListCell *b)
 	return strcmp(((CjViewSource *) lfirst(a))->name, ((CjViewSource *) lfirst(b))->name);
 }
 
-/* add_sources adds all tables that a view reads, each with its key paths. */
 static void
 add_sources(CjViewAnalysis *analysis, const CjViewGraph *view)
 {
@@ -391,7 +388,6 @@ cj_key_mapping_make(Oid relid, const char *key)
 
 /* ---- in words ---- */
 
-/* column_name returns the name of a column, not quoted. */
 static char *
 column_name(Oid relid, AttrNumber column)
 {

@@ -246,7 +246,6 @@ add_membership(CjViewGraph *view, const Condition *condition, Node *test, const 
 							node, CJ_EDGE_EQUAL);
 }
 
-/* visit_membership goes through an IN that has to be true. */
 static void
 visit_membership(CjViewGraph *view, const Condition *condition, SubLink *link)
 {
@@ -291,7 +290,6 @@ visit_condition(CjViewGraph *view, const Condition *condition, Node *node)
 	}
 }
 
-/* visit_conditions goes through all conditions of a join tree. */
 static void
 visit_conditions(CjViewGraph *view, CjQueryBlock *block, Node *tree)
 {
@@ -397,7 +395,6 @@ visit_cte(CjViewGraph *view, CjQueryBlock *block, const RangeTblEntry *entry)
 	return NULL;
 }
 
-/* visit_entry goes through what is joined in a block. */
 static void
 visit_entry(CjViewGraph *view, CjQueryBlock *block, int index)
 {
@@ -514,7 +511,6 @@ add_arm(CjViewGraph *view, CjQueryBlock *block, int arm)
 	}
 }
 
-/* visit_arms goes through the arms of a set operation. */
 static void
 visit_arms(CjViewGraph *view, CjQueryBlock *block, Node *tree)
 {

@@ -110,7 +110,6 @@ open_indexes(CjViewPatch *patch)
 	find_unique_columns(patch);
 }
 
-/* check_view raises an error if a view cannot be patched. */
 static void
 check_view(const CjViewPatch *patch)
 {
@@ -159,7 +158,6 @@ cj_apply_begin(Oid view, AttrNumber key, Snapshot snapshot)
 
 /* ---- one row ---- */
 
-/* insert_row inserts a row, and its entries in the indexes. */
 static void
 insert_row(CjViewPatch *patch, TupleTableSlot *slot)
 {
@@ -206,7 +204,6 @@ keep_stored_value(TupleTableSlot *slot, int column, const CjViewRow *stored)
 		slot->tts_values[column] = stored->values[column];
 }
 
-/* is_same_value returns whether two values of a column are the same, bit for bit. */
 static bool
 is_same_value(Form_pg_attribute attr, const CjViewRow *a, const CjViewRow *b, int column)
 {
@@ -307,7 +304,6 @@ take_pair(const CjRowPair *pair, void *arg)
 
 /* ---- keys ---- */
 
-/* add_context adds to an error the view that is being patched. */
 static void
 add_context(void *arg)
 {

@@ -169,7 +169,6 @@ as_base(char *column, Oid *type)
 	return psprintf("%s::%s", column, format_type_extended(base, -1, FORMAT_TYPE_FORCE_QUALIFY));
 }
 
-/* append_match appends the condition that two rows agree in the columns of the index. */
 static void
 append_match(StringInfo text, Relation view, Oid index_oid)
 {
@@ -251,7 +250,6 @@ make_text(StringInfo text, Relation view, Oid index, AttrNumber key, bool of_nul
 
 /* ---- the query ---- */
 
-/* definition_of returns a copy of the query that defines a materialized view. */
 static Query *
 definition_of(Relation view)
 {
@@ -401,7 +399,6 @@ make_parameters(const CjViewDifference *difference, Datum keys)
 	return list;
 }
 
-/* execute runs a plan to its end as of the active snapshot. */
 static void
 execute(PlannedStmt *plan, const char *text, ParamListInfo parameters, DestReceiver *dest)
 {

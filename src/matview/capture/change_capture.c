@@ -105,7 +105,6 @@ own_column(Oid root, AttrNumber column, Oid relid)
 	return OidIsValid(get_atttype(relid, own)) ? own : InvalidAttrNumber;
 }
 
-/* find_reader returns the reader for a view; makes it if it is new. */
 static Reader *
 find_reader(Source *source, Oid view)
 {
@@ -163,7 +162,6 @@ list_key_paths(Relation rel)
 	return key_paths;
 }
 
-/* load_source fills an entry of the cache. */
 static void
 load_source(Source *source, Relation rel)
 {
