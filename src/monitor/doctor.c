@@ -316,7 +316,6 @@ check_preload(CjFindings *findings)
 			"Add challenge_jobs to shared_preload_libraries in postgresql.conf, and restart the server.");
 }
 
-/* check_installation reports whether the jobs are held back. */
 static void
 check_installation(CjFindings *findings)
 {
@@ -361,7 +360,6 @@ serve_remedy(const char *database)
 					quote_literal_cstr(names.data));
 }
 
-/* check_service reports whether the worker really comes to this database. */
 static void
 check_service(CjFindings *findings)
 {
@@ -389,7 +387,6 @@ check_service(CjFindings *findings)
 						"this database is served by the background worker", NULL);
 }
 
-/* check_worker reports whether this database is served by the background worker. */
 static void
 check_worker(CjFindings *findings)
 {
@@ -417,7 +414,6 @@ check_worker(CjFindings *findings)
 		check_service(findings);
 }
 
-/* check_unrecorded_runs reports how many runs could not be recorded. */
 static void
 check_unrecorded_runs(CjFindings *findings)
 {
@@ -475,7 +471,6 @@ check_execute(CjFindings *findings)
 	cj_sql_free(&rows);
 }
 
-/* check_writers reports who may do more than read the extension's tables. */
 static void
 check_writers(CjFindings *findings)
 {
@@ -489,7 +484,6 @@ check_writers(CjFindings *findings)
 	cj_sql_free(&rows);
 }
 
-/* check_orphans reports runs whose backend is gone. */
 static void
 check_orphans(CjFindings *findings)
 {
@@ -738,7 +732,6 @@ check_entity(CjFindings *findings, const CjUsage *usage)
 	return true;
 }
 
-/* check_bindings checks everything that a job uses of the app's tables. */
 static void
 check_bindings(CjFindings *findings, const CjJob *job, CjJobConfig *config)
 {
@@ -827,7 +820,6 @@ check_schedule(CjFindings *findings, const CjJob *job, const CjJobConfig *config
 						psprintf("\"%s\", fired by pg_cron", config->schedule), NULL);
 }
 
-/* check_state reports a job that fails, or does not run when it should. */
 static void
 check_state(CjFindings *findings, const CjJob *job)
 {
@@ -875,7 +867,6 @@ check_namesakes(CjFindings *findings, const CjJob *job)
 	cj_sql_free(&rows);
 }
 
-/* check_change_log reports changes that pile up since tracked views are not refreshed. */
 static void
 check_change_log(CjFindings *findings)
 {

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 
 #include "base/utf8.h"
@@ -13,6 +14,12 @@
 
 #define REPLACEMENT 0xFFFD
 #define ELLIPSIS    0x2026
+
+/* Of a carriage return a parser would make a line feed, where it stands as it is. */
+static const char *const references[] = {
+	['&'] = "&amp;",  ['<'] = "&lt;",   ['>'] = "&gt;",
+	['"'] = "&quot;", ['\''] = "&#39;", ['\r'] = "&#13;",
+};
 
 /* is_allowed returns whether a character may stand in HTML and in XML; the numbers are Unicode's. */
 static bool
@@ -36,65 +43,35 @@ put_character(StringInfo html, pg_wchar c)
 {
 	if (!is_allowed(c))
 		c = REPLACEMENT;
-	switch (c)
-	{
-		case '&':
-			appendStringInfoString(html, "&amp;");
-			break;
-		case '<':
-			appendStringInfoString(html, "&lt;");
-			break;
-		case '>':
-			appendStringInfoString(html, "&gt;");
-			break;
-		case '"':
-			appendStringInfoString(html, "&quot;");
-			break;
-		case '\'':
-			appendStringInfoString(html, "&#39;");
-			break;
-		case '\r':
-			/* a parser would make a line feed of it, where it stands as it is */
-			appendStringInfoString(html, "&#13;");
-			break;
-		default:
-			if (c < 0x80)
-				appendStringInfoChar(html, (char) c);
-			else
-				appendStringInfo(html, "&#x%X;", c);
-	}
+	if (c < lengthof(references) && references[c])
+		appendStringInfoString(html, references[c]);
+	else if (c < 0x80)
+		appendStringInfoChar(html, (char) c);
+	else
+		appendStringInfo(html, "&#x%X;", c);
 }
 
-void
-cj_html_text_cut(StringInfo html, const char *text, int characters)
+char *
+cj_html_text_cut(const char *text, int characters)
 {
-	char *utf8 = cj_utf8_from_database(text);
+	StringInfoData html;
 
-	for (const unsigned char *rest = (unsigned char *) utf8; *rest; rest += pg_utf_mblen(rest))
+	initStringInfo(&html);
+	for (const unsigned char *rest = (unsigned char *) cj_utf8_from_database(text); *rest;
+		 rest += pg_utf_mblen(rest))
 	{
 		if (characters-- <= 0)
 		{
-			put_character(html, ELLIPSIS);
+			put_character(&html, ELLIPSIS);
 			break;
 		}
-		put_character(html, utf8_to_unicode(rest));
+		put_character(&html, utf8_to_unicode(rest));
 	}
-	pfree(utf8);
+	return html.data;
 }
 
-void
-cj_html_text(StringInfo html, const char *text)
+char *
+cj_html_text(const char *text)
 {
-	cj_html_text_cut(html, text, PG_INT32_MAX);
-}
-
-void
-cj_html_element(StringInfo html, const char *tag, const char *class_name, const char *text)
-{
-	appendStringInfo(html, "<%s", tag);
-	if (class_name)
-		appendStringInfo(html, " class=\"%s\"", class_name);
-	appendStringInfoChar(html, '>');
-	cj_html_text(html, text);
-	appendStringInfo(html, "</%s>", tag);
+	return cj_html_text_cut(text, PG_INT32_MAX);
 }

@@ -43,27 +43,24 @@ static const CjStatement may_call_doctor = {
 
 /* ---- parts of texts ---- */
 
-/* put_moment appends a moment, to the minute or to the second. */
-static void
-put_moment(StringInfo html, TimestampTz moment, CjMomentFormat as)
+static char *
+moment_of(TimestampTz moment, CjMomentFormat as)
 {
 	if (TIMESTAMP_NOT_FINITE(moment))
-		appendStringInfoString(html, "never");
-	else
-		appendStringInfo(html, "<time datetime=\"%s\">%s</time>",
-						 cj_format_moment(moment, CJ_FORMAT_MACHINE), cj_format_moment(moment, as));
+		return pstrdup("never");
+	return psprintf("<time datetime=\"%s\">%s</time>", cj_format_moment(moment, CJ_FORMAT_MACHINE),
+					cj_format_moment(moment, as));
 }
 
-/* put_until appends how long it is until a moment, in minutes or more. */
-static void
-put_until(StringInfo html, const CjReportData *data, TimestampTz moment)
+/* until returns how long it is until a moment, in minutes or more. */
+static char *
+until(const CjReportData *data, TimestampTz moment)
 {
 	int64 minutes = (moment - data->now) / USECS_PER_MINUTE;
 
 	if (minutes < 1)
-		appendStringInfoString(html, "in a moment");
-	else
-		appendStringInfo(html, "in %s", cj_format_duration(minutes * USECS_PER_MINUTE));
+		return pstrdup("in a moment");
+	return psprintf("in %s", cj_format_duration(minutes * USECS_PER_MINUTE));
 }
 
 static void
@@ -78,7 +75,7 @@ begin_section(StringInfo html, const char *id, const char *heading)
 static void
 put_head(StringInfo html, const CjReportData *data)
 {
-	appendStringInfoString(
+	appendStringInfo(
 		html,
 		"<!DOCTYPE html>\n"
 		"<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\" xml:lang=\"en\">\n"
@@ -90,10 +87,9 @@ put_head(StringInfo html, const CjReportData *data)
 		"<meta name=\"color-scheme\" content=\"light dark\"/>\n"
 		"<meta name=\"referrer\" content=\"no-referrer\"/>\n"
 		"<meta name=\"robots\" content=\"noindex\"/>\n"
-		"<title>challenge_jobs in ");
-	cj_html_text(html, data->database);
-	appendStringInfo(html, ", %s UTC</title>\n<style>\n%s</style>\n</head>\n",
-					 cj_format_moment(data->now, CJ_FORMAT_MINUTE), cj_report_style_sheet());
+		"<title>challenge_jobs in %s, %s UTC</title>\n<style>\n%s</style>\n</head>\n",
+		cj_html_text(data->database), cj_format_moment(data->now, CJ_FORMAT_MINUTE),
+		cj_report_style_sheet());
 }
 
 static int
@@ -115,35 +111,35 @@ put_headline(StringInfo html, const CjReportData *data)
 	int disabled = count_state(data, "disabled");
 	int restored = count_state(data, "restored");
 	int paused = count_state(data, "paused");
+	const char *sign = NULL;
+	const char *text;
 
-	appendStringInfoString(html, "<h1>");
 	if (restored > 0)
 	{
-		cj_report_chart_sign(html, "error");
-		appendStringInfoString(html, "This database is a copy: nothing runs until it is resumed");
+		sign = "error";
+		text = "This database is a copy: nothing runs until it is resumed";
 	}
 	else if (paused > 0)
 	{
-		cj_report_chart_sign(html, "paused");
-		appendStringInfoString(html, "All jobs are paused");
+		sign = "paused";
+		text = "All jobs are paused";
 	}
 	else if (bad > 0)
 	{
-		cj_report_chart_sign(html, failing > 0 ? "failing" : "overdue");
-		appendStringInfo(html, "%d of %d jobs need%s attention", bad, data->job_count,
-						 bad == 1 ? "s" : "");
+		sign = failing > 0 ? "failing" : "overdue";
+		text =
+			psprintf("%d of %d jobs need%s attention", bad, data->job_count, bad == 1 ? "s" : "");
 	}
 	else if (never_run == data->job_count)
-		appendStringInfoString(html, "No job has run yet");
+		text = "No job has run yet";
 	else if (never_run + disabled == data->job_count)
-		appendStringInfoString(html, never_run == 0 ? "All jobs are disabled"
-													: "No job that is enabled has run yet");
+		text = never_run == 0 ? "All jobs are disabled" : "No job that is enabled has run yet";
 	else
 	{
-		cj_report_chart_sign(html, "ok");
-		appendStringInfoString(html, "All jobs are well");
+		sign = "ok";
+		text = "All jobs are well";
 	}
-	appendStringInfoString(html, "</h1>\n");
+	appendStringInfo(html, "<h1>%s%s</h1>\n", sign ? cj_report_chart_sign(sign) : "", text);
 }
 
 static void
@@ -167,7 +163,6 @@ share(int64 succeeded, int64 failed)
 	return psprintf(INT64_FORMAT "." INT64_FORMAT " %%", tenths / 10, tenths % 10);
 }
 
-/* count_alerts returns how many alerts wait, as a text. */
 static char *
 count_alerts(const CjReportData *data)
 {
@@ -200,80 +195,56 @@ put_figures(StringInfo html, const CjReportData *data)
 static void
 put_header(StringInfo html, const CjReportData *data)
 {
-	appendStringInfoString(html, "<header>\n<p class=\"kicker\">challenge_jobs in database <bdi>");
-	cj_html_text(html, data->database);
-	appendStringInfoString(html, "</bdi></p>\n");
+	appendStringInfo(html,
+					 "<header>\n<p class=\"kicker\">challenge_jobs in database <bdi>%s</bdi></p>\n",
+					 cj_html_text(data->database));
 	put_headline(html, data);
-	appendStringInfoString(html, "<p class=\"period\">");
-	put_moment(html, data->since, CJ_FORMAT_MINUTE);
-	appendStringInfoString(html, " to ");
-	put_moment(html, data->now, CJ_FORMAT_MINUTE);
-	appendStringInfo(html, ", <span class=\"unit\">%s.</span> All times are UTC.</p>\n",
-					 cj_format_duration(data->now - data->since));
+	appendStringInfo(
+		html,
+		"<p class=\"period\">%s to %s, <span class=\"unit\">%s.</span> All times are UTC.</p>\n",
+		moment_of(data->since, CJ_FORMAT_MINUTE), moment_of(data->now, CJ_FORMAT_MINUTE),
+		cj_format_duration(data->now - data->since));
 	put_figures(html, data);
 	appendStringInfoString(html, "</header>\n");
 }
 
 /* ---- the jobs ---- */
 
-/* begin_fact begins an item of a job, with its name. */
-static void
-begin_fact(StringInfo html, const char *name)
+static const char *
+next_due(const CjReportData *data, const CjReportJob *job)
 {
-	appendStringInfo(html, "<dt>%s</dt><dd>", name);
-}
-
-static void
-put_next_due(StringInfo html, const CjReportData *data, const CjReportJob *job)
-{
-	begin_fact(html, "Next due");
-	if (job->next_count > 0)
-	{
-		put_moment(html, job->next[0], CJ_FORMAT_MINUTE);
-		appendStringInfoString(html, " <span class=\"soft unit\">");
-		put_until(html, data, job->next[0]);
-		appendStringInfoString(html, "</span>");
-	}
-	else
-		appendStringInfoString(html, "not foreseen");
-	appendStringInfoString(html, "</dd>\n");
+	if (job->next_count == 0)
+		return "not foreseen";
+	return psprintf("%s <span class=\"soft unit\">%s</span>",
+					moment_of(job->next[0], CJ_FORMAT_MINUTE), until(data, job->next[0]));
 }
 
 static void
 put_job_facts(StringInfo html, const CjReportData *data, const CjReportJob *job)
 {
-	appendStringInfoString(html, "<dl>\n");
-	begin_fact(html, "Schedule");
-	cj_html_element(html, "code", NULL, job->schedule);
-	appendStringInfoString(html, " <span class=\"soft\">");
-	cj_html_text(html, job->engine ? psprintf("by %s", job->engine) : "not scheduled");
-	appendStringInfoString(html, "</span></dd>\n");
+	const char *last_status =
+		job->last_status ? cj_html_text(cj_report_chart_label(job->last_status)) : NULL;
 
-	begin_fact(html, "Last run");
-	put_moment(html, job->last_run, CJ_FORMAT_MINUTE);
-	if (job->last_status)
-		cj_html_element(html, "span", "soft",
-						psprintf(" %s", cj_report_chart_label(job->last_status)));
-	appendStringInfoString(html, "</dd>\n");
-
-	begin_fact(html, "Last success");
-	put_moment(html, job->last_success, CJ_FORMAT_MINUTE);
-	appendStringInfoString(html, "</dd>\n");
-	put_next_due(html, data, job);
+	appendStringInfo(html,
+					 "<dl>\n"
+					 "<dt>Schedule</dt><dd><code>%s</code> <span class=\"soft\">%s</span></dd>\n"
+					 "<dt>Last run</dt><dd>%s%s</dd>\n"
+					 "<dt>Last success</dt><dd>%s</dd>\n"
+					 "<dt>Next due</dt><dd>%s</dd>\n",
+					 cj_html_text(job->schedule),
+					 cj_html_text(job->engine ? psprintf("by %s", job->engine) : "not scheduled"),
+					 moment_of(job->last_run, CJ_FORMAT_MINUTE),
+					 last_status ? psprintf("<span class=\"soft\"> %s</span>", last_status) : "",
+					 moment_of(job->last_success, CJ_FORMAT_MINUTE), next_due(data, job));
 	if (job->has_durations)
-	{
-		begin_fact(html, "Takes");
 		appendStringInfo(
 			html,
-			"<span class=\"unit\">%s</span> <span class=\"soft\">on average, 95 of 100 up to "
-			"<span class=\"unit\">%s</span></span></dd>\n",
+			"<dt>Takes</dt><dd><span class=\"unit\">%s</span> <span class=\"soft\">on average, 95 of 100 "
+			"up to <span class=\"unit\">%s</span></span></dd>\n",
 			cj_format_duration(job->mean_duration), cj_format_duration(job->p95_duration));
-	}
 	if (job->consecutive_failures > 0)
-	{
-		begin_fact(html, "Failed");
-		appendStringInfo(html, "%s in a row</dd>\n", cj_format_count(job->consecutive_failures));
-	}
+		appendStringInfo(html, "<dt>Failed</dt><dd>%s in a row</dd>\n",
+						 cj_format_count(job->consecutive_failures));
 	appendStringInfoString(html, "</dl>\n");
 }
 
@@ -289,13 +260,9 @@ put_jobs(StringInfo html, const CjReportData *data)
 		appendStringInfo(
 			html,
 			"<article class=\"card job\" aria-labelledby=\"job-%d\">\n<div class=\"top\">"
-			"<h3 class=\"name\" id=\"job-%d\">",
-			i, i);
-		cj_html_text(html, job->name);
-		appendStringInfoString(html, "</h3>");
-		cj_report_chart_badge(html, job->state);
-		appendStringInfoString(html, "</div>\n");
-		cj_html_element(html, "p", NULL, cj_job_list_find(job->name)->definition.description);
+			"<h3 class=\"name\" id=\"job-%d\">%s</h3>%s</div>\n<p>%s</p>",
+			i, i, cj_html_text(job->name), cj_report_chart_badge(job->state),
+			cj_html_text(cj_job_list_find(job->name)->definition.description));
 		put_job_facts(html, data, job);
 		appendStringInfoString(html, "</article>\n");
 	}
@@ -304,7 +271,6 @@ put_jobs(StringInfo html, const CjReportData *data)
 
 /* ---- their runs ---- */
 
-/* put_legend appends what the marks of the timeline mean. */
 static void
 put_legend(StringInfo html, const CjReportData *data)
 {
@@ -313,10 +279,8 @@ put_legend(StringInfo html, const CjReportData *data)
 	{
 		const char *name = cj_report_data_status_name((CjReportStatus) status);
 
-		appendStringInfoString(html, "<li>");
-		cj_report_chart_sign(html, name);
-		cj_html_text(html, cj_report_chart_label(name));
-		appendStringInfoString(html, "</li>\n");
+		appendStringInfo(html, "<li>%s%s</li>\n", cj_report_chart_sign(name),
+						 cj_report_chart_label(name));
 	}
 	appendStringInfo(html, "<li>a mark stands for the runs of %s</li>\n</ul>\n",
 					 cj_format_duration((data->now - data->since) / CJ_REPORT_SLICES));
@@ -345,22 +309,20 @@ put_column(StringInfo html, const char *name)
 static void
 begin_row(StringInfo html, const CjReportJob *job)
 {
-	appendStringInfoString(html,
-						   "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\" class=\"name\">");
-	cj_html_text(html, job->name);
-	appendStringInfoString(html, "</th>");
+	appendStringInfo(html,
+					 "<tr role=\"row\"><th scope=\"row\" role=\"rowheader\" class=\"name\">%s</th>",
+					 cj_html_text(job->name));
 }
 
 /* put_number appends a cell with a number, and the sign of what it counts if there are any. */
 static void
 put_number(StringInfo html, int64 number, const char *status)
 {
-	appendStringInfo(html, "<td role=\"cell\" class=\"%s\" data-label=\"%s\">",
+	appendStringInfo(html, "<td role=\"cell\" class=\"%s\" data-label=\"%s\">%s%s</td>",
 					 status && number == 0 ? "zero" : "some",
-					 status ? cj_report_chart_label(status) : "in all");
-	if (status && number > 0)
-		cj_report_chart_sign(html, status);
-	appendStringInfo(html, "%s</td>", cj_format_count(number));
+					 status ? cj_report_chart_label(status) : "in all",
+					 status && number > 0 ? cj_report_chart_sign(status) : "",
+					 cj_format_count(number));
 }
 
 static void
@@ -393,14 +355,11 @@ put_what_is_left_out(StringInfo html, const CjReportData *data)
 	{
 		const CjReportJob *job = &data->jobs[i];
 
-		if (job->looked_at < CJ_REPORT_MAX_RUNS)
-			continue;
-		appendStringInfoString(html, "<p>Of ");
-		cj_html_text(html, job->name);
-		appendStringInfo(html, " the newest %s are looked at and no more: those since ",
-						 cj_format_number_of(CJ_REPORT_MAX_RUNS, "run", "runs"));
-		put_moment(html, job->oldest, CJ_FORMAT_MINUTE);
-		appendStringInfoString(html, ".</p>\n");
+		if (job->looked_at >= CJ_REPORT_MAX_RUNS)
+			appendStringInfo(
+				html, "<p>Of %s the newest %s are looked at and no more: those since %s.</p>\n",
+				cj_html_text(job->name), cj_format_number_of(CJ_REPORT_MAX_RUNS, "run", "runs"),
+				moment_of(job->oldest, CJ_FORMAT_MINUTE));
 	}
 }
 
@@ -420,7 +379,6 @@ put_runs(StringInfo html, const CjReportData *data)
 	appendStringInfoString(html, "</section>\n");
 }
 
-/* put_durations appends how long runs have taken. */
 static void
 put_durations(StringInfo html, const CjReportData *data)
 {
@@ -434,11 +392,11 @@ put_durations(StringInfo html, const CjReportData *data)
 	{
 		const CjReportJob *job = &data->jobs[i];
 
-		appendStringInfoString(html, "<figure class=\"card\">\n<figcaption>");
-		cj_html_element(html, "span", "name", job->name);
-		cj_html_element(html, "span", NULL,
-						cj_format_number_of(job->totals[CJ_REPORT_SUCCEEDED], "run", "runs"));
-		appendStringInfoString(html, "</figcaption>\n");
+		appendStringInfo(html,
+						 "<figure class=\"card\">\n<figcaption><span class=\"name\">%s</span>"
+						 "<span>%s</span></figcaption>\n",
+						 cj_html_text(job->name),
+						 cj_format_number_of(job->totals[CJ_REPORT_SUCCEEDED], "run", "runs"));
 		cj_report_chart_durations(html, data, i);
 		appendStringInfoString(html, "</figure>\n");
 	}
@@ -447,26 +405,23 @@ put_durations(StringInfo html, const CjReportData *data)
 
 /* ---- what went wrong ---- */
 
-/* put_long_text appends a text in an element of a class, cut if it is long; nothing if there is none. */
+/* put_long_text appends a text, cut if it is long, between a beginning and an end; nothing if there is none. */
 static void
 put_long_text(StringInfo html, const char *begin, const char *text, const char *end)
 {
-	if (text == NULL || text[0] == '\0')
-		return;
-	appendStringInfoString(html, begin);
-	cj_html_text_cut(html, text, CJ_REPORT_MAX_TEXT);
-	appendStringInfoString(html, end);
+	if (text && text[0] != '\0')
+		appendStringInfo(html, "%s%s%s", begin, cj_html_text_cut(text, CJ_REPORT_MAX_TEXT), end);
 }
 
-/* put_failure appends a run that went wrong. */
 static void
 put_failure(StringInfo html, const CjReportFailure *failure)
 {
-	appendStringInfoString(html, "<li>\n<div class=\"where\">");
-	cj_report_chart_badge(html, cj_report_data_status_name(failure->status));
-	cj_html_element(html, "span", "name", failure->job);
-	put_moment(html, failure->started_at, CJ_FORMAT_SECOND);
-	appendStringInfo(html, "<span class=\"soft\">run " INT64_FORMAT, failure->run_id);
+	appendStringInfo(html,
+					 "<li>\n<div class=\"where\">%s<span class=\"name\">%s</span>%s"
+					 "<span class=\"soft\">run " INT64_FORMAT,
+					 cj_report_chart_badge(cj_report_data_status_name(failure->status)),
+					 cj_html_text(failure->job), moment_of(failure->started_at, CJ_FORMAT_SECOND),
+					 failure->run_id);
 	if (failure->attempt > 1)
 		appendStringInfo(html, ", attempt " INT64_FORMAT, failure->attempt);
 	if (failure->has_duration)
@@ -514,7 +469,6 @@ put_failure_list(StringInfo html, const CjReportData *data)
 	appendStringInfo(html, "</ul>\n%s</div>\n", shown > OPEN_FAILURES ? "</details>\n" : "");
 }
 
-/* put_failures appends the last runs that went wrong. */
 static void
 put_failures(StringInfo html, const CjReportData *data)
 {
@@ -533,12 +487,11 @@ put_failures(StringInfo html, const CjReportData *data)
 static void
 put_alert(StringInfo html, const CjReportAlert *alert)
 {
-	appendStringInfoString(html, "<li>\n<div class=\"where\">");
-	cj_report_chart_badge(html, alert->kind);
-	cj_html_element(html, "span", "name", alert->job);
-	put_moment(html, alert->raised_at, CJ_FORMAT_SECOND);
-	appendStringInfo(html, "<span class=\"soft\">alert " INT64_FORMAT ", %s</span></div>\n",
-					 alert->alert_id,
+	appendStringInfo(html,
+					 "<li>\n<div class=\"where\">%s<span class=\"name\">%s</span>%s"
+					 "<span class=\"soft\">alert " INT64_FORMAT ", %s</span></div>\n",
+					 cj_report_chart_badge(alert->kind), cj_html_text(alert->job),
+					 moment_of(alert->raised_at, CJ_FORMAT_SECOND), alert->alert_id,
 					 alert->attempts == 0
 						 ? "not tried yet"
 						 : psprintf("tried %s",
@@ -590,13 +543,8 @@ static void
 put_next_cells(StringInfo html, const CjReportData *data, const CjReportJob *job)
 {
 	for (int i = 0; i < job->next_count; i++)
-	{
-		appendStringInfoString(html, "<td role=\"cell\">");
-		put_moment(html, job->next[i], CJ_FORMAT_MINUTE);
-		appendStringInfoString(html, "<small>");
-		put_until(html, data, job->next[i]);
-		appendStringInfoString(html, "</small></td>");
-	}
+		appendStringInfo(html, "<td role=\"cell\">%s<small>%s</small></td>",
+						 moment_of(job->next[i], CJ_FORMAT_MINUTE), until(data, job->next[i]));
 	if (job->next_count < CJ_REPORT_MAX_NEXT)
 		appendStringInfo(html, "<td role=\"cell\" colspan=\"%d\" class=\"soft\">%s</td>",
 						 CJ_REPORT_MAX_NEXT - job->next_count,
@@ -623,19 +571,16 @@ put_next_runs(StringInfo html, const CjReportData *data)
 
 /* ---- the doctor ---- */
 
-/* caller_may_call_doctor returns whether the caller has the right to call challenge_jobs.doctor(). */
 static bool
 caller_may_call_doctor(void)
 {
-	bool may;
 	CjRows rows = cj_sql_run_own(&may_call_doctor, CJ_PARAMS(CJ_OID(GetUserId())));
+	bool may = cj_sql_bool(&rows, 0, 1);
 
-	may = cj_sql_bool(&rows, 0, 1);
 	cj_sql_free(&rows);
 	return may;
 }
 
-/* get_column returns a text of a finding, or NULL. */
 static const char *
 get_column(TupleTableSlot *slot, int column)
 {
@@ -648,12 +593,11 @@ get_column(TupleTableSlot *slot, int column)
 static void
 put_finding(StringInfo html, TupleTableSlot *slot)
 {
-	appendStringInfoString(html, "<li>\n<div class=\"where\">");
-	cj_report_chart_badge(html, get_column(slot, 2));
-	cj_html_element(html, "span", "name", get_column(slot, 1));
-	appendStringInfoString(html, "</div>\n");
+	appendStringInfo(html, "<li>\n<div class=\"where\">%s<span class=\"name\">%s</span></div>\n",
+					 cj_report_chart_badge(get_column(slot, 2)), cj_html_text(get_column(slot, 1)));
 	put_long_text(html, "<p class=\"message\">", get_column(slot, 3), "</p>\n");
 	put_long_text(html, "<pre>", get_column(slot, 4), "</pre>\n");
+	put_long_text(html, "<p class=\"more\">", get_column(slot, 5), "</p>\n");
 	appendStringInfoString(html, "</li>\n");
 }
 
@@ -674,11 +618,11 @@ put_findings(StringInfo html, Tuplestorestate *store, TupleDesc desc)
 	return found;
 }
 
-/* examine appends the doctor's findings. */
 static void
 examine(StringInfo html)
 {
-	static const char *const columns[] = {"check", "status", "found", "remedy"};
+	static const char *const columns[] = {"check_name", "status", "finding",
+										  "remedy",     "advice", "run_as"};
 	TupleDesc desc = CreateTemplateTupleDesc(lengthof(columns));
 	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
 	StringInfoData items;
@@ -704,7 +648,6 @@ examine(StringInfo html)
 	pfree(items.data);
 }
 
-/* put_doctor appends what the doctor says, if the caller may ask. */
 static void
 put_doctor(StringInfo html)
 {
@@ -720,12 +663,11 @@ put_doctor(StringInfo html)
 static void
 put_footer(StringInfo html, const CjReportData *data)
 {
-	appendStringInfo(html, "<footer>\n<p>Made by challenge_jobs %s with PostgreSQL ", CJ_VERSION);
-	cj_html_text(html, GetConfigOption("server_version", false, false));
-	appendStringInfoString(html, " at ");
-	put_moment(html, data->now, CJ_FORMAT_SECOND);
-	appendStringInfoString(
-		html, " UTC, by <code>SELECT challenge_jobs.report_html();</code></p>\n</footer>\n");
+	appendStringInfo(html,
+					 "<footer>\n<p>Made by challenge_jobs %s with PostgreSQL %s at %s UTC, by "
+					 "<code>SELECT challenge_jobs.report_html();</code></p>\n</footer>\n",
+					 CJ_VERSION, cj_html_text(GetConfigOption("server_version", false, false)),
+					 moment_of(data->now, CJ_FORMAT_SECOND));
 }
 
 /* ---- the page ---- */

@@ -72,61 +72,43 @@ static const Row above = {CJ_REPORT_CRASHED, CJ_REPORT_CANCELLED, LANE_ABOVE};
 static const Row bar = {CJ_REPORT_SUCCEEDED, CJ_REPORT_SUCCEEDED, LANE_BAR};
 static const Row below = {CJ_REPORT_RUNNING, CJ_REPORT_SKIPPED, LANE_BELOW};
 
-/* Times between the ticks of an axis, in seconds. */
-static const int64 tick_steps[] = {
-	60,
-	5 * 60,
-	15 * 60,
-	30 * 60,
-	3600,
-	3 * 3600,
-	6 * 3600,
-	12 * 3600,
-	SECS_PER_DAY,
-	2 * SECS_PER_DAY,
-	7 * SECS_PER_DAY,
-	14 * SECS_PER_DAY,
-	30 * SECS_PER_DAY,
-	91 * SECS_PER_DAY,
-	INT64CONST(365) * SECS_PER_DAY,
-	INT64CONST(1461) * SECS_PER_DAY,
-	INT64CONST(5844) * SECS_PER_DAY,
+/* Some of the steps that an axis can have: multiples of a unit. */
+typedef struct Scale
+{
+	int64 unit;        /* 0: the end */
+	int multiples[13]; /* ascending, up to a 0 */
+} Scale;
+
+/* Times between the ticks of an axis, in seconds; the last one is enough for the longest period. */
+static const Scale tick_steps[] = {
+	{SECS_PER_MINUTE, {1, 5, 15, 30}},
+	{SECS_PER_HOUR, {1, 3, 6, 12}},
+	{SECS_PER_DAY, {1, 2, 7, 14, 30, 91, 365, 1461, 5844}},
+	{0},
 };
 
 /* Durations at the top of an axis, in microseconds. */
-static const int64 duration_steps[] = {
-	1000,
-	2000,
-	4000,
-	6000,
-	10 * 1000,
-	20 * 1000,
-	40 * 1000,
-	60 * 1000,
-	100 * 1000,
-	200 * 1000,
-	400 * 1000,
-	600 * 1000,
-	USECS_PER_SEC,
-	2 * USECS_PER_SEC,
-	4 * USECS_PER_SEC,
-	6 * USECS_PER_SEC,
-	10 * USECS_PER_SEC,
-	20 * USECS_PER_SEC,
-	40 * USECS_PER_SEC,
-	USECS_PER_MINUTE,
-	2 * USECS_PER_MINUTE,
-	4 * USECS_PER_MINUTE,
-	6 * USECS_PER_MINUTE,
-	10 * USECS_PER_MINUTE,
-	20 * USECS_PER_MINUTE,
-	40 * USECS_PER_MINUTE,
-	USECS_PER_HOUR,
-	2 * USECS_PER_HOUR,
-	4 * USECS_PER_HOUR,
-	6 * USECS_PER_HOUR,
-	12 * USECS_PER_HOUR,
+static const Scale duration_steps[] = {
+	{1000, {1, 2, 4, 6, 10, 20, 40, 60, 100, 200, 400, 600}},
+	{USECS_PER_SEC, {1, 2, 4, 6, 10, 20, 40}},
+	{USECS_PER_MINUTE, {1, 2, 4, 6, 10, 20, 40}},
+	{USECS_PER_HOUR, {1, 2, 4, 6, 12}},
+	{0},
 };
+
+/* choose_step returns the first step that is at least so large, else the last one. */
+static int64
+choose_step(const Scale *scale, int64 at_least)
+{
+	int64 step = 0;
+
+	for (; scale->unit != 0; scale++)
+	{
+		for (const int *multiple = scale->multiples; *multiple != 0 && step < at_least; multiple++)
+			step = *multiple * scale->unit;
+	}
+	return step;
+}
 
 /* ---- signs ---- */
 
@@ -166,25 +148,22 @@ cj_report_chart_shapes(StringInfo html)
 	appendStringInfoString(html, "</defs></svg>\n");
 }
 
-void
-cj_report_chart_sign(StringInfo html, const char *name)
+char *
+cj_report_chart_sign(const char *name)
 {
 	const char *known = find_shape(name)->name;
 
-	appendStringInfo(
-		html,
+	return psprintf(
 		"<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"sign c-%s\" width=\"14\" "
 		"height=\"14\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\"><use href=\"#s-%s\"/></svg>",
 		known, known);
 }
 
-void
-cj_report_chart_badge(StringInfo html, const char *name)
+char *
+cj_report_chart_badge(const char *name)
 {
-	appendStringInfo(html, "<span class=\"badge c-%s\">", find_shape(name)->name);
-	cj_report_chart_sign(html, name);
-	cj_html_text(html, cj_report_chart_label(name));
-	appendStringInfoString(html, "</span>");
+	return psprintf("<span class=\"badge c-%s\">%s%s</span>", find_shape(name)->name,
+					cj_report_chart_sign(name), cj_html_text(cj_report_chart_label(name)));
 }
 
 /* ---- the axis of time ---- */
@@ -202,18 +181,6 @@ slice_place(int slice)
 	return 100.0 * (slice + 0.5) / CJ_REPORT_SLICES;
 }
 
-/* choose_tick_step returns the time between ticks, in seconds. */
-static int64
-choose_tick_step(const CjReportData *data)
-{
-	for (int i = 0; i < lengthof(tick_steps); i++)
-	{
-		if ((data->now - data->since) / USECS_PER_SEC / tick_steps[i] <= MAX_TICKS)
-			return tick_steps[i];
-	}
-	return tick_steps[lengthof(tick_steps) - 1];
-}
-
 static char *
 tick_text(TimestampTz moment, int64 step)
 {
@@ -226,7 +193,8 @@ tick_text(TimestampTz moment, int64 step)
 static void
 put_time_axis(StringInfo html, const CjReportData *data, int top, int bottom)
 {
-	int64 step = choose_tick_step(data);
+	int64 seconds = (data->now - data->since) / USECS_PER_SEC;
+	int64 step = choose_step(tick_steps, seconds / (MAX_TICKS + 1) + 1);
 	TimestampTz moment = data->since / (step * USECS_PER_SEC) * (step * USECS_PER_SEC);
 
 	appendStringInfoString(html, "<g class=\"axis\">");
@@ -309,14 +277,14 @@ put_mark(StringInfo html, const CjReportRuns *slice, int number, const Row *row,
 static void
 put_lane(StringInfo html, const CjReportJob *job, int lane)
 {
-	appendStringInfo(html, "<text class=\"lane\" x=\"0\" y=\"%d\">", lane + LANE_TEXT);
-	cj_html_text(html, job->name);
-	appendStringInfo(html, "</text><text class=\"number\" x=\"100%%\" y=\"%d\">%s</text>",
-					 lane + LANE_TEXT,
-					 cj_format_number_of(cj_report_data_runs(job), "run", "runs"));
 	appendStringInfo(
-		html, "<rect class=\"track\" x=\"0\" y=\"%d\" width=\"100%%\" height=\"%d\" rx=\"3\"/>\n",
-		lane + LANE_BAR, LANE_BAR_HEIGHT);
+		html,
+		"<text class=\"lane\" x=\"0\" y=\"%d\">%s</text>"
+		"<text class=\"number\" x=\"100%%\" y=\"%d\">%s</text>"
+		"<rect class=\"track\" x=\"0\" y=\"%d\" width=\"100%%\" height=\"%d\" rx=\"3\"/>\n",
+		lane + LANE_TEXT, cj_html_text(job->name), lane + LANE_TEXT,
+		cj_format_number_of(cj_report_data_runs(job), "run", "runs"), lane + LANE_BAR,
+		LANE_BAR_HEIGHT);
 	for (int slice = 0; slice < CJ_REPORT_SLICES; slice++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -337,9 +305,7 @@ put_timeline_description(StringInfo html, const CjReportData *data)
 	{
 		const CjReportJob *job = &data->jobs[i];
 
-		appendStringInfoString(html, " ");
-		cj_html_text(html, job->name);
-		appendStringInfo(html, ": %s",
+		appendStringInfo(html, " %s: %s", cj_html_text(job->name),
 						 cj_format_number_of(cj_report_data_runs(job), "run", "runs"));
 		for (int status = 0; status < CJ_REPORT_STATUSES; status++)
 		{
@@ -389,17 +355,14 @@ longest_duration(const CjReportJob *job)
 	return longest;
 }
 
+/* choose_top returns the duration at the top of an axis; above the steps an even number of days. */
 static int64
 choose_top(int64 longest)
 {
+	int64 top = choose_step(duration_steps, Max(longest, 1));
 	int64 days = longest / USECS_PER_DAY + 1;
 
-	for (int i = 0; i < lengthof(duration_steps); i++)
-	{
-		if (longest <= duration_steps[i])
-			return duration_steps[i];
-	}
-	return (days + days % 2) * USECS_PER_DAY;
+	return top >= longest ? top : (days + days % 2) * USECS_PER_DAY;
 }
 
 static double
@@ -478,12 +441,9 @@ put_durations_drawing(StringInfo html, const CjReportData *data, int number, int
 		html,
 		"<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart durations\" role=\"img\" "
 		"aria-labelledby=\"durations-%d-title durations-%d-desc\" width=\"100%%\" height=\"%d\">\n"
-		"<title id=\"durations-%d-title\">Durations of ",
-		number, number, PLOT_TOP + PLOT_HEIGHT + AXIS_HEIGHT, number);
-	cj_html_text(html, job->name);
-	appendStringInfo(
-		html,
-		"</title>\n<desc id=\"durations-%d-desc\">%s from %s to %s UTC, the longest took %s.</desc>\n",
+		"<title id=\"durations-%d-title\">Durations of %s</title>\n"
+		"<desc id=\"durations-%d-desc\">%s from %s to %s UTC, the longest took %s.</desc>\n",
+		number, number, PLOT_TOP + PLOT_HEIGHT + AXIS_HEIGHT, number, cj_html_text(job->name),
 		number,
 		cj_format_number_of(job->totals[CJ_REPORT_SUCCEEDED], "run that succeeded",
 							"runs that succeeded"),
@@ -505,7 +465,8 @@ cj_report_chart_durations(StringInfo html, const CjReportData *data, int number)
 
 	CHECK_FOR_INTERRUPTS();
 	if (longest < 0)
-		cj_html_element(html, "p", "nothing", "No run has succeeded in this period.");
+		appendStringInfoString(html,
+							   "<p class=\"nothing\">No run has succeeded in this period.</p>");
 	else
 		put_durations_drawing(html, data, number, longest);
 }

@@ -16,13 +16,13 @@
 extern void cj_report_chart_shapes(StringInfo html);
 
 /*
- * Appends the sign of the status of a run, of the state of a job, or of a finding of the doctor ("warning",
+ * Returns the sign of the status of a run, of the state of a job, or of a finding of the doctor ("warning",
  * "error"), and its name beside it.
  */
-extern void cj_report_chart_badge(StringInfo html, const char *name);
+extern char *cj_report_chart_badge(const char *name);
 
-/* Appends the sign alone, which is not for those who do not see it. */
-extern void cj_report_chart_sign(StringInfo html, const char *name);
+/* Returns the sign alone, which is not for those who do not see it. */
+extern char *cj_report_chart_sign(const char *name);
 
 /* The name of a status or state as it is read: "rolled back". */
 extern const char *cj_report_chart_label(const char *name);

@@ -17,64 +17,51 @@
 #include "config/cron.h"
 #include "monitor/report_data.h"
 
-/* An interval in microseconds, within what a bigint holds. */
-#define MICROSECONDS(interval) \
-	"(GREATEST(-9e18, LEAST(9e18, EXTRACT(epoch FROM " interval ") * 1000000)))::pg_catalog.int8"
-
-/* The rows of a job that are looked at: $1 jobs or the job, $2 since when, $3 how many. */
-#define NEWEST_RUNS(columns, job)                         \
-	"(SELECT " columns "   FROM challenge_jobs.job_run n" \
-	"  WHERE n.job = " job " AND n.started_at >= $2"      \
-	"    AND n.started_at < 'infinity'"                   \
-	"  ORDER BY n.started_at DESC"                        \
-	"  LIMIT $3)"
-
 /* $1 jobs */
 static const CjStatement find_jobs = {
 	"find how the jobs are doing",
 	"SELECT s.job, s.state, s.engine, s.schedule, s.last_run, s.last_status, s.last_success, s.next_due,"
-	"       s.consecutive_failures::pg_catalog.int8, " MICROSECONDS("s.avg_duration") ", " MICROSECONDS(
-		"s.p95_duration") "  FROM pg_catalog.unnest($1) WITH ORDINALITY AS j(name, n)"
-						  "  JOIN challenge_jobs.job_status s ON s.job = j.name"
-						  " ORDER BY j.n",
+	"       s.consecutive_failures::pg_catalog.int8, s.avg_duration, s.p95_duration"
+	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS j(name, n)"
+	"  JOIN challenge_jobs.job_status s ON s.job = j.name"
+	" ORDER BY j.n",
 	SPI_OK_SELECT};
 
-/* $4 the length of a slice in seconds, $5 the number of the last one. */
+/* $1 the job, $2 since when, $3 how many runs are looked at, $4 the length of a slice in seconds, $5 the number of the last one */
 static const CjStatement count_runs = {
 	"count the runs of a job by slice and status",
 	"SELECT GREATEST(0, LEAST($5, pg_catalog.floor(pg_catalog.date_part('epoch', r.started_at - $2) / $4)))::pg_catalog.int8"
 	"       AS slice,"
-	"       r.status, r.dry_run, pg_catalog.count(*), pg_catalog.max(r.run_id),"
-	"       pg_catalog.min(r.started_at), pg_catalog.max(r.started_at),"
-	"       " MICROSECONDS("pg_catalog.min(r.duration)") ", " MICROSECONDS(
-		"pg_catalog.avg(r.duration)") ","
-									  "       " MICROSECONDS(
-										  "pg_catalog.max(r.duration)") ","
-																		"       LEAST(pg_catalog.sum(r.rows_affected), 9e18)::pg_catalog.int8"
-																		"  FROM " NEWEST_RUNS(
-																			"n.run_id, n.status, n.dry_run, n.started_at, n.duration, n.rows_affected",
-																			"$1") " r"
-																				  " GROUP BY slice, r.status, r.dry_run",
+	"       r.status, r.dry_run, pg_catalog.count(*), pg_catalog.min(r.started_at), pg_catalog.max(r.started_at),"
+	"       pg_catalog.min(r.duration), pg_catalog.avg(r.duration), pg_catalog.max(r.duration),"
+	"       LEAST(pg_catalog.sum(r.rows_affected), 9e18)::pg_catalog.int8"
+	"  FROM (SELECT n.status, n.dry_run, n.started_at, n.duration, n.rows_affected"
+	"          FROM challenge_jobs.job_run n"
+	"         WHERE n.job = $1 AND n.started_at >= $2 AND n.started_at < 'infinity'"
+	"         ORDER BY n.started_at DESC"
+	"         LIMIT $3) r"
+	" GROUP BY slice, r.status, r.dry_run",
 	SPI_OK_SELECT};
 
-/* $4 how many are wanted, $5 how much of a text */
+/* $1 jobs, $2 since when, $3 how many runs of each are looked at, $4 how many are wanted, $5 how much of a text */
 static const CjStatement find_failures = {
 	"find the last runs that went wrong",
-	"SELECT f.run_id, f.job, f.status, f.started_at, " MICROSECONDS(
-		"f.duration") ","
-					  "       f.attempt::pg_catalog.int8, pg_catalog.left(f.triggered_by, $5), pg_catalog.left(f.role_name, $5),"
-					  "       pg_catalog.left(f.sqlstate, $5), pg_catalog.left(f.message, $5), pg_catalog.left(f.detail, $5),"
-					  "       pg_catalog.left(f.hint, $5), pg_catalog.left(f.context, $5)"
-					  "  FROM pg_catalog.unnest($1) AS j(name)"
-					  " CROSS JOIN LATERAL (SELECT r.*"
-					  "                       FROM " NEWEST_RUNS(
-						  "n.*",
-						  "j.name") " r"
-									"                      WHERE r.status IN ('failed', 'crashed', 'cancelled') AND NOT r.dry_run"
-									"                      ORDER BY r.started_at DESC"
-									"                      LIMIT $4) f"
-									" ORDER BY f.started_at DESC, f.run_id DESC"
-									" LIMIT $4",
+	"SELECT f.run_id, f.job, f.status, f.started_at, f.duration,"
+	"       f.attempt::pg_catalog.int8, pg_catalog.left(f.triggered_by, $5), pg_catalog.left(f.role_name, $5),"
+	"       pg_catalog.left(f.sqlstate, $5), pg_catalog.left(f.message, $5), pg_catalog.left(f.detail, $5),"
+	"       pg_catalog.left(f.hint, $5), pg_catalog.left(f.context, $5)"
+	"  FROM pg_catalog.unnest($1) AS j(name)"
+	" CROSS JOIN LATERAL (SELECT r.*"
+	"                       FROM (SELECT n.*"
+	"                               FROM challenge_jobs.job_run n"
+	"                              WHERE n.job = j.name AND n.started_at >= $2 AND n.started_at < 'infinity'"
+	"                              ORDER BY n.started_at DESC"
+	"                              LIMIT $3) r"
+	"                      WHERE r.status IN ('failed', 'crashed', 'cancelled') AND NOT r.dry_run"
+	"                      ORDER BY r.started_at DESC"
+	"                      LIMIT $4) f"
+	" ORDER BY f.started_at DESC, f.run_id DESC"
+	" LIMIT $4",
 	SPI_OK_SELECT};
 
 /* $1 how many are wanted, $2 how much of a text */
@@ -125,13 +112,20 @@ get_moment(const CjRows *rows, uint64 row, int column)
 	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
 
+/* get_duration reads an interval in microseconds, within what an int64 holds; false: there is none. */
 static bool
-is_null(const CjRows *rows, uint64 row, int column)
+get_duration(const CjRows *rows, uint64 row, int column, int64 *duration)
 {
 	bool isnull;
+	const Interval *interval = DatumGetIntervalP(cj_sql_datum(rows, row, column, &isnull));
+	double exact;
 
-	(void) cj_sql_datum(rows, row, column, &isnull);
-	return isnull;
+	if (isnull)
+		return false;
+	exact = interval->time +
+			((double) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+	*duration = (int64) Max(-9e18, Min(9e18, exact));
+	return true;
 }
 
 static Datum
@@ -182,9 +176,8 @@ read_jobs(CjReportData *data, const char *const *names)
 		job->last_status = cj_sql_text(&rows, i, 6);
 		job->last_success = get_moment(&rows, i, 7);
 		job->consecutive_failures = cj_sql_int64(&rows, i, 9);
-		job->has_durations = !is_null(&rows, i, 10);
-		job->mean_duration = cj_sql_int64(&rows, i, 10);
-		job->p95_duration = cj_sql_int64(&rows, i, 11);
+		job->has_durations = get_duration(&rows, i, 10, &job->mean_duration) &&
+							 get_duration(&rows, i, 11, &job->p95_duration);
 		find_scheduled_times(job, get_moment(&rows, i, 8));
 	}
 	cj_sql_free(&rows);
@@ -192,14 +185,13 @@ read_jobs(CjReportData *data, const char *const *names)
 
 /* ---- their runs ---- */
 
-/* note_runs notes the runs of a slice and a status, which are a row of the result. */
 static void
 note_runs(CjReportJob *job, const CjRows *rows, uint64 row)
 {
 	CjReportStatus status = find_status(cj_sql_text(rows, row, 2));
 	CjReportRuns *runs = &job->slices[cj_sql_int64(rows, row, 1)][status];
 	int64 count = cj_sql_int64(rows, row, 4);
-	TimestampTz first = get_moment(rows, row, 6);
+	TimestampTz first = get_moment(rows, row, 5);
 
 	if (job->looked_at == 0 || first < job->oldest)
 		job->oldest = first;
@@ -209,13 +201,12 @@ note_runs(CjReportJob *job, const CjRows *rows, uint64 row)
 
 	job->totals[status] += count;
 	runs->count = count;
-	runs->run_id = cj_sql_int64(rows, row, 5);
 	runs->first = first;
-	runs->last = get_moment(rows, row, 7);
-	runs->shortest = cj_sql_int64(rows, row, 8);
-	runs->mean = cj_sql_int64(rows, row, 9);
-	runs->longest = cj_sql_int64(rows, row, 10);
-	runs->rows = cj_sql_int64(rows, row, 11);
+	runs->last = get_moment(rows, row, 6);
+	(void) get_duration(rows, row, 7, &runs->shortest);
+	(void) get_duration(rows, row, 8, &runs->mean);
+	(void) get_duration(rows, row, 9, &runs->longest);
+	runs->rows = cj_sql_int64(rows, row, 10);
 }
 
 static void
@@ -239,7 +230,6 @@ read_runs(const CjReportData *data, CjReportJob *job)
 
 /* ---- what went wrong ---- */
 
-/* read_failures reads the last runs that went wrong. */
 static void
 read_failures(CjReportData *data, const char *const *names)
 {
@@ -257,8 +247,7 @@ read_failures(CjReportData *data, const char *const *names)
 		failure->job = cj_sql_text(&rows, row, 2);
 		failure->status = find_status(cj_sql_text(&rows, row, 3));
 		failure->started_at = get_moment(&rows, row, 4);
-		failure->has_duration = !is_null(&rows, row, 5);
-		failure->duration = cj_sql_int64(&rows, row, 5);
+		failure->has_duration = get_duration(&rows, row, 5, &failure->duration);
 		failure->attempt = cj_sql_int64(&rows, row, 6);
 		failure->triggered_by = cj_sql_text(&rows, row, 7);
 		failure->role_name = cj_sql_text(&rows, row, 8);
@@ -335,10 +324,4 @@ const char *
 cj_report_data_status_name(CjReportStatus status)
 {
 	return status_names[status];
-}
-
-TimestampTz
-cj_report_data_slice(const CjReportData *data, int slice)
-{
-	return data->since + (data->now - data->since) / CJ_REPORT_SLICES * slice;
 }

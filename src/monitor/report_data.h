@@ -44,7 +44,6 @@ typedef enum CjReportStatus
 typedef struct CjReportRuns
 {
 	int64 count;
-	int64 run_id; /* of the last one */
 	TimestampTz first;
 	TimestampTz last;
 	int64 shortest;
@@ -134,8 +133,5 @@ extern int64 cj_report_data_failures(const CjReportJob *job);
 
 /* The name of a status, as it stands in the log. */
 extern const char *cj_report_data_status_name(CjReportStatus status);
-
-/* The bounds of a slice of the period. */
-extern TimestampTz cj_report_data_slice(const CjReportData *data, int slice);
 
 #endif /* CJ_MONITOR_REPORT_DATA_H */

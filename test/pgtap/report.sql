@@ -194,6 +194,8 @@ RESET ROLE;
 GRANT EXECUTE ON FUNCTION challenge_jobs.doctor() TO cj_reader;
 SET LOCAL ROLE cj_reader;
 SELECT is(t.find('count(//x:section[@aria-labelledby="doctor"]//x:li)')::int, (SELECT count(*)::int FROM challenge_jobs.doctor() WHERE status <> 'ok'), 'who says what is not ok to those who may ask');
+SELECT is(t.find('count(//x:section[@aria-labelledby="doctor"]//x:p[@class="more"])')::int, (SELECT count(*)::int FROM challenge_jobs.doctor() WHERE status <> 'ok' AND advice IS NOT NULL),
+          'with the advice where no statement mends it');
 RESET ROLE;
 SELECT set_eq('SELECT provolatile, prosecdef, proisstrict FROM pg_proc WHERE oid = ''challenge_jobs.report_html''::regproc', $$VALUES ('v'::"char", false, false)$$, 'it looks at the clock, and switches identity by itself');
 
