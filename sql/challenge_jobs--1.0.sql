@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 6';
+AS 'SELECT 7';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -157,6 +157,19 @@ CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
 CREATE INDEX job_run_scheduled_for_idx ON challenge_jobs.job_run (job, scheduled_for) WHERE scheduled_for IS NOT NULL;
 CREATE INDEX job_run_catch_up_idx ON challenge_jobs.job_run (job, scheduled_for)
     WHERE triggered_by = 'catch_up' AND scheduled_for IS NOT NULL;
+
+/* What was decided, and on which average. Not dumped, as job_run is not; without a foreign key, as the row of a run comes later. */
+CREATE TABLE challenge_jobs.decision (
+    run_id          bigint NOT NULL,
+    challenge_key   text COLLATE "C" NOT NULL,
+    outcome         text NOT NULL,
+    average         numeric,
+    threshold       numeric NOT NULL,
+    members         bigint NOT NULL,
+    decided_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (run_id, challenge_key)
+);
+CREATE INDEX decision_challenge_key_idx ON challenge_jobs.decision (challenge_key, run_id);
 
 /*
  * Committed runs of job functions whose alerts are still to be raised. A job function does not raise them itself: its
@@ -942,6 +955,15 @@ COMMENT ON COLUMN challenge_jobs.job_run.hint IS 'hint of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.context IS 'context of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.role_name IS 'the role that called';
 COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that ran';
+
+COMMENT ON TABLE challenge_jobs.decision IS 'the decisions of auto_complete_challenges, removed with their runs';
+COMMENT ON COLUMN challenge_jobs.decision.run_id IS 'the run that decided';
+COMMENT ON COLUMN challenge_jobs.decision.challenge_key IS 'the key of the challenge, as text';
+COMMENT ON COLUMN challenge_jobs.decision.outcome IS 'completed or failed, whatever label the app has for it';
+COMMENT ON COLUMN challenge_jobs.decision.average IS 'the average completion rate, rounded as it was compared; NULL: no rate';
+COMMENT ON COLUMN challenge_jobs.decision.threshold IS 'what it was compared with';
+COMMENT ON COLUMN challenge_jobs.decision.members IS 'how many rates the average is of';
+COMMENT ON COLUMN challenge_jobs.decision.decided_at IS 'start of the transaction that decided';
 
 COMMENT ON TABLE challenge_jobs.view_attempt IS 'views whose refresh by run() started and did not end; the next run refreshes them last';
 COMMENT ON COLUMN challenge_jobs.view_attempt.view_name IS 'schema and name, quoted where necessary';

@@ -34,6 +34,7 @@
 #include "base/json.h"
 #include "base/local_time.h"
 #include "base/template.h"
+#include "jobs/auto_complete_decisions.h"
 #include "jobs/auto_complete_examine.h"
 #include "jobs/auto_complete_statistics.h"
 #include "jobs/key_list.h"
@@ -105,8 +106,10 @@ static const CjIndexAdvice indexes[] = {
  * rounded, or are floating point, $4: what a NULL counts as, $5: the statuses of members who count. An average of NaN is no
  * success.
  */
-#define RATE    "s.{challenge_member_stats.completion_rate}::pg_catalog.numeric"
-#define AVERAGE "pg_catalog.round(pg_catalog.avg(COALESCE(" RATE ", $4)), $3)"
+#define RATE "s.{challenge_member_stats.completion_rate}::pg_catalog.numeric"
+#define AVERAGE \
+	"pg_catalog.trim_scale(pg_catalog.round(pg_catalog.avg(COALESCE(" RATE ", $4)), $3)) AS average"
+#define MEMBERS "pg_catalog.count(COALESCE(" RATE ", $4)) AS members"
 #define COUNTS                                                                                       \
 	"{?challenge_member_stats.user_id}\n"                                                            \
 	"                AND EXISTS (SELECT FROM {challenge_members} m\n"                                \
@@ -122,8 +125,10 @@ static const CjIndexAdvice indexes[] = {
 	"pg_catalog.count(*) FILTER (WHERE " RATE                           \
 	" OPERATOR(pg_catalog.>) 100) AS above, LEAST(pg_catalog.max(" RATE \
 	"), 1000)::pg_catalog.float8 AS highest"
-#define IS_COMPLETED \
-	AVERAGE " OPERATOR(pg_catalog.>=) $2 AND " AVERAGE " OPERATOR(pg_catalog.<) 'NaN'"
+/* What is kept of the evaluation v of a challenge: whether it is completed, the average, how many count. */
+#define EVALUATION                                                                               \
+	"COALESCE(v.average OPERATOR(pg_catalog.>=) $2 AND v.average OPERATOR(pg_catalog.<) 'NaN', " \
+	"false), v.average, COALESCE(v.members, 0)"
 
 /* ---- statements; $1 is the list of keys, $2 the bound of end_date, where they have them ---- */
 
@@ -139,10 +144,10 @@ static const CjStatement find_due = {
 /* As find_due and evaluate in one. */
 static const CjStatement find_due_and_evaluate = {
 	"find due challenges and evaluate them",
-	"SELECT c.{challenges.id}, COALESCE(v.completed, false)\n"
+	"SELECT c.{challenges.id}, " EVALUATION "\n"
 	"  FROM {challenges} c\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
-	"                    " IS_COMPLETED " AS completed\n"
+	"                    " AVERAGE ", " MEMBERS "\n"
 	"               FROM {challenge_member_stats!} s\n"
 	"              WHERE true" COUNTS "              GROUP BY 1) v\n"
 	"    ON v.id {challenge_member_stats.challenge_id=} c.{challenges.id}{challenges.id~}\n"
@@ -190,11 +195,11 @@ static const CjStatement count_unclaimed = {
  */
 static const CjStatement evaluate = {
 	"evaluate by the average completion rate",
-	"SELECT k.id, COALESCE(v.completed, false), v.id IS NOT NULL,\n"
+	"SELECT k.id, " EVALUATION ", v.id IS NOT NULL,\n"
 	"       COALESCE(v.nulls, 0), COALESCE(v.above, 0), v.highest\n"
 	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS k(id, position)\n"
 	"  LEFT JOIN (SELECT s.{challenge_member_stats.challenge_id} AS id,\n"
-	"                    " IS_COMPLETED " AS completed,\n"
+	"                    " AVERAGE ", " MEMBERS ",\n"
 	"                    " SUMMARY "\n"
 	"               FROM {challenge_member_stats!} s\n"
 	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
@@ -293,7 +298,7 @@ typedef struct State
 	int64 settle_after; /* microseconds */
 	int batch_size;
 
-	/* what is due: keys; then keys and outcomes (whether completed) */
+	/* what is due: keys; then keys and their evaluations, as EVALUATION has them */
 	Oid key_type;
 	int64 due_count;
 	CjKeyList *due;
@@ -582,8 +587,9 @@ prepare(CjRun *run, void *arg)
 
 	open_scope(run, state, &scope, true);
 	state->key_type = scope.binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID].base_type;
-	state->due = cj_key_list_create(run->memory, state->key_type, InvalidOid);
-	state->evaluated = cj_key_list_create(run->memory, state->key_type, BOOLOID);
+	state->due = cj_key_list_create(run->memory, state->key_type, 0, NULL);
+	state->evaluated =
+		cj_key_list_create(run->memory, state->key_type, 3, (Oid[]){BOOLOID, NUMERICOID, INT8OID});
 
 	cj_sql_param(&params, scope.bound_type, scope.bound, false);
 	state->due_count = fill_list(state->due, &scope, &find_due, &params);
@@ -607,7 +613,6 @@ evaluate_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	Scope scope;
 	CjParams params;
 	CjRows rows;
-	bool isnull;
 
 	open_scope(run, state, &scope, true);
 	*opened = true;
@@ -621,10 +626,9 @@ evaluate_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	 */
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
-		cj_key_list_append(state->evaluated, cj_sql_datum(&rows, row, 1, &isnull),
-						   BoolGetDatum(cj_sql_bool(&rows, row, 2)));
-		state->has_statistics |= cj_sql_bool(&rows, row, 3);
-		add_summary(state, &rows, row, 4);
+		cj_key_list_append(state->evaluated, &rows, row);
+		state->has_statistics |= cj_sql_bool(&rows, row, 5);
+		add_summary(state, &rows, row, 6);
 	}
 	cj_sql_free(&rows);
 }
@@ -756,7 +760,7 @@ completed_keys(const State *state, int from, int to, int *count)
 	*count = 0;
 	for (int i = from; i < to; i++)
 	{
-		if (DatumGetBool(state->evaluated->values[i]))
+		if (DatumGetBool(state->evaluated->values[0][i]))
 			keys[(*count)++] = state->evaluated->keys[i];
 	}
 	return cj_sql_array(keys, *count, state->key_type);
@@ -786,9 +790,28 @@ claim_keys(State *state, const Scope *scope, Datum keys, int count)
 	return claimed;
 }
 
+/* list_decisions lists the challenges of a range of the batch. */
+static CjDecision *
+list_decisions(const State *state, int from, int to)
+{
+	const CjKeyList *list = state->evaluated;
+	CjDecision *decisions = palloc0(sizeof(CjDecision) * (to - from));
+
+	for (int i = from; i < to; i++)
+		decisions[i - from] = (CjDecision){.challenge_key = cj_key_list_describe(list, i),
+										   .average = list->values[1][i],
+										   .has_average = !list->nulls[1][i],
+										   .threshold = NumericGetDatum(state->threshold),
+										   .members = DatumGetInt64(list->values[2][i])};
+	cj_decisions_sort(decisions, to - from);
+	return decisions;
+}
+
 /* A notification batch: parallel lists over the challenges that were updated. */
 typedef struct Batch
 {
+	CjDecision *decisions; /* all challenges of the batch, also those that were not updated */
+	int decision_count;
 	int count;
 	int too_old; /* challenges that ended too long ago to notify of, which are not in the lists */
 	Datum *ids;
@@ -817,11 +840,15 @@ add_to_batch(Batch *batch, const CjRun *run, const Scope *scope, const CjRows *r
 		char *name =
 			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 4) : NULL;
 		const char *values[] = {id, name ? name : id, challenges->labels[label]};
+		CjDecision *decision;
 		int i = batch->count;
 
 		if (!cj_sql_bool(rows, row, 2))
 			continue;
 		decided++;
+		decision = cj_decisions_find(batch->decisions, batch->decision_count, id);
+		if (decision)
+			decision->outcome = cj_entity_definitions[CJ_CHALLENGES].labels[label].name;
 		if (!cj_sql_bool(rows, row, 3))
 		{
 			batch->too_old++;
@@ -849,12 +876,13 @@ notify_members(const State *state, const Scope *scope, const Batch *batch)
 	return cj_notifications_insert(scope->binding, &notify, &params);
 }
 
-/* write_and_notify carries the outcomes out on a list of claimed keys. */
+/* write_and_notify carries the outcomes out on a list of claimed keys; notes in the decisions what was decided. */
 static void
-write_and_notify(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed)
+write_and_notify(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed,
+				 CjDecision *decisions)
 {
 	CjParams params = key_params(scope, state->key_type, claimed);
-	Batch batch = {0};
+	Batch batch = {decisions, to - from};
 	int count;
 	CjRows completed_rows;
 	CjRows failed_rows;
@@ -910,6 +938,7 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	State *state = arg;
 	Scope scope;
+	CjDecision *decisions;
 	Datum keys;
 
 	memset(state->figures, 0, sizeof(state->figures));
@@ -918,11 +947,15 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 	*opened = true;
 
 	keys = cj_key_list_keys(state->evaluated, from, to);
+	decisions = list_decisions(state, from, to);
 	if (run->dry_run)
 		count_only(state, &scope, from, to, keys);
 	else
-		write_and_notify(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from));
+		write_and_notify(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from),
+						 decisions);
 	cj_identity_restore(&scope.identity);
+	if (state->figures[COMPLETED] + state->figures[FAILED] > 0 && !run->dry_run)
+		cj_decisions_write(cj_run_id(run), decisions, to - from);
 }
 
 static void

@@ -93,6 +93,16 @@ static const CjStatement find_runs = {"find old runs",
 static const CjStatement count_runs = {"count old runs", "SELECT pg_catalog.count(*)" RUNS_THAT_GO,
 									   SPI_OK_SELECT};
 
+/* $2: how many */
+static const CjStatement delete_decisions = {
+	"delete the decisions of old runs",
+	"DELETE FROM challenge_jobs.decision d"
+	" WHERE (d.run_id, d.challenge_key) IN (SELECT o.run_id, o.challenge_key"
+	"                                         FROM challenge_jobs.decision o"
+	"                                        WHERE o.run_id = ANY ($1)"
+	"                                        LIMIT $2)",
+	SPI_OK_DELETE};
+
 static const CjStatement delete_runs = {
 	"delete old runs",
 	"WITH unsettled AS (DELETE FROM challenge_jobs.unsettled_run u WHERE u.run_id = ANY ($1))"
@@ -224,6 +234,7 @@ delete_page_of_runs(CjRun *run, void *arg)
 	Progress *progress = arg;
 	CjParams params = limit_params(progress);
 	CjParams keys = {0};
+	CjParams decisions;
 	CjRows rows;
 	bool isnull;
 
@@ -234,10 +245,18 @@ delete_page_of_runs(CjRun *run, void *arg)
 	progress->found = rows.processed;
 	if (progress->found == 0)
 		return;
+	cj_sql_param_array(&keys, INT8OID, cj_sql_column(&rows, 1, INT8OID));
+	decisions = keys;
+	cj_sql_param(&decisions, INT8OID, Int64GetDatum(progress->limits->batch_size), false);
+	if (cj_sql_execute_own(&delete_decisions, &decisions) == progress->limits->batch_size)
+	{
+		/* there may be more of them: the same page again */
+		progress->found = progress->limits->batch_size;
+		return;
+	}
 	progress->last_run_id = cj_sql_int64(&rows, rows.processed - 1, 1);
 	progress->last_started_at =
 		DatumGetTimestampTz(cj_sql_datum(&rows, rows.processed - 1, 2, &isnull));
-	cj_sql_param_array(&keys, INT8OID, cj_sql_column(&rows, 1, INT8OID));
 	cj_sql_free(&rows);
 	rows = cj_sql_run_own(&delete_runs, &keys);
 	progress->count += rows.processed;

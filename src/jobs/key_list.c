@@ -15,17 +15,20 @@
 #include "jobs/key_list.h"
 
 CjKeyList *
-cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type)
+cj_key_list_create(MemoryContext memory, Oid key_type, int value_count, const Oid *value_types)
 {
 	MemoryContext caller = MemoryContextSwitchTo(memory);
 	CjKeyList *list = palloc0(sizeof(CjKeyList));
-	TupleDesc desc = CreateTemplateTupleDesc(OidIsValid(value_type) ? 2 : 1);
+	TupleDesc desc = CreateTemplateTupleDesc(value_count + 1);
 
 	TupleDescInitEntry(desc, 1, "key", key_type, -1, 0);
-	if (OidIsValid(value_type))
-		TupleDescInitEntry(desc, 2, "value", value_type, -1, 0);
+	for (int i = 0; i < value_count; i++)
+	{
+		TupleDescInitEntry(desc, i + 2, "value", value_types[i], -1, 0);
+		list->value_types[i] = value_types[i];
+	}
 	list->key_type = key_type;
-	list->value_type = value_type;
+	list->value_count = value_count;
 	list->memory = memory;
 	list->chunk = AllocSetContextCreate(memory, "challenge_jobs keys", ALLOCSET_DEFAULT_SIZES);
 	list->store = tuplestore_begin_heap(false, true, work_mem);
@@ -59,41 +62,51 @@ cj_key_list_fill(CjKeyList *list, const CjStatement *statement, const char *text
 }
 
 void
-cj_key_list_append(CjKeyList *list, Datum key, Datum value)
+cj_key_list_append(CjKeyList *list, const CjRows *rows, uint64 row)
 {
-	Datum values[2] = {key, value};
-	bool nulls[2] = {false, false};
+	Datum values[CJ_KEY_LIST_MAX_VALUES + 1];
+	bool nulls[CJ_KEY_LIST_MAX_VALUES + 1];
 
+	for (int i = 0; i <= list->value_count; i++)
+		values[i] = cj_sql_datum(rows, row, i + 1, &nulls[i]);
 	tuplestore_putvalues(list->store, list->slot->tts_tupleDescriptor, values, nulls);
 }
 
 static Datum
-copy_column(const CjKeyList *list, int column, Oid type)
+copy_column(const CjKeyList *list, int column, Oid type, bool *isnull)
 {
+	Datum value = slot_getattr(list->slot, column, isnull);
 	int16 length;
 	bool by_value;
-	bool isnull;
 
+	if (*isnull)
+		return (Datum) 0;
 	get_typlenbyval(type, &length, &by_value);
-	return datumCopy(slot_getattr(list->slot, column, &isnull), by_value, length);
+	return datumCopy(value, by_value, length);
 }
 
 bool
 cj_key_list_read(CjKeyList *list, int size)
 {
 	MemoryContext caller;
+	bool isnull;
 
 	MemoryContextReset(list->chunk);
 	caller = MemoryContextSwitchTo(list->chunk);
 	list->keys = palloc(sizeof(Datum) * size);
-	list->values = palloc0(sizeof(Datum) * size);
+	for (int i = 0; i < list->value_count; i++)
+	{
+		list->values[i] = palloc(sizeof(Datum) * size);
+		list->nulls[i] = palloc(sizeof(bool) * size);
+	}
 	for (list->count = 0; list->count < size; list->count++)
 	{
 		if (!tuplestore_gettupleslot(list->store, true, false, list->slot))
 			break;
-		list->keys[list->count] = copy_column(list, 1, list->key_type);
-		if (OidIsValid(list->value_type))
-			list->values[list->count] = copy_column(list, 2, list->value_type);
+		list->keys[list->count] = copy_column(list, 1, list->key_type, &isnull);
+		for (int i = 0; i < list->value_count; i++)
+			list->values[i][list->count] =
+				copy_column(list, i + 2, list->value_types[i], &list->nulls[i][list->count]);
 	}
 	/* a tuple that was read from disk is the slot's, and lives in the chunk */
 	ExecClearTuple(list->slot);

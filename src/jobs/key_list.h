@@ -2,7 +2,7 @@
  * jobs/key_list.h
  *		A list of keys of the app that outlives transactions.
  *
- * A tuplestore: it goes to disk when it is large. Each key can have a value of another type beside it.
+ * A tuplestore: it goes to disk when it is large. Each key can have values of other types beside it.
  * The list knows no rollback. It is read from the beginning to the end in chunks.
  */
 #ifndef CJ_JOBS_KEY_LIST_H
@@ -13,10 +13,13 @@
 
 #include "base/sql.h"
 
+#define CJ_KEY_LIST_MAX_VALUES 3
+
 typedef struct CjKeyList
 {
 	Oid key_type;
-	Oid value_type; /* invalid: keys alone */
+	int value_count;
+	Oid value_types[CJ_KEY_LIST_MAX_VALUES];
 	Tuplestorestate *store;
 	TupleTableSlot *slot;
 	MemoryContext memory; /* of the list */
@@ -25,11 +28,13 @@ typedef struct CjKeyList
 	MemoryContext chunk;
 	int count;
 	Datum *keys;
-	Datum *values;
+	Datum *values[CJ_KEY_LIST_MAX_VALUES];
+	bool *nulls[CJ_KEY_LIST_MAX_VALUES];
 } CjKeyList;
 
 /* Makes an empty list in `memory`, which has to live as long as it is used. */
-extern CjKeyList *cj_key_list_create(MemoryContext memory, Oid key_type, Oid value_type);
+extern CjKeyList *cj_key_list_create(MemoryContext memory, Oid key_type, int value_count,
+									 const Oid *value_types);
 
 /*
  * Raises datatype_mismatch if the keys are not of that type: a column's type can be changed between
@@ -38,14 +43,14 @@ extern CjKeyList *cj_key_list_create(MemoryContext memory, Oid key_type, Oid val
 extern void cj_key_list_check_type(const CjKeyList *list, Oid key_type);
 
 /*
- * Appends what a statement returns: a key, and a value where the list has values. `text` is the
+ * Appends what a statement returns: a key, and the values that the list has. `text` is the
  * statement expanded. Returns the number of rows.
  */
 extern int64 cj_key_list_fill(CjKeyList *list, const CjStatement *statement, const char *text,
 							  CjParams *params);
 
-/* Appends one key and its value. */
-extern void cj_key_list_append(CjKeyList *list, Datum key, Datum value);
+/* Appends a row of a result: the key and its values are the first columns. */
+extern void cj_key_list_append(CjKeyList *list, const CjRows *rows, uint64 row);
 
 /* Reads the next chunk of at most `size` keys; false if there are no more. */
 extern bool cj_key_list_read(CjKeyList *list, int size);

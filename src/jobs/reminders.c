@@ -309,7 +309,7 @@ find_due_zones(CjRun *run, void *arg)
 		cj_reminder_ledger_read_zones(due->notes, due->count, state->hash);
 		drop_current_zones(due);
 	}
-	state->users = cj_key_list_create(run->memory, id->base_type, TEXTOID);
+	state->users = cj_key_list_create(run->memory, id->base_type, 1, (Oid[]){TEXTOID});
 }
 
 /* read_users reads the users of the zones at hand; the work of an attempt. */
@@ -437,7 +437,7 @@ list_candidates(const State *state, int from, int to, int *users)
 	int count = to - from;
 
 	if (is_looked_at_again(state->due))
-		count = cj_reminder_ledger_missing(state->users->values + from, count,
+		count = cj_reminder_ledger_missing(state->users->values[0] + from, count,
 										   state->due->date.date, users);
 	else
 	{
@@ -489,7 +489,7 @@ make_batch(const State *state, const CjBinding *binding, const int *users, const
 								cj_sql_text(rows, i, 2), cj_sql_text(rows, i, 4)};
 
 		batch->users[i] = state->users->keys[user];
-		batch->user_keys[i] = state->users->values[user];
+		batch->user_keys[i] = state->users->values[0][user];
 		batch->titles[i] =
 			CStringGetTextDatum(cj_template_expand(state->title, placeholders, values));
 		batch->bodies[i] =

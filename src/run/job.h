@@ -63,6 +63,9 @@ struct CjRun
 extern ErrorData *cj_run_attempt(CjRun *run, CjWork work, void *arg);
 extern ErrorData *cj_run_commit_batch(CjRun *run);
 
+/* Returns the run_id of the row of the run, also before a job function has written it. */
+extern int64 cj_run_id(CjRun *run);
+
 /* Show how far the run is: a phase begins, of so many items (0: not known); so many more are done. */
 extern void cj_run_begin_phase(CjRun *run, const char *phase, int64 total);
 extern void cj_run_advance(CjRun *run, int64 done);

@@ -39,13 +39,19 @@ static const CjStatement finish_run = {
 	"RETURNING job",
 	SPI_OK_UPDATE_RETURNING};
 
+#define NEXT_RUN_ID "pg_catalog.nextval('challenge_jobs.job_run_run_id_seq')"
+
+static const CjStatement reserve_run_id = {"reserve a run_id", "SELECT " NEXT_RUN_ID,
+										   SPI_OK_SELECT};
+
 static const CjStatement record_run = {
 	"record a run",
 	"INSERT INTO challenge_jobs.job_run"
 	"       (job, triggered_by, scheduled_for, attempt, dry_run, as_of, started_at, role_name, pid,"
-	"        status, rows_affected, result, sqlstate, message, detail, hint, context, finished_at)"
+	"        status, rows_affected, result, sqlstate, message, detail, hint, context, finished_at, run_id)"
+	"OVERRIDING SYSTEM VALUE "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
-	"        pg_catalog.clock_timestamp())"
+	"        pg_catalog.clock_timestamp(), COALESCE($18, " NEXT_RUN_ID "))"
 	"RETURNING run_id",
 	SPI_OK_INSERT_RETURNING};
 
@@ -162,6 +168,12 @@ raise_alert(const char *job, int64 run_id, CjRunStatus status)
 }
 
 int64
+cj_run_log_reserve(void)
+{
+	return cj_sql_int64_own(&reserve_run_id, NULL);
+}
+
+int64
 cj_run_log_start(const CjRunStart *start)
 {
 	CjParams params = {0};
@@ -197,6 +209,7 @@ record(const CjRunStart *start, const CjRunEnd *end)
 
 	add_start(&params, start);
 	add_end(&params, end);
+	cj_sql_param(&params, INT8OID, Int64GetDatum(start->run_id), start->run_id == 0);
 	return cj_sql_int64_own(&record_run, &params);
 }
 

@@ -35,6 +35,7 @@ typedef struct CjRunTrigger
 /* What is known of a run when it starts. */
 typedef struct CjRunStart
 {
+	int64 run_id; /* reserved for its row; 0: none */
 	const char *job;
 	CjRunTrigger trigger;
 	bool dry_run;
@@ -54,6 +55,9 @@ typedef struct CjRunEnd
 	const char *detail;  /* or NULL; to the message */
 	bool has_not_begun;  /* it says nothing about the job: no alert */
 } CjRunEnd;
+
+/* Returns a run_id for a row that will be written later. */
+extern int64 cj_run_log_reserve(void);
 
 /* Writes the row of a run that begins and returns its run_id. */
 extern int64 cj_run_log_start(const CjRunStart *start);

@@ -269,6 +269,18 @@ cj_run_commit_batch(CjRun *run)
 	return error;
 }
 
+int64
+cj_run_id(CjRun *run)
+{
+	Execution *execution = (Execution *) run;
+
+	if (execution->run_id > 0)
+		return execution->run_id;
+	if (execution->start.run_id == 0)
+		execution->start.run_id = cj_run_log_reserve();
+	return execution->start.run_id;
+}
+
 void
 cj_run_put_row(CjRun *run, Datum *values, bool *nulls)
 {
