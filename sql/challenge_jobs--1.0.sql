@@ -298,9 +298,10 @@ SELECT pg_catalog.pg_extension_config_dump('challenge_jobs.reminder', '');
 CREATE TABLE challenge_jobs.reminder_zone (
     time_zone       text COLLATE "C",
     local_date      date NOT NULL,
+    reminder_time   time,
     state_hash      bigint NOT NULL,
     examined_at     timestamptz NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (local_date, time_zone)
+    UNIQUE NULLS NOT DISTINCT (local_date, time_zone, reminder_time)
 );
 
 /* ---- job functions ------------------------------------------------------------------------ */
@@ -1051,6 +1052,7 @@ COMMENT ON COLUMN challenge_jobs.reminder.reminded_at IS 'start of the transacti
 COMMENT ON TABLE challenge_jobs.reminder_zone IS 'time zones all of whose users were examined for a local date, so that they need not be examined again';
 COMMENT ON COLUMN challenge_jobs.reminder_zone.time_zone IS 'the zone as stored for the users; NULL: users without a zone';
 COMMENT ON COLUMN challenge_jobs.reminder_zone.local_date IS 'the date in that zone';
+COMMENT ON COLUMN challenge_jobs.reminder_zone.reminder_time IS 'the time of day that these users have for themselves; NULL: users without one';
 COMMENT ON COLUMN challenge_jobs.reminder_zone.state_hash IS 'hash of settings, bindings and the numbers of rows written; if it differs, the zone is examined again';
 COMMENT ON COLUMN challenge_jobs.reminder_zone.examined_at IS 'when the zone was examined (clock time)';
 

@@ -78,6 +78,7 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 	 {
 		 {"id", CJ_KIND_KEY, true},
 		 {"timezone", CJ_KIND_TEXT, false},
+		 {"reminder_time", CJ_KIND_TIME, false, true},
 	 },
 	 {{NULL}}},
 };
@@ -153,6 +154,8 @@ cj_entity_accepts(CjColumnKind kind, Oid type)
 			return type == DATEOID;
 		case CJ_KIND_MOMENT:
 			return type == TIMESTAMPOID || type == TIMESTAMPTZOID;
+		case CJ_KIND_TIME:
+			return type == TIMEOID;
 		case CJ_KIND_BOOLEAN:
 			return type == BOOLOID;
 		case CJ_KIND_NUMBER:
@@ -180,6 +183,8 @@ cj_entity_kind_name(CjColumnKind kind)
 			return "date";
 		case CJ_KIND_MOMENT:
 			return "timestamp or timestamptz";
+		case CJ_KIND_TIME:
+			return "time";
 		case CJ_KIND_BOOLEAN:
 			return "boolean";
 		case CJ_KIND_NUMBER:

@@ -63,7 +63,8 @@ enum
 enum
 {
 	CJ_USERS_ID,
-	CJ_USERS_TIMEZONE
+	CJ_USERS_TIMEZONE,
+	CJ_USERS_REMINDER_TIME
 };
 
 #define CJ_MAX_COLUMNS 10
@@ -99,6 +100,7 @@ typedef enum CjColumnKind
 	CJ_KIND_DATE,   /* date, timestamp, timestamptz */
 	CJ_KIND_DAY,    /* date */
 	CJ_KIND_MOMENT, /* timestamp, timestamptz */
+	CJ_KIND_TIME,   /* of day: time */
 	CJ_KIND_BOOLEAN,
 	CJ_KIND_NUMBER,  /* integers, numeric, floating point */
 	CJ_KIND_TEXT,    /* any string type */

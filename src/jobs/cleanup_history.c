@@ -132,7 +132,7 @@ static const CjStatement delete_reminders = {"delete old reminders",
 											 "   AND r.user_key = k.user_key",
 											 SPI_OK_DELETE};
 
-/* Few: one for each zone and date. */
+/* Few: one for each zone, date, and time of day that users have chosen. */
 static const CjStatement delete_zones = {"delete old notes of zones",
 										 "DELETE FROM challenge_jobs.reminder_zone z"
 										 " WHERE z.local_date < $1",

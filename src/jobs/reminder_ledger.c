@@ -44,7 +44,7 @@ static const CjStatement find_missing = {
 	SPI_OK_SELECT};
 
 /*
- * $1: the zones, $2 their dates, $3 the state. What was examined a moment ago may have changed without a
+ * $1: the zones, $2 their dates, $3 the state, $4 times of day. What was examined a moment ago may have changed without a
  * trace, since the counters in the state come some seconds late. (Zones are compared in a way that can be
  * hashed, which IS NOT DISTINCT FROM cannot be; unnest() of several arrays has no qualified name.)
  */
@@ -52,20 +52,22 @@ static const CjStatement read_zones = {
 	"read the notes on zones",
 	"SELECT z.position,"
 	"       n.state_hash = $3 AND n.examined_at < pg_catalog.clock_timestamp() - interval '15 seconds'"
-	"  FROM unnest($1, $2) WITH ORDINALITY AS z(time_zone, local_date, position)"
+	"  FROM unnest($1, $2, $4) WITH ORDINALITY AS z(time_zone, local_date, reminder_time, position)"
 	"  JOIN challenge_jobs.reminder_zone n"
 	"    ON n.local_date = z.local_date"
 	"   AND COALESCE(n.time_zone, '') = COALESCE(z.time_zone, '')"
-	"   AND (n.time_zone IS NULL) = (z.time_zone IS NULL)",
+	"   AND (n.time_zone IS NULL) = (z.time_zone IS NULL)"
+	"   AND COALESCE(n.reminder_time, '0:00') = COALESCE(z.reminder_time, '0:00')"
+	"   AND (n.reminder_time IS NULL) = (z.reminder_time IS NULL)",
 	SPI_OK_SELECT};
 
 static const CjStatement note_zones = {
 	"note zones that are done",
-	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, state_hash, examined_at)"
-	"SELECT z.time_zone, z.local_date, $3, pg_catalog.clock_timestamp()"
-	"  FROM unnest($1, $2) AS z(time_zone, local_date)"
-	" GROUP BY z.time_zone, z.local_date"
-	"    ON CONFLICT (local_date, time_zone) DO UPDATE"
+	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, reminder_time, state_hash, examined_at)"
+	"SELECT z.*, $3, pg_catalog.clock_timestamp()"
+	"  FROM unnest($1, $2, $4) AS z(time_zone, local_date, reminder_time)"
+	" GROUP BY 1, 2, 3"
+	"    ON CONFLICT (local_date, time_zone, reminder_time) DO UPDATE"
 	"   SET state_hash = excluded.state_hash, examined_at = excluded.examined_at",
 	SPI_OK_INSERT};
 
@@ -139,16 +141,22 @@ zone_params(const CjZoneNote *notes, int count, uint64 state)
 	Datum *zones = palloc(sizeof(Datum) * count);
 	bool *nulls = palloc(sizeof(bool) * count);
 	Datum *dates = palloc(sizeof(Datum) * count);
+	Datum *times = palloc(sizeof(Datum) * count);
+	bool *time_nulls = palloc(sizeof(bool) * count);
 
 	for (int i = 0; i < count; i++)
 	{
 		zones[i] = notes[i].zone ? note_name(notes[i].zone) : (Datum) 0;
 		nulls[i] = notes[i].zone == (Datum) 0;
 		dates[i] = DateADTGetDatum(notes[i].date);
+		times[i] = TimeADTGetDatum(notes[i].time);
+		time_nulls[i] = notes[i].time < 0;
 	}
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array_with_nulls(zones, nulls, count, TEXTOID));
 	cj_sql_param_array(&params, DATEOID, cj_sql_array(dates, count, DATEOID));
 	cj_sql_param(&params, INT8OID, Int64GetDatum((int64) state), false);
+	cj_sql_param_array(&params, TIMEOID,
+					   cj_sql_array_with_nulls(times, time_nulls, count, TIMEOID));
 	return params;
 }
 

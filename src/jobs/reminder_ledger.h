@@ -27,12 +27,14 @@ extern int cj_reminder_ledger_enter(Datum *user_keys, int count, DateADT date, b
 extern int cj_reminder_ledger_missing(Datum *user_keys, int count, DateADT date, int *missing);
 
 /*
- * A zone as the users have it, on a date. `zone` is a text, or 0 for users without a zone. `state` stands
- * for whatever the result of looking depends on, as far as that can be known without looking.
+ * A zone as the users have it, on a date, with a time of day that users there have for themselves, or for all others. `state`
+ * stands for whatever the result of looking depends on, as far as that can be known without looking.
  */
 typedef struct CjZoneNote
 {
-	Datum zone;
+	Datum zone;   /* a text, or 0 for users without a zone */
+	Datum value;  /* the same as the users' column has it */
+	TimeADT time; /* the users' own; -1: users without one */
 	DateADT date;
 	bool is_noted;   /* it was done before, on that date */
 	bool is_current; /* and nothing has changed since */

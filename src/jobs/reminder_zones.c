@@ -20,7 +20,7 @@
 #include "jobs/reminder_zones.h"
 #include "run/findings.h"
 
-/* $1: the table, $2: the column, $3: its collation, $4: the operator family that sorts its type */
+/* $1: the table, $2: the column, $3: its collation, $4: the operator family that sorts its type, $5: the next column, 0: any */
 static const CjStatement find_zone_index = {
 	"find an index on the users' zones",
 	"SELECT 1"
@@ -28,6 +28,7 @@ static const CjStatement find_zone_index = {
 	"  JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]"
 	" WHERE i.indrelid = $1"
 	"   AND i.indkey[0] = $2"
+	"   AND $5 IN (0, i.indkey[1])"
 	"   AND i.indcollation[0] = $3"
 	"   AND o.opcfamily = $4"
 	"   AND i.indisvalid"
@@ -66,17 +67,46 @@ static const CjStatement list_zones_by_scan = {
 	"  FROM (SELECT DISTINCT u.{users.timezone} FROM {users} u) z(value)",
 	SPI_OK_SELECT};
 
+/* $2: also those with a reminder_time of their own. */
 static const CjStatement count_users = {
 	"count the users of some zones, and those without a zone",
 	"SELECT pg_catalog.count(u.{users.timezone}), pg_catalog.count(*)\n"
 	"  FROM {users} u\n"
-	" WHERE u.{users.timezone} {users.timezone=} ANY ($1)\n"
-	"    OR u.{users.timezone} IS NULL",
+	" WHERE (u.{users.timezone} {users.timezone=} ANY ($1) OR u.{users.timezone} IS NULL)"
+	"{?users.reminder_time}\n   AND ($2 OR u.{users.reminder_time} IS NULL){/}",
 	SPI_OK_SELECT};
 
 static const CjStatement count_all_users = {
-	"count the users", "SELECT pg_catalog.count(*), pg_catalog.count(*) FROM {users} u",
+	"count the users without a time of their own",
+	"SELECT pg_catalog.count(*), pg_catalog.count(*)\n"
+	"  FROM {users} u"
+	"{?users.reminder_time}\n WHERE u.{users.reminder_time} IS NULL{/}",
 	SPI_OK_SELECT};
+
+/* Zones, and the times of day to look for in each. */
+#define RANGES   "  FROM unnest($1, $2, $3) WITH ORDINALITY AS k(zone, earliest, latest, position)\n"
+#define OWN_TIME "u.{users.reminder_time}::pg_catalog.time, pg_catalog.count(*)"
+#define IN_RANGE                                                   \
+	"u.{users.reminder_time} OPERATOR(pg_catalog.>=) k.earliest\n" \
+	"   AND u.{users.reminder_time} OPERATOR(pg_catalog.<=) k.latest\n"
+#define IN_ZONE      "   AND u.{users.timezone} {users.timezone=} k.zone\n"
+#define WITHOUT_ZONE "   AND k.zone IS NULL{?users.timezone} AND u.{users.timezone} IS NULL{/}\n"
+
+/* A look into the index for each range: left to itself the planner might read all users, in every run. */
+#define BY_INDEX(condition)                                                        \
+	"SELECT k.position, t.*\n" RANGES " CROSS JOIN LATERAL (SELECT " OWN_TIME "\n" \
+	"  FROM {users} u WHERE " IN_RANGE condition " GROUP BY 1) t\n"
+#define BY_SCAN(condition)                                                               \
+	"SELECT k.position, " OWN_TIME "\n" RANGES "  JOIN {users} u ON " IN_RANGE condition \
+	" GROUP BY 1, 2\n"
+
+static const CjStatement list_own_times_by_index = {
+	"list the users' own times of day in zones by an index",
+	"{?users.timezone}" BY_INDEX(IN_ZONE) " UNION ALL\n{/}" BY_INDEX(WITHOUT_ZONE), SPI_OK_SELECT};
+
+static const CjStatement list_own_times_by_scan = {
+	"list the users' own times of day in zones",
+	"{?users.timezone}" BY_SCAN(IN_ZONE) " UNION ALL\n{/}" BY_SCAN(WITHOUT_ZONE), SPI_OK_SELECT};
 
 /* How many unknown zones the doctor names. */
 #define MAX_ZONES_NAMED 5
@@ -87,21 +117,27 @@ zone_column(const CjBinding *binding)
 	return &binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE];
 }
 
-/* list_zones returns the zones that users have: the value and its text, null for none. */
-static CjRows
-list_zones(const CjBinding *binding)
+/* has_zone_index returns whether there is an index on the users' zones, and then on another column, if it is not 0. */
+static bool
+has_zone_index(const CjBinding *binding, AttrNumber next)
 {
 	const CjBoundColumn *column = zone_column(binding);
 	CjParams params = {0};
-	bool has_index;
 
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_USERS].relid), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(column->number), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(column->collation), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_entity_order(column->base_type)), false);
-	has_index = cj_sql_execute_own(&find_zone_index, &params) > 0;
-	return cj_app_sql_run(has_index ? &list_zones_by_index : &list_zones_by_scan, binding, NULL,
-						  NULL);
+	cj_sql_param(&params, INT2OID, Int16GetDatum(next), false);
+	return cj_sql_execute_own(&find_zone_index, &params) > 0;
+}
+
+/* list_zones returns the zones that users have: the value and its text, null for none. */
+static CjRows
+list_zones(const CjBinding *binding)
+{
+	return cj_app_sql_run(has_zone_index(binding, 0) ? &list_zones_by_index : &list_zones_by_scan,
+						  binding, NULL, NULL);
 }
 
 /* first_moment returns when a date begins; of one that a zone never had, the one before or after (step -1 or 1). */
@@ -122,9 +158,13 @@ first_moment(DateADT date, int step, const CjDueZoneRule *rule, pg_tz *tz)
 static CjDueDate
 describe_date(DateADT date, const CjDueZoneRule *rule, pg_tz *tz)
 {
-	CjDueDate due = {date, first_moment(date, 1, rule, tz), first_moment(date + 1, 1, rule, tz),
-					 DT_NOBEGIN};
+	CjDueDate due = {date, date, first_moment(date, 1, rule, tz),
+					 first_moment(date + 1, 1, rule, tz), DT_NOBEGIN};
 
+	/* dates of another zone are compared with the date there when the user is reminded */
+	if (rule->checkin_zone)
+		due.checkin_date =
+			cj_local_time_date(due.begin - rule->day_starts_at + rule->time, rule->checkin_zone);
 	due.checkin_before = due.begin;
 	if (rule->streak_days == 0)
 		return due;
@@ -146,9 +186,7 @@ find_due(List **due_zones, const CjDueDate *date)
 	foreach(cell, *due_zones)
 	{
 		due = lfirst(cell);
-		if (due->date.date == date->date && due->date.begin == date->begin &&
-			due->date.end == date->end && due->date.checkin_from == date->checkin_from &&
-			due->date.checkin_before == date->checkin_before)
+		if (memcmp(&due->date, date, sizeof(CjDueDate)) == 0)
 			return due;
 	}
 	due = palloc0(sizeof(CjDueZones));
@@ -157,25 +195,19 @@ find_due(List **due_zones, const CjDueDate *date)
 	return due;
 }
 
-/* add_zone adds a zone to those of a date; `zone` and `name` are 0 for users without one. */
+/* add_zone adds a zone to those of a date. */
 static void
-add_zone(CjDueZones *due, Datum zone, Datum name)
+add_zone(CjDueZones *due, const CjZoneNote *zone)
 {
 	int i = due->count++;
 
 	/* lengths are powers of two */
 	if (i == 0)
-	{
-		due->zones = palloc(sizeof(Datum));
 		due->notes = palloc(sizeof(CjZoneNote));
-	}
 	else if ((i & (i - 1)) == 0)
-	{
-		due->zones = repalloc(due->zones, sizeof(Datum) * i * 2);
 		due->notes = repalloc(due->notes, sizeof(CjZoneNote) * i * 2);
-	}
-	due->zones[i] = zone;
-	due->notes[i] = (CjZoneNote){.zone = name, .date = due->date.date};
+	due->notes[i] = *zone;
+	due->notes[i].date = due->date.date;
 }
 
 /* What is found about the zones of the users. */
@@ -186,6 +218,7 @@ typedef struct Search
 	Datum *missed; /* zones in which reminder_time passed without a run */
 	int missed_count;
 	bool missed_without_zone; /* and so it did for users without one */
+	int64 missed_users;       /* and so did a time of their own */
 } Search;
 
 /* is_missed returns whether reminder_time was last reached in a zone after the last run, and more than a window ago. */
@@ -203,33 +236,140 @@ is_missed(const CjDueZoneRule *rule, pg_tz *tz)
 		   moment < rule->as_of - rule->window;
 }
 
-/* consider adds a zone to the due ones if reminder_time was just reached there; `name` is NULL for users without one. */
-static void
-consider(Search *search, Datum zone, const char *name)
+/* A zone of users. */
+typedef struct UserZone
 {
-	const CjDueZoneRule *rule = search->rule;
+	CjZoneNote note; /* of users without a time of their own */
+	pg_tz *tz;       /* NULL: they are not reminded */
+} UserZone;
+
+/* user_zone describes a zone of users; `name` is NULL for users without one. */
+static UserZone
+user_zone(const CjDueZoneRule *rule, Datum value, const char *name)
+{
 	bool one_too_many;
-	pg_tz *tz = name ? cj_local_time_zone_of_user(name, &one_too_many) : NULL;
+	UserZone zone = {{.value = value, .time = -1}};
+
+	if (name)
+	{
+		zone.note.zone = CStringGetTextDatum(name);
+		zone.tz = cj_local_time_zone_of_user(name, &one_too_many);
+	}
+	if (zone.tz == NULL)
+		zone.tz = rule->default_zone;
+	return zone;
+}
+
+/* consider adds a zone to the due ones if a time of day was just reached there: `own_time` of some users, or the setting's (-1). */
+static void
+consider(Search *search, const UserZone *zone, TimeADT own_time, int64 users)
+{
+	CjDueZoneRule rule = *search->rule;
+	CjZoneNote note = zone->note;
 	DateADT date;
 
-	if (tz == NULL)
-		tz = rule->default_zone;
-	if (tz == NULL)
+	if (zone->tz == NULL)
 		return;
-	if (cj_local_time_due(rule->as_of, rule->time, rule->window, tz, &date))
+	note.time = own_time;
+	if (own_time >= 0)
+		rule.time = own_time % USECS_PER_DAY; /* there is 24:00 */
+	if (cj_local_time_due(rule.as_of, rule.time, rule.window, zone->tz, &date))
 	{
-		CjDueDate due = describe_date(date, rule, tz);
+		CjDueDate due = describe_date(date, &rule, zone->tz);
 
-		add_zone(find_due(&search->due_zones, &due), zone,
-				 name ? CStringGetTextDatum(name) : (Datum) 0);
+		add_zone(find_due(&search->due_zones, &due), &note);
 	}
-	else if (is_missed(rule, tz))
+	else if (!is_missed(&rule, zone->tz))
+		return;
+	else if (own_time >= 0)
+		search->missed_users += users;
+	else if (note.zone)
+		search->missed[search->missed_count++] = note.value;
+	else
+		search->missed_without_zone = true;
+}
+
+/* Ranges of times of day to look for in zones: parallel lists. */
+typedef struct Ranges
+{
+	int count;
+	Datum *zones; /* values of the users' column */
+	bool *is_null;
+	Datum *earliest;
+	Datum *latest;
+	int *indexes; /* of the zones */
+} Ranges;
+
+static void
+add_range(Ranges *ranges, const UserZone *zones, int index, TimeADT earliest, TimeADT latest)
+{
+	int i = ranges->count++;
+
+	ranges->zones[i] = zones[index].note.value;
+	ranges->is_null[i] = zones[index].note.zone == (Datum) 0;
+	ranges->earliest[i] = TimeADTGetDatum(earliest);
+	ranges->latest[i] = TimeADTGetDatum(latest);
+	ranges->indexes[i] = index;
+}
+
+/*
+ * add_ranges adds the times of day to look for in a zone: all that can have been reached within the window, and maybe others.
+ */
+static void
+add_ranges(Ranges *ranges, const CjDueZoneRule *rule, const UserZone *zones, int index)
+{
+	pg_tz *tz = zones[index].tz;
+	bool is_late =
+		!TIMESTAMP_IS_NOBEGIN(rule->last_as_of) && rule->last_as_of < rule->as_of - rule->window;
+	Timestamp from = cj_local_time_of(rule->as_of - rule->window - 1, tz);
+	Timestamp until = cj_local_time_of(rule->as_of, tz);
+	TimeADT first = (from % USECS_PER_DAY + USECS_PER_DAY) % USECS_PER_DAY;
+	TimeADT last = (until % USECS_PER_DAY + USECS_PER_DAY) % USECS_PER_DAY;
+
+	/* clocks were changed, or a run has been missed */
+	if (is_late || until - from != rule->window + 1)
+		add_range(ranges, zones, index, 0, USECS_PER_DAY);
+	else if (first < last)
+		add_range(ranges, zones, index, first, last);
+	else
 	{
-		if (name)
-			search->missed[search->missed_count++] = zone;
-		else
-			search->missed_without_zone = true;
+		add_range(ranges, zones, index, first, USECS_PER_DAY);
+		add_range(ranges, zones, index, 0, last);
 	}
+}
+
+/* consider_own_times adds zones in which a time of day was just reached that users there have for themselves. */
+static void
+consider_own_times(const CjBinding *binding, Search *search, const UserZone *zones, int count)
+{
+	AttrNumber column = binding->entities[CJ_USERS].columns[CJ_USERS_REMINDER_TIME].number;
+	bool has_index = zone_column(binding)->present && has_zone_index(binding, column);
+	Oid type = zone_column(binding)->present ? zone_column(binding)->base_type : TEXTOID;
+	Size size = sizeof(Datum) * 2 * Max(count, 1);
+	Ranges ranges = {0, palloc(size), palloc(size), palloc(size), palloc(size), palloc(size)};
+	CjParams params = {0};
+	CjRows rows;
+	bool isnull;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (zones[i].tz)
+			add_ranges(&ranges, search->rule, zones, i);
+	}
+	cj_sql_param_array(&params, type,
+					   cj_sql_array_with_nulls(ranges.zones, ranges.is_null, ranges.count, type));
+	cj_sql_param_array(&params, TIMEOID, cj_sql_array(ranges.earliest, ranges.count, TIMEOID));
+	cj_sql_param_array(&params, TIMEOID, cj_sql_array(ranges.latest, ranges.count, TIMEOID));
+	rows = cj_app_sql_run(has_index ? &list_own_times_by_index : &list_own_times_by_scan, binding,
+						  NULL, &params);
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		consider(search, &zones[ranges.indexes[cj_sql_int64(&rows, row, 1) - 1]],
+				 DatumGetTimeADT(cj_sql_datum(&rows, row, 2, &isnull)),
+				 cj_sql_int64(&rows, row, 3));
+	}
+	cj_sql_free(&rows);
 }
 
 /* count_missed counts the users of the zones in which reminder_time passed without a run. */
@@ -241,7 +381,7 @@ count_missed(const CjBinding *binding, const Search *search)
 	int64 count;
 
 	if (search->missed_count == 0 && !search->missed_without_zone)
-		return 0;
+		return search->missed_users;
 	if (!zone_column(binding)->present)
 		rows = cj_app_sql_run(&count_all_users, binding, NULL, NULL);
 	else
@@ -249,11 +389,12 @@ count_missed(const CjBinding *binding, const Search *search)
 		cj_sql_param_array(&params, zone_column(binding)->base_type,
 						   cj_sql_array(search->missed, search->missed_count,
 										zone_column(binding)->base_type));
+		cj_sql_param(&params, BOOLOID, BoolGetDatum(false), false);
 		rows = cj_app_sql_run(&count_users, binding, NULL, &params);
 	}
 	count = cj_sql_int64(&rows, 0, search->missed_without_zone ? 2 : 1);
 	cj_sql_free(&rows);
-	return count;
+	return count + search->missed_users;
 }
 
 List *
@@ -262,22 +403,31 @@ cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule, Memo
 {
 	MemoryContext caller = MemoryContextSwitchTo(memory);
 	Search search = {rule};
-	CjRows rows;
+	CjRows rows = {0};
+	UserZone *zones;
+	int count = 1;
 	bool isnull;
 
-	if (!zone_column(binding)->present)
-		consider(&search, (Datum) 0, NULL);
-	else
+	if (zone_column(binding)->present)
 	{
 		rows = list_zones(binding);
-		search.missed = palloc(sizeof(Datum) * Max(rows.processed, 1));
-		for (uint64 row = 0; row < rows.processed; row++)
-		{
-			CHECK_FOR_INTERRUPTS();
-			consider(&search, cj_sql_datum(&rows, row, 1, &isnull), cj_sql_text(&rows, row, 2));
-		}
-		cj_sql_free(&rows);
+		count = (int) rows.processed;
 	}
+	search.missed = palloc(sizeof(Datum) * Max(count, 1));
+	zones = palloc(sizeof(UserZone) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		zones[i] =
+			zone_column(binding)->present
+				? user_zone(rule, cj_sql_datum(&rows, i, 1, &isnull), cj_sql_text(&rows, i, 2))
+				: user_zone(rule, (Datum) 0, NULL);
+		consider(&search, &zones[i], -1, 0);
+	}
+	if (zone_column(binding)->present)
+		cj_sql_free(&rows);
+	if (binding->entities[CJ_USERS].columns[CJ_USERS_REMINDER_TIME].present)
+		consider_own_times(binding, &search, zones, count);
 	*missed = count_missed(binding, &search);
 	MemoryContextSwitchTo(caller);
 	return search.due_zones;
@@ -313,6 +463,7 @@ add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unkno
 	int64 all;
 
 	cj_sql_param_array(&params, zone_column(binding)->base_type, unknown);
+	cj_sql_param(&params, BOOLOID, BoolGetDatum(true), false);
 	rows = cj_app_sql_run(&count_users, binding, NULL, &params);
 	with_zone = cj_sql_int64(&rows, 0, 1);
 	all = cj_sql_int64(&rows, 0, 2);

@@ -14,12 +14,13 @@
 typedef struct CjDueZoneRule
 {
 	TimestampTz as_of;
-	TimeADT time; /* of day, microseconds */
+	TimeADT time; /* of day, microseconds; of users without one of their own */
 	int64 window; /* after which it is past, microseconds, less than a day */
 	pg_tz *
 		default_zone; /* of users without a zone, or with one that is unknown; NULL: they are not reminded */
 	TimeADT day_starts_at;
-	int streak_days; /* so long after a check-in the next one is due; 0: any time */
+	pg_tz *checkin_zone; /* of check-in dates; NULL: the user's */
+	int streak_days;     /* so long after a check-in the next one is due; 0: any time */
 	TimestampTz
 		last_as_of; /* that of the last run, DT_NOBEGIN: none; what passed since is missed */
 } CjDueZoneRule;
@@ -28,26 +29,26 @@ typedef struct CjDueZoneRule
 typedef struct CjDueDate
 {
 	DateADT date;
+	DateADT checkin_date; /* of a check-in on that date, as the app counts dates of check-ins */
 	TimestampTz begin;
 	TimestampTz end;          /* the first moment of the next date */
 	TimestampTz checkin_from; /* DT_NOBEGIN: any */
 	TimestampTz checkin_before;
 } CjDueDate;
 
-/* Zones in which all of that is the same. */
+/* Zones, and times of day in them, for which all of that is the same. */
 typedef struct CjDueZones
 {
 	CjDueDate date;
 	int count;
-	Datum *zones;      /* as in the users' column, of its base type; 0: users without a zone */
-	CjZoneNote *notes; /* on the zones, likewise */
+	CjZoneNote *notes; /* `value` is of the base type of the users' column */
 } CjDueZones;
 
 /*
  * Returns a List of CjDueZones in `memory`: every zone that users have (loosely: values that are equal
- * count once) in which reminder_time was just reached. Where users have no column for it, they all are without a zone.
- * *missed becomes the number of users in whose zones it was reached since the last run, but is past. The caller has become
- * the owner of the tables.
+ * count once) in which reminder_time was just reached, that of the setting or users' own. Where users have no column for
+ * zones, they all are without one. *missed becomes the number of users for whom it was reached since the last run, but is past.
+ * The caller has become the owner of the tables.
  */
 extern List *cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule,
 									MemoryContext memory, int64 *missed);

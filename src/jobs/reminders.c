@@ -77,6 +77,8 @@ static const char *const figures[] = {"time_zones", "reminded", "missed", NULL};
 
 static const CjIndexAdvice indexes[] = {
 	{CJ_USERS, -1, CJ_USERS_TIMEZONE, false, "every run reads the whole table", true, false},
+	{CJ_USERS, CJ_USERS_TIMEZONE, CJ_USERS_REMINDER_TIME, false,
+	 "every run reads all users of each zone"},
 	{CJ_USERS, -1, CJ_USERS_ID, true, "users with the same key count as one"},
 	{CJ_CHALLENGE_MEMBERS, -1, CJ_MEMBERS_USER_ID, false, "each batch reads the whole table"},
 	{CJ_CHALLENGES, -1, CJ_CHALLENGES_ID, false, "each batch reads the whole table"},
@@ -86,19 +88,37 @@ static const CjIndexAdvice indexes[] = {
 /* ---- statements ---- */
 
 /* $1: zones. A row for each user: the key, and its text for the ledger. */
-static const CjStatement list_users = {"list the users of some time zones",
-									   "SELECT u.{users.id}, u.{users.id}::pg_catalog.text\n"
-									   "  FROM {users} u\n"
-									   " WHERE u.{users.timezone} {users.timezone=} ANY ($1)\n"
-									   "   AND u.{users.id} IS NOT NULL",
-									   SPI_OK_SELECT};
+static const CjStatement list_users = {
+	"list the users of some time zones",
+	"SELECT u.{users.id}, u.{users.id}::pg_catalog.text\n"
+	"  FROM {users} u\n"
+	" WHERE u.{users.timezone} {users.timezone=} ANY ($1)\n"
+	"   AND u.{users.id} IS NOT NULL"
+	"{?users.reminder_time}\n   AND u.{users.reminder_time} IS NULL{/}",
+	SPI_OK_SELECT};
 
 static const CjStatement list_users_without_zone = {
 	"list the users without a time zone",
 	"SELECT u.{users.id}, u.{users.id}::pg_catalog.text\n"
 	"  FROM {users} u\n"
 	" WHERE u.{users.id} IS NOT NULL"
-	"{?users.timezone}\n   AND u.{users.timezone} IS NULL{/}",
+	"{?users.timezone}\n   AND u.{users.timezone} IS NULL{/}"
+	"{?users.reminder_time}\n   AND u.{users.reminder_time} IS NULL{/}",
+	SPI_OK_SELECT};
+
+/* $1: zones, $2: times of day. */
+#define OF_THEIR_OWN                                                 \
+	"SELECT u.{users.id}, u.{users.id}::pg_catalog.text\n"           \
+	"  FROM unnest($1, $2) AS k(zone, time)\n"                       \
+	"  JOIN {users} u\n"                                             \
+	"    ON u.{users.reminder_time} OPERATOR(pg_catalog.=) k.time\n" \
+	"   AND u.{users.id} IS NOT NULL\n"
+
+static const CjStatement list_users_of_times = {
+	"list the users with times of their own",
+	"{?users.timezone}" OF_THEIR_OWN "   AND u.{users.timezone} {users.timezone=} k.zone\n"
+	" UNION ALL\n"
+	"{/}" OF_THEIR_OWN "   AND k.zone IS NULL{?users.timezone} AND u.{users.timezone} IS NULL{/}",
 	SPI_OK_SELECT};
 
 /* The order of a user's challenges: by the streak, then by the key. */
@@ -169,7 +189,6 @@ typedef struct State
 	/* settings */
 	CjDueZoneRule rule;
 	char *time_zone;     /* in which columns of type timestamp are read */
-	pg_tz *checkin_zone; /* of check-in dates; NULL: the user's */
 	bool expires;        /* notifications do */
 	int64 expires_after; /* microseconds; -1: with the local day */
 	int minimum_streak;
@@ -210,8 +229,10 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 					  CJ_BIT(CJ_MEMBERS_STATUS) | CJ_BIT(CJ_MEMBERS_CURRENT_STREAK) |
 					  CJ_BIT(CJ_MEMBERS_LAST_CHECKIN_AT) | CJ_BIT(CJ_MEMBERS_NEXT_DUE_ON),
 				  CJ_BIT(CJ_MEMBERS_ACTIVE), AccessShareLock, ACL_SELECT};
-	items[count++] = (CjUsage){CJ_USERS, CJ_BIT(CJ_USERS_ID) | CJ_BIT(CJ_USERS_TIMEZONE), 0,
-							   AccessShareLock, ACL_SELECT};
+	items[count++] =
+		(CjUsage){CJ_USERS,
+				  CJ_BIT(CJ_USERS_ID) | CJ_BIT(CJ_USERS_TIMEZONE) | CJ_BIT(CJ_USERS_REMINDER_TIME),
+				  0, AccessShareLock, ACL_SELECT};
 	items[count++] =
 		(CjUsage){CJ_NOTIFICATIONS,
 				  CJ_BIT(CJ_NOTIFICATIONS_USER_ID) | CJ_BIT(CJ_NOTIFICATIONS_TYPE) |
@@ -273,10 +294,8 @@ drop_current_zones(CjDueZones *due)
 
 	for (int i = 0; i < due->count; i++)
 	{
-		if (due->notes[i].is_current)
-			continue;
-		due->zones[kept] = due->zones[i];
-		due->notes[kept++] = due->notes[i];
+		if (!due->notes[i].is_current)
+			due->notes[kept++] = due->notes[i];
 	}
 	due->count = kept;
 }
@@ -294,6 +313,8 @@ find_due_zones(CjRun *run, void *arg)
 	open_scope(run, state, &scope);
 	id = &scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID];
 	state->zone_type = scope.binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE].base_type;
+	if (!OidIsValid(state->zone_type))
+		state->zone_type = TEXTOID;
 	state->due_zones =
 		cj_reminder_zones_find(scope.binding, &state->rule, run->memory, &run->figures[MISSED]);
 	cj_identity_restore(&scope.identity);
@@ -319,15 +340,28 @@ read_users(CjRun *run, void *arg)
 	State *state = arg;
 	const CjDueZones *due = state->due;
 	Datum *zones = palloc(sizeof(Datum) * due->count);
+	Datum *own_zones = palloc(sizeof(Datum) * due->count);
+	bool *own_nulls = palloc(sizeof(bool) * due->count);
+	Datum *own_times = palloc(sizeof(Datum) * due->count);
 	int count = 0;
+	int own_count = 0;
 	CjParams params = {0};
+	CjParams own_params = {0};
 	const CjBinding *binding;
 	Scope scope;
 
 	for (int i = 0; i < due->count; i++)
 	{
-		if (due->notes[i].zone)
-			zones[count++] = due->zones[i];
+		const CjZoneNote *note = &due->notes[i];
+
+		if (note->time >= 0)
+		{
+			own_zones[own_count] = note->value;
+			own_nulls[own_count] = note->zone == (Datum) 0;
+			own_times[own_count++] = TimeADTGetDatum(note->time);
+		}
+		else if (note->zone)
+			zones[count++] = note->value;
 	}
 	open_scope(run, state, &scope);
 	binding = scope.binding;
@@ -340,7 +374,17 @@ read_users(CjRun *run, void *arg)
 			cj_key_list_fill(state->users, &list_users,
 							 cj_app_sql_expand(&list_users, binding, NULL), &params);
 	}
-	if (count < due->count)
+	if (own_count > 0)
+	{
+		cj_sql_param_array(&own_params, state->zone_type,
+						   cj_sql_array_with_nulls(own_zones, own_nulls, own_count,
+												   state->zone_type));
+		cj_sql_param_array(&own_params, TIMEOID, cj_sql_array(own_times, own_count, TIMEOID));
+		state->user_count +=
+			cj_key_list_fill(state->users, &list_users_of_times,
+							 cj_app_sql_expand(&list_users_of_times, binding, NULL), &own_params);
+	}
+	if (count + own_count < due->count)
 		state->user_count +=
 			cj_key_list_fill(state->users, &list_users_without_zone,
 							 cj_app_sql_expand(&list_users_without_zone, binding, NULL), NULL);
@@ -391,7 +435,7 @@ add_bound(const State *state, const CjBoundColumn *column, CjParams *params, Dat
 
 /*
  * add_bounds adds those of the last check-in and of the challenge. A challenge that ends or starts at a moment is in progress
- * as of as_of; check-in dates of another zone are compared with the date there when the user is reminded.
+ * as of as_of.
  */
 static void
 add_bounds(const CjRun *run, const State *state, const CjBinding *binding, CjParams *params)
@@ -400,11 +444,7 @@ add_bounds(const CjRun *run, const State *state, const CjBinding *binding, CjPar
 	const CjBoundColumn *challenges = binding->entities[CJ_CHALLENGES].columns;
 	const CjDueDate *due = &state->due->date;
 	int days = state->rule.streak_days;
-	DateADT today =
-		state->checkin_zone
-			? cj_local_time_date(due->begin - state->rule.day_starts_at + state->rule.time,
-								 state->checkin_zone)
-			: due->date;
+	DateADT today = due->checkin_date;
 
 	add_bound(state, &members[CJ_MEMBERS_LAST_CHECKIN_AT], params,
 			  days > 0 ? today - days : DATEVAL_NOBEGIN, due->checkin_from);
@@ -642,7 +682,7 @@ read_settings(CjRun *run, State *state)
 	state->rule.streak_days =
 		(int) Max(0, cj_settings_microseconds(values, "streak_period") / USECS_PER_DAY);
 	if (strcmp(checkin_zone, "local") != 0)
-		state->checkin_zone = cj_local_time_zone(checkin_zone);
+		state->rule.checkin_zone = cj_local_time_zone(checkin_zone);
 	state->expires = strcmp(cj_settings_text(values, "expires_after"), "never") != 0;
 	state->expires_after = cj_settings_microseconds(values, "expires_after");
 	state->minimum_streak = cj_settings_int(values, "minimum_streak");

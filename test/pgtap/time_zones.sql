@@ -11,7 +11,8 @@ BEGIN;
 SELECT no_plan();
 
 CREATE TABLE t.log (user_id integer, local_date date, tick timestamptz);
-CREATE TABLE t.clock (user_id integer, moment timestamptz, local timestamp);
+CREATE TABLE t.clock (user_id integer, moment timestamptz, local timestamp, at time);
+ALTER TABLE app.users ADD reminder_time time;
 GRANT INSERT ON t.log TO cj_app;
 
 /* Notes who is notified when. */
@@ -51,9 +52,9 @@ DECLARE
 BEGIN
     TRUNCATE t.clock;
     /* not AT TIME ZONE: to that, "CET" is an abbreviation, which has no summer */
-    FOR u IN SELECT id, timezone FROM app.users LOOP
+    FOR u IN SELECT id, timezone, COALESCE(reminder_time, differences.at) AS at FROM app.users LOOP
         PERFORM set_config('TimeZone', u.timezone, true);
-        INSERT INTO t.clock SELECT u.id, m, m::timestamp FROM generate_series(since, until, step) m;
+        INSERT INTO t.clock SELECT u.id, m, m::timestamp, u.at FROM generate_series(since, until, step) m;
     END LOOP;
     SET LOCAL TIME ZONE 'UTC';
     RETURN QUERY
@@ -61,7 +62,7 @@ BEGIN
         SELECT c.user_id, d AS local_date, min(moment) AS moment
           FROM t.clock c,
                LATERAL (VALUES (local::date), (local::date - 1)) v(d)
-         WHERE local >= d + at
+         WHERE local >= d + c.at
          GROUP BY 1, 2
         HAVING min(moment) > since
     ), wanted AS (
@@ -70,7 +71,7 @@ BEGIN
          /* a date that never was is not wanted */
          WHERE (f.user_id, f.local_date) IN (SELECT c.user_id, c.local::date FROM t.clock c)
     )
-    SELECT format('%s, %s: wanted at %s, notified at %s', z.timezone, local_date, w.tick, l.tick)
+    SELECT format('%s%s, %s: wanted at %s, notified at %s', z.timezone, ' ' || z.reminder_time, local_date, w.tick, l.tick)
       FROM (SELECT * FROM wanted WHERE tick <= until) w
       FULL JOIN (SELECT * FROM t.log WHERE tick > since) l USING (user_id, local_date)
       JOIN app.users z ON z.id = user_id
@@ -80,12 +81,12 @@ BEGIN
 END
 $$;
 
-/* One user for each zone, with a streak. */
-CREATE FUNCTION t.people(zones text[]) RETURNS void LANGUAGE plpgsql AS $$
+/* One user for each zone and time of his own, with a streak. */
+CREATE FUNCTION t.people(zones text[], times time[] DEFAULT '{NULL}') RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM t.clear();
     INSERT INTO app.challenges (id, name, end_date) VALUES (1, 'c1', 'infinity');
-    INSERT INTO app.users SELECT n, zones[n] FROM generate_subscripts(zones, 1) n;
+    INSERT INTO app.users SELECT row_number() OVER (ORDER BY n, own), zones[n], own FROM generate_subscripts(zones, 1) n, unnest(times) own;
     INSERT INTO app.challenge_members (challenge_id, user_id, current_streak) SELECT 1, id, 1 FROM app.users;
     ANALYZE app.users, app.challenge_members, app.challenges;
 END
@@ -99,16 +100,17 @@ SELECT cmp_ok(cardinality(:'all_zones'::text[]), '>', 400, 'the zone database is
 SELECT ok(:'all_zones'::text[] @> ARRAY[zone], 'with ' || zone)
   FROM unnest('{America/New_York,Europe/Berlin,Australia/Sydney,Australia/Lord_Howe,Pacific/Chatham,Asia/Kathmandu,Asia/Kolkata,America/St_Johns,Antarctica/Troll,Pacific/Kiritimati}'::text[]) zone;
 
-CREATE FUNCTION t.week(zones text[], since timestamptz, until timestamptz, at time DEFAULT '08:00', step interval DEFAULT '15 minutes') RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION t.week(zones text[], since timestamptz, until timestamptz, at time DEFAULT '08:00', step interval DEFAULT '15 minutes', times time[] DEFAULT '{NULL}')
+RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     days    integer;
     result  text;
 BEGIN
-    PERFORM t.people(zones), t.setr(jsonb_build_object('reminder_time', at)), t.sweep(since, until);
+    PERFORM t.people(zones, times), t.setr(jsonb_build_object('reminder_time', at)), t.sweep(since, until);
     result := (SELECT string_agg(d, E'\n') FROM t.differences(since, until, at, step) d);
     days := (SELECT count(*) FROM t.log WHERE tick > since);
     /* a test that finds nobody notified proves nothing */
-    RETURN COALESCE(result, CASE WHEN days < cardinality(zones) / 2 THEN 'only ' || days || ' notified' ELSE 'right' END);
+    RETURN COALESCE(result, CASE WHEN days < cardinality(zones) * cardinality(times) / 2 THEN 'only ' || days || ' notified' ELSE 'right' END);
 END
 $$;
 SELECT is(t.week(:'all_zones', since::timestamptz, until::timestamptz), 'right', format('all zones, %s to %s: %s', since, until, what))
@@ -160,11 +162,24 @@ SELECT is(t.first(zone, at, date::date), tick::timestamptz, what)
                ('America/Nuuk', '23:30', '2024-03-30', '2024-03-31 01:00+00', 'Nuuk: the gap ends when the date does'), ('America/Nuuk', '23:30', '2024-10-26', '2024-10-27 00:30+00', 'and in autumn the hour before it comes twice'),
                ('Australia/Lord_Howe', '02:15', '2024-10-06', '2024-10-05 15:30+00', 'Lord Howe: half an hour')) v(zone, at, date, tick, what);
 
+/* ---- users with times of their own, some of which clocks jump over or show twice ---- */
+SELECT challenge_jobs.bind('users', 'app.users', '{"reminder_time": "reminder_time"}') \g /dev/null
+CREATE INDEX ON app.users (timezone, reminder_time);
+SELECT '{NULL,00:00,00:30,01:30,02:00,02:15,02:30,03:00,08:00,12:45,23:30,23:45}' AS own_times \gset
+SELECT is(t.week(zones::text[], day::timestamptz - interval '16 hours', day::timestamptz + interval '26 hours', '08:00', '15 minutes', :'own_times'), 'right',
+          format('%s around %s, with times of their own', zones, day))
+  FROM (VALUES ('{America/New_York,America/Havana,UTC}', '2024-03-10 06:00+00'), ('{America/New_York,America/Havana,Asia/Kolkata}', '2024-11-03 06:00+00'),
+               ('{Asia/Beirut,America/Nuuk,Antarctica/Troll,Atlantic/Azores,Europe/Berlin,Pacific/Chatham}', '2024-03-31 00:00+00'),
+               ('{Asia/Beirut,America/Nuuk,Antarctica/Troll,Atlantic/Azores,Europe/Berlin,Pacific/Chatham}', '2024-10-27 00:00+00'),
+               ('{Africa/Cairo,Asia/Gaza}', '2024-04-25 22:00+00'), ('{America/Sao_Paulo}', '2018-11-04 03:00+00'),
+               ('{Australia/Lord_Howe,Australia/Sydney,Pacific/Kiritimati}', '2024-10-05 15:30+00'), ('{Australia/Lord_Howe}', '2024-04-06 15:00+00'),
+               ('{America/Caracas}', '2016-05-01 07:00+00'), ('{Asia/Pyongyang}', '2018-05-04 15:00+00'), ('{Pacific/Apia}', '2011-12-30 10:00+00')) z(zones, day);
+
 /* ---- people on the move ---- */
 
 /*
- * Users move between zones, runs fall out (for less than the window), batches have any size. After every
- * run, whoever is in a zone in which it is morning must have been notified for that date, and nobody else.
+ * Users move between zones and change their times, runs fall out (for less than the window), batches have any size. After every
+ * run, whoever is in a zone in which it is his morning must have been notified for that date, and nobody else.
  */
 \if :{?seed}
 \else
@@ -173,23 +188,26 @@ SELECT is(t.first(zone, at, date::date), tick::timestamptz, what)
 SELECT diag('seed: ' || :'seed');
 SELECT setseed(:seed / 1000000.0) \g /dev/null
 CREATE TABLE t.moment AS
-SELECT zone, d AS local_date, min(moment) AS moment
+SELECT zone, at, d AS local_date, min(moment) AS moment
   FROM unnest('{UTC,America/New_York,America/Los_Angeles,America/Havana,America/St_Johns,Pacific/Honolulu,Pacific/Pago_Pago,Pacific/Kiritimati,Pacific/Auckland,Pacific/Chatham,'
               'Australia/Lord_Howe,Australia/Sydney,Asia/Tokyo,Asia/Kathmandu,Asia/Kolkata,Asia/Tehran,Europe/Berlin,Europe/London,Atlantic/Azores,America/Nuuk,Antarctica/Troll,Africa/Cairo}'::text[]) zone,
        generate_series('2024-03-27 00:00+00'::timestamptz, '2024-04-05 00:00+00', '15 minutes') moment,
-       LATERAL (VALUES ((moment AT TIME ZONE zone)::date), ((moment AT TIME ZONE zone)::date - 1)) v(d)
- WHERE (moment AT TIME ZONE zone) >= d + time '08:00'
- GROUP BY 1, 2;
-CREATE FUNCTION t.wander(people integer) RETURNS SETOF text LANGUAGE plpgsql AS $$
+       LATERAL (VALUES ((moment AT TIME ZONE zone)::date), ((moment AT TIME ZONE zone)::date - 1)) v(d),
+       unnest('{08:00,00:00,02:30,06:45,23:30}'::time[]) at
+ WHERE (moment AT TIME ZONE zone) >= d + at
+ GROUP BY 1, 2, 3;
+CREATE INDEX ON t.moment (zone, at);
+CREATE FUNCTION t.wander(people integer, times time[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
     zones   text[] := (SELECT array_agg(DISTINCT zone ORDER BY zone) FROM t.moment);
     now     timestamptz;
     down    integer := 0;
     runs    integer := 0;
 BEGIN
-    PERFORM t.people((SELECT array_agg(zones[1 + floor(random() * cardinality(zones))] ORDER BY n) FROM generate_series(1, people) n));
+    PERFORM t.people((SELECT array_agg(zones[1 + floor(random() * cardinality(zones))] ORDER BY n) FROM generate_series(1, people) n), times[1:1]);
     FOR now IN SELECT generate_series('2024-03-29 00:00+00'::timestamptz, '2024-04-03 00:00+00', '15 minutes') LOOP
         UPDATE app.users SET timezone = zones[1 + floor(random() * cardinality(zones))] WHERE random() < 0.01;
+        UPDATE app.users SET reminder_time = times[1 + floor(random() * cardinality(times))] WHERE cardinality(times) > 1 AND random() < 0.01;
         down := CASE WHEN down > 0 THEN down - 1 WHEN random() < 0.1 THEN floor(random() * 8) ELSE 0 END;
         CONTINUE WHEN down > 0;
         PERFORM t.setr(jsonb_build_object('batch_size', 1 + floor(random() * 20)));
@@ -198,14 +216,14 @@ BEGIN
         RETURN QUERY
         SELECT format('user %s in %s at %s: not notified for %s', u.id, u.timezone, now, m.local_date)
           FROM app.users u
-          JOIN t.moment m ON m.zone = u.timezone AND now BETWEEN m.moment AND m.moment + interval '2 hours'
+          JOIN t.moment m ON m.zone = u.timezone AND m.at = COALESCE(u.reminder_time, '08:00') AND now BETWEEN m.moment AND m.moment + interval '2 hours'
          WHERE NOT EXISTS (SELECT FROM challenge_jobs.reminder r WHERE r.user_key = u.id::text AND r.local_date = m.local_date);
         RETURN QUERY
         SELECT format('user %s in %s at %s: notified for %s', u.id, u.timezone, now, n.local_date)
           FROM t.log n
           JOIN app.users u ON u.id = n.user_id
          WHERE n.tick = now
-           AND NOT EXISTS (SELECT FROM t.moment m WHERE m.zone = u.timezone AND m.local_date = n.local_date AND now BETWEEN m.moment AND m.moment + interval '2 hours');
+           AND NOT EXISTS (SELECT FROM t.moment m WHERE m.zone = u.timezone AND m.at = COALESCE(u.reminder_time, '08:00') AND m.local_date = n.local_date AND now BETWEEN m.moment AND m.moment + interval '2 hours');
     END LOOP;
     RETURN QUERY SELECT format('user %s was notified %s times for %s', user_id, count(*), local_date) FROM t.log GROUP BY user_id, local_date HAVING count(*) > 1;
     RETURN QUERY SELECT format('only %s runs', runs) WHERE runs < 100;
@@ -213,7 +231,10 @@ BEGIN
 END
 $$;
 TRUNCATE t.log;
-SELECT is((SELECT string_agg(w, E'\n') FROM t.wander(60) w), NULL, 'whoever moves is notified once on every local date, whose morning it is where they are');
+SELECT is((SELECT string_agg(w, E'\n') FROM t.wander(60, '{NULL,08:00,00:00,02:30,06:45,23:30}') w), NULL, 'so is who changes the time of the reminder');
+SELECT challenge_jobs.bind('users', 'app.users') \g /dev/null
+TRUNCATE t.log;
+SELECT is((SELECT string_agg(w, E'\n') FROM t.wander(60, '{NULL}') w), NULL, 'whoever moves is notified once on every local date, whose morning it is where they are');
 
 SELECT * FROM finish();
 ROLLBACK;
