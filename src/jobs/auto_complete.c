@@ -43,7 +43,10 @@
 #include "run/job.h"
 #include "run/run_log.h"
 
-static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", NULL};
+static const char *const placeholders[] = {"challenge_id", "challenge_name", "status", "average",
+										   "threshold",    "my_rate",        NULL};
+static const char *const templates[] = {"completed_title", "completed_body", "failed_title",
+										"failed_body"};
 static const char *const sources[] = {"live", "stored", NULL};
 static const char *const same_zone[] = {"day_time_zone", NULL};
 static const char *const every_status[] = {"all", NULL};
@@ -111,7 +114,7 @@ static const CjIndexAdvice indexes[] = {
 	"pg_catalog.trim_scale(pg_catalog.round(pg_catalog.avg(COALESCE(" RATE ", $4)), $3)) AS average"
 #define MEMBERS "pg_catalog.count(COALESCE(" RATE ", $4)) AS members"
 #define COUNTS                                                                                       \
-	"{?challenge_member_stats.user_id}\n"                                                            \
+	"{?challenge_members.status}\n"                                                                  \
 	"                AND EXISTS (SELECT FROM {challenge_members} m\n"                                \
 	"                             WHERE m.{challenge_members.challenge_id} "                         \
 	"{challenge_members.challenge_id=} s.{challenge_member_stats.challenge_id}"                      \
@@ -240,19 +243,51 @@ static const CjStatement fail = {
 	"{?challenges.name},\n       c.{challenges.name}::pg_catalog.text{/}",
 	SPI_OK_UPDATE_RETURNING};
 
-/* In the order of users: that is how the indexes of notifications are ordered. Each user of a challenge once. */
+/* A rate as people read it, in C and SQL: cut, not rounded, so that 79.998 does not read as 80; where there is none, this. */
+#define DECIMALS 2
+#define NO_RATE  "-"
+
+/* What stands for {my_rate} in a text until the member is known: no text of an app has it. */
+#define MY_RATE "\001"
+
+/* $2: what a NULL counts as. To be read before the challenges are updated, as the averages are. */
+static const CjStatement read_own_rates = {
+	"read the members' own rates",
+	"SELECT s.{challenge_member_stats.challenge_id}, s.{challenge_member_stats.user_id},\n"
+	"       pg_catalog.trim_scale(pg_catalog.trunc(pg_catalog.avg(COALESCE(" RATE
+	", $2)), " CppAsString2(
+		DECIMALS) "))::pg_catalog.text\n"
+				  "  FROM {challenge_member_stats!} s\n"
+				  " WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=} ANY ($1)\n"
+				  "   AND s.{challenge_member_stats.user_id} IS NOT NULL\n"
+				  " GROUP BY 1, 2\n"
+				  "HAVING pg_catalog.avg(COALESCE(" RATE ", $2)) IS NOT NULL",
+	SPI_OK_SELECT};
+
+/*
+ * $1 to $5: lists of challenges, $6: the run, $7 to $9: lists of members' own rates. The run and the challenge are what a
+ * notification of a decision is found by. In the order of users: that is how the indexes of notifications are ordered. Each
+ * user of a challenge once.
+ */
 static const CjStatement notify = {
 	"notify the members",
 	"SELECT DISTINCT ON (m.{challenge_members.user_id}, d.id) m.{challenge_members.user_id}"
 	"{?notifications.type}, {notifications.type:challenge_completed}{/}"
-	"{?notifications.title}, d.title{/}"
-	"{?notifications.body}, d.body{/}"
+	"{?notifications.title}, pg_catalog.replace(d.title, E'\\001', own.rate){/}"
+	"{?notifications.body}, pg_catalog.replace(d.body, E'\\001', own.rate){/}"
 	"{?notifications.data},\n"
-	"       pg_catalog.jsonb_build_object('challenge_id', d.id, 'status', d.status){/}"
+	"       pg_catalog.jsonb_build_object('challenge_id', d.id, 'status', d.status, 'average', d.average, 'run_id', $6){/}"
 	"{?notifications.created_at}, pg_catalog.now(){/}\n"
-	"  FROM unnest($1, $2, $3, $4) AS d(id, status, title, body)\n"
+	"  FROM unnest($1, $2, $3, $4, $5) AS d(id, status, title, body, average)\n"
 	"  JOIN {challenge_members} m\n"
 	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id\n"
+	"{?challenge_member_stats.user_id}"
+	"  LEFT JOIN unnest($7, $8, $9) AS r(challenge_id, user_id, rate)\n"
+	"    ON r.challenge_id {challenge_member_stats.challenge_id=} d.id\n"
+	"   AND r.user_id {challenge_member_stats.user_id=} "
+	"m.{challenge_members.user_id}{challenge_members.user_id~}\n{/}"
+	" CROSS JOIN LATERAL (SELECT COALESCE(NULLIF(pg_catalog.concat(''"
+	"{?challenge_member_stats.user_id}, r.rate{/}), ''), '" NO_RATE "') AS rate) own\n"
 	" ORDER BY m.{challenge_members.user_id}, d.id",
 	SPI_OK_SELECT};
 
@@ -293,6 +328,7 @@ typedef struct State
 	int digits;
 	List *counted_statuses; /* of members; NIL: all */
 	bool counts_nulls;
+	bool shows_own_rate; /* a text does */
 	char *day_time_zone;
 	char *time_zone;    /* of timestamps */
 	int64 settle_after; /* microseconds */
@@ -324,6 +360,18 @@ typedef struct Scope
 	CjIdentity identity;
 } Scope;
 
+/* shows_own_rate returns whether a text has the placeholder {my_rate}. */
+static bool
+shows_own_rate(const CjJobConfig *config)
+{
+	for (int i = 0; i < lengthof(templates); i++)
+	{
+		if (strstr(cj_settings_text(config->settings, templates[i]), "{my_rate}"))
+			return true;
+	}
+	return false;
+}
+
 /* usage says what the job uses of the app's tables. */
 static int
 usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
@@ -344,6 +392,8 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 							 AccessShareLock, ACL_SELECT};
 	if (counts_some)
 		items[count].columns |= items[count].required = CJ_BIT(CJ_STATS_USER_ID);
+	else if (notifies && shows_own_rate(config))
+		items[count].columns |= CJ_BIT(CJ_STATS_USER_ID);
 	count++;
 	if (!notifies && !counts_some)
 		return count;
@@ -807,6 +857,26 @@ list_decisions(const State *state, int from, int to)
 	return decisions;
 }
 
+/* own_rates reads the rates of members of a range of the batch, where texts show them. */
+static CjRows
+own_rates(CjRun *run, State *state, int from, int to)
+{
+	CjRows rows = {0};
+	Scope scope;
+
+	if (!state->notify || !state->shows_own_rate || run->dry_run)
+		return rows;
+	open_scope(run, state, &scope, true);
+	if (scope.binding->entities[CJ_CHALLENGE_MEMBER_STATS].columns[CJ_STATS_USER_ID].present)
+		rows = run_app_sql(&scope, &read_own_rates,
+						   CJ_PARAMS(CJ_ARRAY(state->key_type,
+											  cj_key_list_keys(state->evaluated, from, to)),
+									 CJ_VALUE(NUMERICOID, NumericGetDatum(int64_to_numeric(0)),
+											  !state->counts_nulls)));
+	cj_identity_restore(&scope.identity);
+	return rows;
+}
+
 /* A notification batch: parallel lists over the challenges that were updated. */
 typedef struct Batch
 {
@@ -818,15 +888,28 @@ typedef struct Batch
 	Datum *statuses;
 	Datum *titles;
 	Datum *bodies;
+	Datum *averages;
+	bool *no_average;
+	const CjRows *own_rates;
 } Batch;
+
+/* rate_text returns a rate as people read it. */
+static char *
+rate_text(Datum rate)
+{
+	Datum cut = DirectFunctionCall2(numeric_trunc, rate, Int32GetDatum(DECIMALS));
+
+	return DatumGetCString(
+		DirectFunctionCall1(numeric_out, DirectFunctionCall1(numeric_trim_scale, cut)));
+}
 
 /*
  * add_to_batch appends notifications for updated challenges, and returns how many have been
  * decided: those that a trigger has given another status have not.
  */
 static int64
-add_to_batch(Batch *batch, const CjRun *run, const Scope *scope, const CjRows *rows, int label,
-			 const char *title_setting, const char *body_setting)
+add_to_batch(Batch *batch, const CjRun *run, const State *state, const Scope *scope,
+			 const CjRows *rows, int label, const char *title_setting, const char *body_setting)
 {
 	const CjBoundEntity *challenges = &scope->binding->entities[CJ_CHALLENGES];
 	char *title = cj_settings_text(run->config->settings, title_setting);
@@ -839,14 +922,19 @@ add_to_batch(Batch *batch, const CjRun *run, const Scope *scope, const CjRows *r
 		char *id = cj_sql_text(rows, row, 1);
 		char *name =
 			challenges->columns[CJ_CHALLENGES_NAME].present ? cj_sql_text(rows, row, 4) : NULL;
-		const char *values[] = {id, name ? name : id, challenges->labels[label]};
-		CjDecision *decision;
+		CjDecision *decision = cj_decisions_find(batch->decisions, batch->decision_count, id);
+		bool has_average = decision && decision->has_average;
+		const char *values[] = {id,
+								name ? name : id,
+								challenges->labels[label],
+								has_average ? rate_text(decision->average) : NO_RATE,
+								rate_text(NumericGetDatum(state->threshold)),
+								MY_RATE};
 		int i = batch->count;
 
 		if (!cj_sql_bool(rows, row, 2))
 			continue;
 		decided++;
-		decision = cj_decisions_find(batch->decisions, batch->decision_count, id);
 		if (decision)
 			decision->outcome = cj_entity_definitions[CJ_CHALLENGES].labels[label].name;
 		if (!cj_sql_bool(rows, row, 3))
@@ -858,31 +946,45 @@ add_to_batch(Batch *batch, const CjRun *run, const Scope *scope, const CjRows *r
 		batch->statuses[i] = CStringGetTextDatum(challenges->labels[label]);
 		batch->titles[i] = CStringGetTextDatum(cj_template_expand(title, placeholders, values));
 		batch->bodies[i] = CStringGetTextDatum(cj_template_expand(body, placeholders, values));
+		batch->averages[i] = has_average ? decision->average : (Datum) 0;
+		batch->no_average[i] = !has_average;
 		batch->count++;
 	}
 	return decided;
 }
 
 static int64
-notify_members(const State *state, const Scope *scope, const Batch *batch)
+notify_members(CjRun *run, const State *state, const Scope *scope, const Batch *batch)
 {
-	CjParams params = {0};
+	const CjBoundColumn *stats = scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS].columns;
+	CjParams *params =
+		CJ_PARAMS(CJ_ARRAY(state->key_type,
+						   cj_sql_array(batch->ids, batch->count, state->key_type)),
+				  CJ_ARRAY(TEXTOID, cj_sql_array(batch->statuses, batch->count, TEXTOID)),
+				  CJ_ARRAY(TEXTOID, cj_sql_array(batch->titles, batch->count, TEXTOID)),
+				  CJ_ARRAY(TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID)),
+				  CJ_ARRAY(NUMERICOID, cj_sql_array_with_nulls(batch->averages, batch->no_average,
+															   batch->count, NUMERICOID)),
+				  CJ_INT8(cj_run_id(run)));
 
-	cj_sql_param_array(&params, state->key_type,
-					   cj_sql_array(batch->ids, batch->count, state->key_type));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->statuses, batch->count, TEXTOID));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->titles, batch->count, TEXTOID));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
-	return cj_notifications_insert(scope->binding, &notify, &params);
+	if (stats[CJ_STATS_USER_ID].present)
+	{
+		Oid types[] = {stats[CJ_STATS_CHALLENGE_ID].base_type, stats[CJ_STATS_USER_ID].base_type,
+					   TEXTOID};
+
+		for (int i = 0; i < lengthof(types); i++)
+			cj_sql_param_array(params, types[i], cj_sql_column(batch->own_rates, i + 1, types[i]));
+	}
+	return cj_notifications_insert(scope->binding, &notify, params);
 }
 
 /* write_and_notify carries the outcomes out on a list of claimed keys; notes in the decisions what was decided. */
 static void
 write_and_notify(CjRun *run, State *state, const Scope *scope, int from, int to, Datum claimed,
-				 CjDecision *decisions)
+				 CjDecision *decisions, const CjRows *own_rates)
 {
 	CjParams params = key_params(scope, state->key_type, claimed);
-	Batch batch = {decisions, to - from};
+	Batch batch = {decisions, to - from, .own_rates = own_rates};
 	int count;
 	CjRows completed_rows;
 	CjRows failed_rows;
@@ -897,15 +999,17 @@ write_and_notify(CjRun *run, State *state, const Scope *scope, int from, int to,
 	batch.statuses = palloc(sizeof(Datum) * Max(updated, 1));
 	batch.titles = palloc(sizeof(Datum) * Max(updated, 1));
 	batch.bodies = palloc(sizeof(Datum) * Max(updated, 1));
+	batch.averages = palloc(sizeof(Datum) * Max(updated, 1));
+	batch.no_average = palloc(sizeof(bool) * Max(updated, 1));
 	state->figures[COMPLETED] =
-		add_to_batch(&batch, run, scope, &completed_rows, CJ_CHALLENGES_COMPLETED,
+		add_to_batch(&batch, run, state, scope, &completed_rows, CJ_CHALLENGES_COMPLETED,
 					 "completed_title", "completed_body");
-	state->figures[FAILED] = add_to_batch(&batch, run, scope, &failed_rows, CJ_CHALLENGES_FAILED,
-										  "failed_title", "failed_body");
+	state->figures[FAILED] = add_to_batch(&batch, run, state, scope, &failed_rows,
+										  CJ_CHALLENGES_FAILED, "failed_title", "failed_body");
 	if (state->notify)
 		state->figures[NOT_NOTIFIED] = batch.too_old;
 	if (state->notify && batch.count > 0)
-		state->figures[NOTIFIED] = notify_members(state, scope, &batch);
+		state->figures[NOTIFIED] = notify_members(run, state, scope, &batch);
 	cj_sql_free(&completed_rows);
 	cj_sql_free(&failed_rows);
 }
@@ -939,10 +1043,12 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 	State *state = arg;
 	Scope scope;
 	CjDecision *decisions;
+	CjRows rates;
 	Datum keys;
 
 	memset(state->figures, 0, sizeof(state->figures));
 	state->locked = 0;
+	rates = own_rates(run, state, from, to);
 	open_scope(run, state, &scope, false);
 	*opened = true;
 
@@ -952,7 +1058,7 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 		count_only(state, &scope, from, to, keys);
 	else
 		write_and_notify(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from),
-						 decisions);
+						 decisions, &rates);
 	cj_identity_restore(&scope.identity);
 	if (state->figures[COMPLETED] + state->figures[FAILED] > 0 && !run->dry_run)
 		cj_decisions_write(cj_run_id(run), decisions, to - from);
@@ -1012,6 +1118,7 @@ run_job(CjRun *run)
 	state->digits = cj_settings_int(values, "completion_digits");
 	state->counted_statuses = cj_settings_labels(values, "count_member_statuses");
 	state->counts_nulls = cj_settings_bool(values, "count_nulls_as_zero");
+	state->shows_own_rate = shows_own_rate(run->config);
 	state->day_time_zone = cj_settings_text(values, "day_time_zone");
 	state->time_zone = cj_settings_text(values, "timestamp_time_zone");
 	if (strcmp(state->time_zone, same_zone[0]) == 0)

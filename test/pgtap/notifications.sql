@@ -32,9 +32,13 @@ SELECT is((SELECT array_agg(DISTINCT type || '/' || title) FROM app.notification
           'type and title, for failed ones too');
 SELECT is((SELECT array_agg(DISTINCT body ORDER BY body) FROM app.notifications),
           ARRAY['Your challenge "No "sugar"" has ended', 'Your challenge "Run" has ended'], 'the body names the challenge');
-SELECT is((SELECT array_agg(DISTINCT data ORDER BY data) FROM app.notifications),
+SELECT is((SELECT array_agg(DISTINCT data - 'run_id' - 'average' ORDER BY data - 'run_id' - 'average') FROM app.notifications),
           ARRAY['{"status": "completed", "challenge_id": 1}', '{"status": "failed", "challenge_id": 2}']::jsonb[],
           'the data has key and status, the key as a number');
+SELECT set_eq($$SELECT data->>'run_id' AS run, data->>'challenge_id' AS id, (data->>'average')::numeric AS average, jsonb_typeof(data->'average') AS type, data->>'status' AS status FROM app.notifications$$,
+              $$SELECT run_id::text, challenge_key, average, CASE WHEN average IS NULL THEN 'null' ELSE 'number' END, outcome
+                  FROM challenge_jobs.decision WHERE challenge_key IN ('1', '2')$$,
+              'run, average and outcome in the data are those of the decision');
 SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 5::bigint, 'created_at is now');
 SELECT is(t.run(), '0 0 0', 'a second run does nothing');
 SELECT is((SELECT count(*) FROM app.notifications), 5::bigint, 'and nobody is notified twice');
@@ -119,15 +123,15 @@ BEGIN
     EXECUTE format('ALTER TABLE app.notifications DROP COLUMN IF EXISTS data, ADD data %s', type);
     PERFORM t.run();
     EXECUTE 'SELECT pg_typeof(data) || '' '' || data FROM app.notifications' INTO result;
-    RETURN result;
+    RETURN replace(result, (SELECT max(run_id) FROM challenge_jobs.decision)::text, 'RUN');
 END
 $$;
 CREATE DOMAIN t.document AS jsonb CHECK (value ? 'status');
 GRANT USAGE ON SCHEMA t TO cj_app;
-SELECT is(t.data_as('jsonb'), 'jsonb {"status": "failed", "challenge_id": 7}', 'data jsonb');
-SELECT is(t.data_as('json'), 'json {"status": "failed", "challenge_id": 7}', 'data json');
-SELECT is(t.data_as('text'), 'text {"status": "failed", "challenge_id": 7}', 'data text');
-SELECT is(t.data_as('t.document'), 't.document {"status": "failed", "challenge_id": 7}', 'data of a domain');
+SELECT is(t.data_as('jsonb'), 'jsonb {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data jsonb');
+SELECT is(t.data_as('json'), 'json {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data json');
+SELECT is(t.data_as('text'), 'text {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data text');
+SELECT is(t.data_as('t.document'), 't.document {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data of a domain');
 
 CREATE FUNCTION t.created_at_as(definition text, zone text) RETURNS text
 LANGUAGE plpgsql AS $$
