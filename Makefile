@@ -1,7 +1,8 @@
 # challenge_jobs: built by PGXS against the PostgreSQL of PG_CONFIG.
 #
 #   make && sudo make install    build and install
-#   make installcheck            pg_regress and isolation tests on a running server
+#   make installcheck            pg_regress and isolation tests on a running server; REGRESS=, ISOLATION= and
+#                                PROVE_TESTS= choose tests (test/README.md)
 #   make check                   everything, on a throwaway server (test/check.sh)
 #   make demo | bench | lint | format
 #
@@ -19,6 +20,10 @@ PGFILEDESC = "challenge_jobs - scheduled jobs for challenge apps"
 REGRESS        = interface binding stats_view job errors rights schedule next_runs
 ISOLATION      = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation
+# The TAP tests start servers of their own and take long: PGXS runs those that PROVE_TESTS names.
+ifdef PROVE_TESTS
+TAP_TESTS      = 1
+endif
 EXTRA_CLEAN    = tmp_check test/unit/unit.o test/unit/unit.so
 
 # The control file is the one place that holds the version.
@@ -58,6 +63,8 @@ override with_llvm = no
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+PG_PROVE_FLAGS += -I $(srcdir)/test/t
 
 # DOCS would go among the pages of other extensions; theirs may have the same names.
 docmoduledir = challenge_jobs

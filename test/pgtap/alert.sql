@@ -57,35 +57,35 @@ CREATE FUNCTION t.last_alert() RETURNS challenge_jobs.alert LANGUAGE sql AS $$
 $$;
 
 /* ---- failed, recovered ---- */
-SELECT is(t.succeed(), 'succeeded', 'a first success');
-SELECT is(t.kinds(), '', 'raises nothing');
-SELECT is(t.fail(true), 'succeeded', 'a dry run');
-SELECT is(t.fail(), 'failed', 'a first failure');
-SELECT is(t.kinds(), 'failed', 'raises an alert');
-SELECT is((t.last_alert()).run_id, (t.last_run()).run_id, 'of its run');
-SELECT is(t.fail(), 'failed', 'another failure');
-SELECT is(t.kinds(), 'failed', 'raises no more');
+SELECT is(t.succeed(), 'succeeded', 'the first run of a job succeeds');
+SELECT is(t.kinds(), '', 'a first success raises no alert');
+SELECT is(t.fail(true), 'succeeded', 'a dry run succeeds where the run would fail');
+SELECT is(t.fail(), 'failed', 'the first run that fails is recorded as failed');
+SELECT is(t.kinds(), 'failed', 'the first failure raises an alert');
+SELECT is((t.last_alert()).run_id, (t.last_run()).run_id, 'the alert of a failure has the run that failed');
+SELECT is(t.fail(), 'failed', 'a second run in a row fails');
+SELECT is(t.kinds(), 'failed', 'a second failure in a row raises no further alert');
 SELECT is(t.succeed(dry_run => true), 'succeeded', 'a dry run that works');
-SELECT is(t.kinds(), 'failed', 'is no recovery');
-SELECT is(t.succeed(), 'succeeded', 'a success');
-SELECT is(t.kinds(), 'failed recovered', 'is one');
-SELECT is((t.last_alert()).run_id, (t.last_run()).run_id, 'by its run');
+SELECT is(t.kinds(), 'failed', 'a dry run that succeeds is no recovery');
+SELECT is(t.succeed(), 'succeeded', 'a run succeeds after failures');
+SELECT is(t.kinds(), 'failed recovered', 'a success after failures raises the alert of a recovery');
+SELECT is((t.last_alert()).run_id, (t.last_run()).run_id, 'the alert of a recovery has the run that succeeded');
 SELECT is((t.last_alert()).payload ->> 'consecutive_failures', '2', 'after as many failures');
-SELECT is(t.succeed(), 'succeeded', 'another success');
-SELECT is(t.kinds(), 'failed recovered', 'raises no more');
-SELECT is(t.fail(), 'failed', 'the next failure');
-SELECT is(t.kinds(), 'failed recovered failed', 'is news again');
+SELECT is(t.succeed(), 'succeeded', 'a second run in a row succeeds');
+SELECT is(t.kinds(), 'failed recovered', 'a second success in a row raises no further alert');
+SELECT is(t.fail(), 'failed', 'a run fails after the recovery');
+SELECT is(t.kinds(), 'failed recovered failed', 'a failure after a recovery raises an alert again');
 
 /* ---- what an operator needs ---- */
 SELECT is((SELECT string_agg(k, ' ' ORDER BY k) FROM jsonb_object_keys((t.last_alert()).payload) k),
           'attempt cluster_name consecutive_failures database detail duration_seconds finished_at hint host job '
           'kind message port previous_success raised_at role_name run_id sqlstate started_at status triggered_by',
           'the keys of a payload');
-SELECT is((t.last_alert()).payload ->> 'sqlstate', '23514', 'sqlstate');
-SELECT is((t.last_alert()).payload ->> 'message', 'user 2 cannot be notified', 'message');
+SELECT is((t.last_alert()).payload ->> 'sqlstate', '23514', 'the payload has the SQLSTATE of the failure');
+SELECT is((t.last_alert()).payload ->> 'message', 'user 2 cannot be notified', 'the payload has the message of the failure');
 SELECT is((t.last_alert()).payload ->> 'detail', (t.last_run()).detail, 'detail, with quotes, newlines and non-ASCII');
-SELECT is((t.last_alert()).payload ->> 'hint', 'have a look', 'hint');
-SELECT is((t.last_alert()).payload ->> 'database', current_database()::text, 'database');
+SELECT is((t.last_alert()).payload ->> 'hint', 'have a look', 'the payload has the hint of the failure');
+SELECT is((t.last_alert()).payload ->> 'database', current_database()::text, 'the payload has the name of the database');
 SELECT is(((t.last_alert()).payload ->> 'started_at')::timestamptz, (t.last_run()).started_at, 'started_at, to the microsecond');
 SELECT is((t.last_alert()).payload ->> 'previous_success',
           (SELECT to_char(max(finished_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
@@ -109,7 +109,7 @@ END
 $$;
 SELECT is(t.fail(), 'failed', 'a failure with a message of megabytes');
 SELECT is(length((t.last_alert()).payload ->> 'message'), 4000, 'has an alert with the beginning of it');
-SELECT is(t.succeed(), 'succeeded', 'and ends');
+SELECT is(t.succeed(), 'succeeded', 'the run after that failure succeeds');
 
 /* ---- crashed ---- */
 DELETE FROM challenge_jobs.alert;
@@ -127,20 +127,20 @@ SELECT is(t.kinds(), 'crashed recovered', 'raises both, in their order');
 SELECT is((SELECT payload ->> 'status' FROM challenge_jobs.alert WHERE kind = 'crashed'), 'crashed', 'with the status of the run that crashed');
 SELECT t.crash() \g /dev/null
 SELECT is(t.fail(), 'failed', 'a failure after a crash');
-SELECT is(t.kinds(), 'crashed recovered crashed', 'is no news');
+SELECT is(t.kinds(), 'crashed recovered crashed', 'a failure right after a crash raises no further alert');
 SELECT t.crash() \g /dev/null
 SELECT is(t.fail(), 'failed', 'nor is another crash');
-SELECT is(t.kinds(), 'crashed recovered crashed', 'no more');
+SELECT is(t.kinds(), 'crashed recovered crashed', 'a second crash in a row raises no further alert');
 SELECT t.succeed() \g /dev/null
-SELECT is(t.fail(), 'failed', 'a failure');
+SELECT is(t.fail(), 'failed', 'a run after the recovery fails');
 SELECT t.crash() \g /dev/null
-SELECT is(t.fail(), 'failed', 'and a crash');
+SELECT is(t.fail(), 'failed', 'a run after a crash that followed a failure fails');
 SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed', 'a crash after failures is something else than they are');
 SELECT t.crash(), t.crash() \g /dev/null
 SELECT is(t.succeed(), 'succeeded', 'two crashes at once');
-SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed recovered', 'are one');
+SELECT is(t.kinds(), 'crashed recovered crashed recovered failed crashed recovered', 'failures and crashes in a row share one alert and one recovery');
 
-SELECT is(t.fail(), 'failed', 'a failure again');
+SELECT is(t.fail(), 'failed', 'a run after the recovery from two crashes fails');
 WITH run AS (
     INSERT INTO challenge_jobs.job_run (job, triggered_by, as_of, started_at, finished_at, status, role_name, pid, result)
     VALUES ('auto_complete_challenges', 'test', now(), clock_timestamp(), clock_timestamp(), 'succeeded', 'x', pg_backend_pid(), '{"locked": 1}')
@@ -164,16 +164,16 @@ SELECT is(t.error(format('SELECT t.overdue(%L)', now() - interval '1 hour')),
           '23505: duplicate key value violates unique constraint "alert_once_idx"',
           'two alerts for one scheduled time are impossible');
 SELECT is(t.fail(), 'failed', 'a job that is overdue can fail');
-SELECT is(t.kinds(), 'overdue overdue failed', 'which is news');
+SELECT is(t.kinds(), 'overdue overdue failed', 'a failure while the job is overdue raises an alert of its own');
 SELECT t.overdue(now() - interval '15 minutes') \g /dev/null
-SELECT is(t.fail(), 'failed', 'once');
+SELECT is(t.fail(), 'failed', 'a second run fails when the job has become overdue again');
 SELECT is(t.kinds(), 'overdue overdue failed overdue', 'though it has become overdue since');
 SELECT is(t.succeed(as_of => now() - interval '16 minutes'), 'succeeded', 'a success that does not cover the last scheduled time');
-SELECT is(t.kinds(), 'overdue overdue failed overdue', 'is no recovery');
-SELECT is(t.succeed(as_of => now() - interval '15 minutes'), 'succeeded', 'one that does');
-SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'is');
-SELECT is(t.succeed(), 'succeeded', 'the next one');
-SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'is not');
+SELECT is(t.kinds(), 'overdue overdue failed overdue', 'a success that does not cover the scheduled time is no recovery from being overdue');
+SELECT is(t.succeed(as_of => now() - interval '15 minutes'), 'succeeded', 'a run as of the scheduled time succeeds');
+SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'a success that covers the scheduled time is the recovery');
+SELECT is(t.succeed(), 'succeeded', 'the run after the recovery succeeds');
+SELECT is(t.kinds(), 'overdue overdue failed overdue recovered', 'the success after the recovery raises no further alert');
 
 /* ---- no others' business ---- */
 SELECT t.fail() \g /dev/null

@@ -3,36 +3,9 @@
  */
 BEGIN;
 \ir app.psql
+\ir doctor.psql
 SELECT no_plan();
 
-CREATE FUNCTION t.doctor(pattern text) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(concat_ws(' ', status, finding), '; ') FROM challenge_jobs.doctor() WHERE check_name ~ pattern AND status <> 'ok'
-$$;
-/* t.mend: types what the doctor says */
-CREATE FUNCTION t.mend(pattern text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    r   record;
-BEGIN
-    FOR r IN SELECT remedy FROM challenge_jobs.doctor() WHERE check_name ~ pattern AND status <> 'ok' LOOP
-        EXECUTE r.remedy;
-    END LOOP;
-END
-$$;
-/* t.outcomes: what would be decided with these settings; nothing stays */
-CREATE FUNCTION t.outcomes(settings jsonb DEFAULT '{}') RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    result  text;
-BEGIN
-    BEGIN
-        PERFORM t.set(settings);
-        PERFORM t.run();
-        result := t.statuses();
-        RAISE EXCEPTION USING errcode = 'P0999';
-    EXCEPTION WHEN sqlstate 'P0999' THEN
-        RETURN result;
-    END;
-END
-$$;
 /* t.empty: no challenges */
 CREATE FUNCTION t.empty() RETURNS void LANGUAGE sql AS
 $$ DELETE FROM app.challenges; DELETE FROM app.challenge_member_stats; DELETE FROM app.challenge_members $$;
@@ -45,8 +18,8 @@ SELECT t.add('less', 79.99, 80) \g /dev/null
 SELECT is(trim_scale(avg(completion_rate)), 79.998, 'the app rounds to two digits: the group that did 80 % has less') FROM app.challenge_member_stats WHERE challenge_id = 1;
 SELECT is(t.outcomes(), 'rounded=failed exact=completed less=failed', 'by default six digits count');
 SELECT is(t.outcomes('{"completion_digits": 2}'), 'rounded=completed exact=completed less=completed', 'two digits: what people see');
-SELECT is(t.outcomes('{"completion_digits": 15}'), 'rounded=failed exact=completed less=failed', 'fifteen digits');
-SELECT is(t.outcomes('{"completion_threshold": 79.998, "completion_digits": 3}'), 'rounded=completed exact=completed less=failed', 'three digits');
+SELECT is(t.outcomes('{"completion_digits": 15}'), 'rounded=failed exact=completed less=failed', 'with completion_digits 15 only the exact average reaches the threshold');
+SELECT is(t.outcomes('{"completion_threshold": 79.998, "completion_digits": 3}'), 'rounded=completed exact=completed less=failed', 'completion_digits 3 rounds the average before it is compared with a threshold of three digits');
 ALTER TABLE app.challenge_member_stats ALTER completion_rate TYPE float8;
 UPDATE app.challenge_member_stats SET completion_rate = 79.9999999 WHERE challenge_id = 2;
 SELECT is(t.outcomes(), 'rounded=failed exact=completed less=failed', 'the noise of floats does not count');
@@ -73,7 +46,7 @@ SELECT is(t.doctor('^digits'), 'warning completion rates are rounded to 2 digits
           'an average that an app shows as the threshold can be below it', 'the doctor sees rates that are rounded to two');
 SELECT t.mend('^digits') \g /dev/null
 SELECT is(settings -> 'completion_digits', '2', 'what it says to type is the setting') FROM challenge_jobs.job WHERE job = 'auto_complete_challenges';
-SELECT is(t.doctor('^digits'), NULL, 'and mends it');
+SELECT is(t.doctor('^digits'), NULL, 'what the doctor says to type about completion_digits mends it');
 SELECT t.set('{"completion_digits": null}') \g /dev/null
 UPDATE app.challenge_member_stats SET completion_rate = 80;
 SELECT is(t.doctor('^digits'), NULL, 'nothing is said of whole rates');
@@ -85,16 +58,16 @@ SELECT t.empty() \g /dev/null
 SELECT t.add('left', 100, 100, 0), t.add('bad', 100, 60, 79), t.add('nobody', 90) \g /dev/null
 UPDATE app.challenge_members SET status = 'left' WHERE (challenge_id, user_id) IN ((1, 3), (2, 1), (3, 1));
 SELECT is(t.outcomes(), 'left=failed bad=failed nobody=completed', 'by default every row of the statistics counts');
-SELECT is(t.outcomes('{"count_member_statuses": "all"}'), t.outcomes(), 'that is "all"');
+SELECT is(t.outcomes('{"count_member_statuses": "all"}'), t.outcomes(), 'count_member_statuses "all" decides as the default does');
 SELECT is(t.outcomes('{"count_member_statuses": ["active"]}'), 'left=completed bad=failed nobody=failed', 'only members with a status count; without any there are no rates');
-SELECT is(t.outcomes('{"count_member_statuses": ["left"]}'), 'left=failed bad=completed nobody=completed', 'others than active');
-SELECT is(t.outcomes('{"count_member_statuses": ["left", "active", "x"]}'), t.outcomes(), 'several statuses');
+SELECT is(t.outcomes('{"count_member_statuses": ["left"]}'), 'left=failed bad=completed nobody=completed', 'count_member_statuses ["left"] decides by the rates of those who left');
+SELECT is(t.outcomes('{"count_member_statuses": ["left", "active", "x"]}'), t.outcomes(), 'count_member_statuses takes several statuses, also one that nobody has');
 INSERT INTO app.challenge_members VALUES (1, 1, 'active'), (1, 3, 'left');
 SELECT is(t.outcomes('{"count_member_statuses": ["active"]}'), 'left=completed bad=failed nobody=failed', 'a second member row does not count twice');
 INSERT INTO app.challenge_member_stats VALUES (1, 99, 0);
 SELECT is(t.outcomes('{"count_member_statuses": ["active"]}'), 'left=completed bad=failed nobody=failed', 'nor do statistics of users who are no members');
 DELETE FROM app.challenge_member_stats WHERE user_id = 99;
-SELECT is(t.outcomes('{"count_member_statuses": ["active"], "notify": false}'), 'left=completed bad=failed nobody=failed', 'without notifications, too');
+SELECT is(t.outcomes('{"count_member_statuses": ["active"], "notify": false}'), 'left=completed bad=failed nobody=failed', 'count_member_statuses decides the same where nobody is notified');
 
 SET ROLE cj_app;
 CREATE TYPE app.member_status AS ENUM ('active', 'left', 'paused');
@@ -137,10 +110,10 @@ INSERT INTO app.challenges (id, name, status) VALUES (4, 'over', 'failed');
 INSERT INTO app.challenge_member_stats VALUES (4, 1, NULL), (4, 2, 101);
 CREATE FUNCTION t.counted() RETURNS text LANGUAGE sql AS
 $$ SELECT concat_ws(' ', result ->> 'null_rates', result ->> 'rates_above_100') FROM t.last_run() $$;
-SELECT is(t.run(dry_run => true), '2 1 7', 'a dry run');
+SELECT is(t.run(dry_run => true), '2 1 7', 'a dry run notifies those whom the run would notify');
 SELECT is(t.counted(), '3 1', 'its result counts those of due challenges');
-SELECT is(t.run(), '2 1 7', 'a run');
-SELECT is(t.counted(), '3 1', 'its result, too');
+SELECT is(t.run(), '2 1 7', 'the run gives the figures of the dry run before it');
+SELECT is(t.counted(), '3 1', 'the result of the run counts the rates of due challenges as its dry run did');
 
 /* the same where all are evaluated at once, since each chunk of keys would cost as much */
 SELECT t.empty() \g /dev/null
@@ -170,11 +143,11 @@ DROP VIEW app.ranked;
 /* ---- rates as fractions ---- */
 SELECT t.empty() \g /dev/null
 SELECT t.add('all', 1, 0.9), t.add('half', 0.5, 0.25), t.add('none', 0) \g /dev/null
-SELECT is(t.outcomes(), 'all=failed half=failed none=failed', 'fractions: everything fails');
-SELECT is(t.doctor('^fractions'), 'warning no completion rate is above 1, so that every challenge fails: they may be fractions', 'the doctor warns');
+SELECT is(t.outcomes(), 'all=failed half=failed none=failed', 'rates that are fractions of 1 never reach a threshold in percent');
+SELECT is(t.doctor('^fractions'), 'warning no completion rate is above 1, so that every challenge fails: they may be fractions', 'the doctor warns of rates that may be fractions');
 SELECT t.mend('^fractions') \g /dev/null
 SELECT is(t.outcomes(), 'all=completed half=failed none=failed', 'what it says to type makes fractions of the threshold');
-SELECT is(t.doctor('^fractions'), NULL, 'and mends it');
+SELECT is(t.doctor('^fractions'), NULL, 'what the doctor says to type about fractions mends it');
 SELECT t.set('{"completion_threshold": null}') \g /dev/null
 UPDATE app.challenge_member_stats SET completion_rate = 0;
 SELECT is(t.doctor('^fractions'), NULL, 'where nobody has done anything they are no fractions');
@@ -210,7 +183,7 @@ SELECT is((SELECT string_agg(c::text, '; ') FROM cases c
                             jsonb_build_object('day_time_zone', zone, 'settle_after', settle))), NULL, 'due when it has settled');
 SELECT is((SELECT string_agg(c::text, '; ') FROM cases c
             WHERE t.due(type, end_date || CASE type WHEN 'timestamptz' THEN '+00' ELSE '' END, due - interval '1 microsecond',
-                        jsonb_build_object('day_time_zone', zone, 'settle_after', settle))), NULL, 'and not before');
+                        jsonb_build_object('day_time_zone', zone, 'settle_after', settle))), NULL, 'no challenge is due a moment before its time, whatever the type of end_date');
 SELECT t.set('{"settle_after": null}') \g /dev/null
 SELECT ok(t.due('date', '2024-03-01', '2024-03-02 00:00+00', '{}'), 'by default a challenge is due at its end');
 SELECT matches(t.error($$ SELECT t.set('{"settle_after": "31 days"}') $$), '^22023: invalid value for setting "settle_after"', 'up to 30 days');
@@ -258,7 +231,7 @@ SELECT is(created_at, now() AT TIME ZONE 'Asia/Kolkata', 'timestamps are written
 UPDATE app.notifications SET created_at = (now() - interval '30 days') AT TIME ZONE 'Asia/Kolkata' - interval '1 minute';
 SELECT is((SELECT notifications FROM cleanup_expired_notifications(dry_run => true)), 1::bigint, 'the clean-up reads them in it');
 UPDATE app.notifications SET created_at = (now() - interval '30 days') AT TIME ZONE 'Asia/Kolkata' + interval '1 minute';
-SELECT is((SELECT notifications FROM cleanup_expired_notifications(dry_run => true)), 0::bigint, 'to the minute');
+SELECT is((SELECT notifications FROM cleanup_expired_notifications(dry_run => true)), 0::bigint, 'the clean-up reads created_at in timestamp_time_zone to the minute');
 SELECT t.set('{"timestamp_time_zone": null, "day_time_zone": null, "notify_within": null}') \g /dev/null
 
 /* ---- the doctor: when ---- */
@@ -273,15 +246,15 @@ SELECT is(t.doctor('^settle'), 'warning the day ends up to 8 hours later for use
           'what they check in on the last evening comes after the decision', 'users west of it: settle_after is proposed');
 SELECT t.mend('^settle') \g /dev/null
 SELECT is(schedule || ' ' || (settings ->> 'settle_after'), '0 8 * * * 8 hours', 'with the schedule that fits') FROM challenge_jobs.job WHERE job = 'auto_complete_challenges';
-SELECT is(t.doctor('^(settle|late)'), NULL, 'which mends it');
+SELECT is(t.doctor('^(settle|late)'), NULL, 'what the doctor says to type about settle_after mends it');
 SELECT challenge_jobs.reset_job('auto_complete_challenges') \g /dev/null
 
 SELECT is(t.doctor('^late'), NULL, 'midnight UTC, at midnight UTC');
 SELECT t.set('{"day_time_zone": "Asia/Tokyo"}') \g /dev/null
-SELECT is(t.doctor('^late'), 'warning challenges are decided by "0 0 * * *" up to 9 hours after they are due', 'another zone''s midnight');
+SELECT is(t.doctor('^late'), 'warning challenges are decided by "0 0 * * *" up to 9 hours after they are due', 'the doctor warns where midnight in day_time_zone is hours before the schedule');
 SELECT t.mend('^late') \g /dev/null
 SELECT is(schedule, '0 15 * * *', 'its schedule is proposed') FROM challenge_jobs.job WHERE job = 'auto_complete_challenges';
-SELECT is(t.doctor('^late'), NULL, 'which mends it');
+SELECT is(t.doctor('^late'), NULL, 'what the doctor says to type about a late schedule mends it');
 /* t.proposal: the schedule that is proposed for a zone */
 CREATE FUNCTION t.proposal(zone text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -291,13 +264,13 @@ BEGIN
     RETURN (SELECT schedule FROM challenge_jobs.job WHERE job = 'auto_complete_challenges');
 END
 $$;
-SELECT is(t.proposal('America/New_York'), '0 4,5 * * *', 'summer and winter');
-SELECT is(t.proposal('Asia/Kathmandu'), '15 18 * * *', 'offsets of minutes');
+SELECT is(t.proposal('America/New_York'), '0 4,5 * * *', 'the proposed schedule has the midnights of both summer and winter');
+SELECT is(t.proposal('Asia/Kathmandu'), '15 18 * * *', 'the proposed schedule has the minutes of a zone''s offset');
 SELECT is(t.proposal('Australia/Lord_Howe'), '0,30 13 * * *', 'half an hour of summer');
 /* whatever the zone, what is proposed leaves nothing waiting */
 SELECT is((SELECT string_agg(name, ', ')
              FROM (SELECT name, row_number() OVER (ORDER BY name) AS n FROM pg_timezone_names WHERE name ~ '^[A-Z][a-z]+/') z
-            WHERE n % 50 = 0 AND (t.proposal(name) IS NULL OR t.doctor('^late') IS NOT NULL)), NULL, 'in any zone');
+            WHERE n % 50 = 0 AND (t.proposal(name) IS NULL OR t.doctor('^late') IS NOT NULL)), NULL, 'the proposed schedule is never late, whatever the zone');
 SELECT challenge_jobs.reset_job('auto_complete_challenges') \g /dev/null
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '0 6 * * 1') \g /dev/null
 SELECT is(t.doctor('^late'), NULL, 'a weekly schedule is meant so');

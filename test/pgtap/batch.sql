@@ -84,7 +84,7 @@ SELECT is(t.case(40, '{22012,P0001}', size),
 SELECT alike(t.case(200, array_fill('P0001'::text, ARRAY[50]), 1000), '200, 400, P0001 %Not done (50): challenge 5, challenge 10, % ...%the hint, 50',
             'many bad ones: not all are named, all are counted');
 SELECT matches(t.error($$SELECT t.case(0, '{P0001}', 1000)$$), '^P0001: this one is bad$', 'where nothing at all could be done, the job function raises the error');
-SELECT matches(t.error($$SELECT t.case(0, '{22012,P0001,23505}', 1)$$), '^22012: this one is bad$', 'the first one');
+SELECT matches(t.error($$SELECT t.case(0, '{22012,P0001,23505}', 1)$$), '^22012: this one is bad$', 'the error of a run is that of the first challenge that failed');
 SELECT t.fill(0, '22012', 'P0001') \g /dev/null
 CREATE FUNCTION t.detail() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE detail text;
@@ -95,7 +95,7 @@ EXCEPTION WHEN OTHERS THEN
     RETURN detail;
 END
 $$;
-SELECT is(t.detail(), E'the detail\nNot done (2): challenge 1, challenge 2.', 'it says which');
+SELECT is(t.detail(), E'the detail\nNot done (2): challenge 1, challenge 2.', 'the detail of the error names the challenges that were not done');
 
 /* text keys: what is named in the error must be the keys themselves */
 ALTER TABLE app.challenges ALTER id TYPE text USING 'the key ' || id;
@@ -150,7 +150,7 @@ RESET work_mem;
 SELECT t.fill(37, VARIADIC '{}') \g /dev/null
 SELECT t.set('{"batch_size": 10}') \g /dev/null
 SELECT is(t.run(dry_run => true), '19 18 74', 'a dry run counts');
-SELECT is(t.left_active(), (SELECT string_agg(name, ' ' ORDER BY id) FROM app.challenges), 'and changes nothing');
+SELECT is(t.left_active(), (SELECT string_agg(name, ' ' ORDER BY id) FROM app.challenges), 'a job function that fails changes no challenge');
 SELECT is((SELECT concat_ws(' ', status, dry_run, rows_affected, triggered_by) FROM t.last_run()), 'succeeded t 111 function', 'its run row says so');
 SELECT is(t.run(), '19 18 74', 'the run does what the dry run said');
 SELECT is((SELECT concat_ws(' ', status, dry_run, rows_affected, triggered_by, attempt, finished_at >= started_at, duration = finished_at - started_at,

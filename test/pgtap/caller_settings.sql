@@ -37,7 +37,7 @@ SET LOCAL lc_time = 'C';
 SET LOCAL gin_fuzzy_search_limit = 7;
 SET LOCAL quote_all_identifiers = on;
 SET LOCAL standard_conforming_strings = off;
-SELECT is(t.run(), '1 0 1', 'the job works');
+SELECT is(t.run(), '1 0 1', 'the job works whatever the caller has set');
 SELECT is_empty($$SELECT * FROM t.seen EXCEPT SELECT * FROM t.plain$$, 'with the settings of a new session, whatever the caller has set');
 SELECT is((SELECT count(*) FROM t.seen), 11::bigint, 'all of them were looked at');
 SELECT is(current_setting('default_text_search_config') || ' ' || current_setting('quote_all_identifiers'), 'pg_catalog.simple on', 'the caller''s own are as before');
@@ -60,7 +60,7 @@ SELECT challenge_jobs.add_stats_view('app.v1') \g /dev/null
 SET LOCAL quote_all_identifiers = on;
 SELECT challenge_jobs.add_stats_view('app.v1') \g /dev/null
 SELECT is((SELECT string_agg(view_name, ' ') FROM challenge_jobs.stats_view), 'app.v1', 'a view is registered once, by the name that it always has');
-SELECT is((SELECT string_agg(method, ' ') FROM public.refresh_challenge_stats()), 'none concurrent', 'and refreshed');
+SELECT is((SELECT string_agg(method, ' ') FROM public.refresh_challenge_stats()), 'none concurrent', 'a view is refreshed concurrently whatever the caller has set');
 ALTER MATERIALIZED VIEW app.v1 RENAME TO v2;
 SELECT is((SELECT string_agg(view_name, ' ') FROM public.refresh_challenge_stats()), 'app.challenge_member_stats app.v2', 'also when it was renamed');
 SELECT is((SELECT string_agg(view_name, ' ') FROM challenge_jobs.stats_view), 'app.v2', 'whose name is stored as ever');

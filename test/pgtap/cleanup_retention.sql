@@ -23,11 +23,6 @@ CREATE FUNCTION t.ways() RETURNS text LANGUAGE sql AS $$
       FROM jsonb_each_text((t.last_run()).result->'tables') w
      WHERE w.value <> '0'
 $$;
-CREATE FUNCTION t.left() RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN (SELECT string_agg(title, ' ' ORDER BY title COLLATE "C") FROM app.notifications);
-END
-$$;
 CREATE FUNCTION t.settings() RETURNS jsonb LANGUAGE sql AS $$
     SELECT settings FROM challenge_jobs.job WHERE job = 'cleanup_expired_notifications'
 $$;
@@ -99,7 +94,7 @@ SELECT challenge_jobs.bind('notifications', 'app.notifications') \g /dev/null
 ALTER TABLE app.notifications DROP is_read, ADD is_read integer;
 SELECT is(t.error('SELECT t.clean()'), 'no error', 'a column of that name that is something else does not matter then');
 SELECT t.keep(NULL, 'never') \g /dev/null
-SELECT is(t.error('SELECT t.clean()'), '42804: entity "notifications": column "is_read" for "is_read" of app.notifications is of type integer', 'but now');
+SELECT is(t.error('SELECT t.clean()'), '42804: entity "notifications": column "is_read" for "is_read" of app.notifications is of type integer', 'an is_read of type integer is refused as soon as a rule needs it');
 ALTER TABLE app.notifications DROP is_read, ADD is_read boolean GENERATED ALWAYS AS (title <> '') STORED;
 SELECT is(t.error('SELECT t.clean()'), 'no error', 'a generated column will do');
 ALTER TABLE app.notifications DROP is_read, ADD read_at timestamptz;

@@ -4,22 +4,10 @@
  */
 BEGIN;
 \ir streaks.psql
+\ir doctor.psql
 SELECT no_plan();
 
 ALTER TABLE app.notifications ADD expires_at timestamptz, ADD UNIQUE (id);
-CREATE FUNCTION t.doctor(pattern text) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(concat_ws(' ', status, finding), '; ') FROM challenge_jobs.doctor() WHERE check_name ~ pattern AND status <> 'ok'
-$$;
-/* Types what the doctor says of a check, with what is given for the place to fill in. */
-CREATE FUNCTION t.mend(pattern text, place text DEFAULT '') RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    r   record;
-BEGIN
-    FOR r IN SELECT COALESCE(remedy, substr(advice, length('Fill in and run: ') + 1)) AS remedy FROM challenge_jobs.doctor() WHERE check_name ~ pattern AND status <> 'ok' LOOP
-        EXECUTE replace(regexp_replace(r.remedy, '<\w+>', place), 'CONCURRENTLY ', '');
-    END LOOP;
-END
-$$;
 CREATE FUNCTION t.hint(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     hint    text;
@@ -85,7 +73,7 @@ SELECT is(t.hint(format('SELECT %s()', job)), format('Run: GRANT %s ON app.notif
 SELECT is(t.doctor('notifications$'), 'error the owner of app.notifications lacks a privilege that jobs need; error the owner of app.notifications lacks a privilege that jobs need; '
           'warning the job is not scheduled', 'the doctor reports both');
 SELECT t.mend('^binding:notifications') \g /dev/null
-SELECT is(t.hint('SELECT cleanup_expired_notifications(), send_streak_reminders()'), 'no error', 'which mends it');
+SELECT is(t.hint('SELECT cleanup_expired_notifications(), send_streak_reminders()'), 'no error', 'when what the doctor says has been typed both jobs find their columns');
 REVOKE USAGE ON SCHEMA app FROM cj_app;
 SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'Run: GRANT USAGE ON SCHEMA app TO cj_app;', 'without USAGE of the schema');
 GRANT USAGE ON SCHEMA app TO cj_app;
@@ -96,7 +84,7 @@ SELECT is(t.doctor('^binding:'), 'error rule "No more" of app.notifications does
 SELECT is(t.hint('SELECT send_streak_reminders()'), 'no error', 'is nothing to a job that deletes nothing');
 SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'Run: DROP RULE "No more" ON app.notifications;', 'and a hint to the one that does');
 SELECT t.mend('^binding:notifications') \g /dev/null
-SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'no error', 'which mends it');
+SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'no error', 'when what the doctor says has been typed the clean-up works');
 CREATE RULE r AS ON DELETE TO app.notifications WHERE old.user_id = 7 DO INSTEAD NOTHING;
 CREATE RULE u AS ON UPDATE TO app.notifications DO INSTEAD NOTHING;
 SELECT is(t.hint('SELECT cleanup_expired_notifications()'), 'no error', 'one with a condition, or instead of UPDATE, is in nobody''s way');
@@ -131,9 +119,9 @@ INSERT INTO app.users SELECT 100 + n, zone FROM unnest(ARRAY['Etc/GMT+5', '+5', 
 SELECT is(t.doctor('^time_zones'), NULL, 'zones that are what they seem');
 INSERT INTO app.users SELECT 200 + n, zone FROM unnest(ARRAY['UTC+2', 'GMT-03:30', '+05:30']) WITH ORDINALITY AS z(zone, n);
 SELECT is(t.doctor('^time_zones'), 'warning PostgreSQL reads + as hours west of Greenwich and - as hours east in "+05:30", "GMT-03:30", "UTC+2"',
-          'and others');
+          'the doctor names time zones whose sign PostgreSQL reads the other way round');
 INSERT INTO app.users SELECT 300 + n, 'Mars/' || chr(96 + n) FROM generate_series(1, 6) n;
-SELECT alike(t.doctor('^time_zones'), 'warning 0 users have no time zone, and 6 have an unknown one ("Mars/a", "Mars/b", "Mars/c", "Mars/d", "Mars/e", ...): "UTC" is used instead; %', 'five are named');
+SELECT alike(t.doctor('^time_zones'), 'warning 0 users have no time zone, and 6 have an unknown one ("Mars/a", "Mars/b", "Mars/c", "Mars/d", "Mars/e", ...): "UTC" is used instead; %', 'the doctor names five unknown time zones and counts the others');
 DELETE FROM app.users;
 
 /* ---- texts that do not fit ---- */
@@ -164,7 +152,7 @@ SELECT is(t.doctor('^window'), NULL, 'what the doctor says to type mends it');
 
 /* ---- without streaks ---- */
 ALTER TABLE app.challenge_members DROP current_streak;
-SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded, and {streak} is empty in title and body', 'no streaks');
+SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded, and {streak} is empty in title and body', 'the doctor says what is missing without the column current_streak');
 SELECT t.setr('{"title": "{streak}!"}'), t.mend('^columns:challenge_members') \g /dev/null
 SELECT is(t.doctor('^columns:challenge_members'), 'warning without current_streak every active member is reminded', 'the texts are mended');
 
@@ -224,7 +212,7 @@ CREATE UNIQUE INDEX ON app.seen (k);
 RESET ROLE;
 SELECT challenge_jobs.add_stats_view('app.seen') \g /dev/null
 SELECT is(t.doctor('^refresh:app.seen'), NULL, 'all can be read');
-SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'and is');
+SELECT is((SELECT method FROM refresh_challenge_stats() WHERE view_name = 'app.seen'), 'concurrent', 'a view that the doctor calls ready is refreshed concurrently');
 REVOKE SELECT ON app.base FROM cj_viewer, cj_between;
 ALTER TABLE app.policed ENABLE ROW LEVEL SECURITY;
 SELECT is(t.doctor('^refresh:app.seen'), 'error app.base may not be read by cj_viewer, the role that app.seen reads it as; '

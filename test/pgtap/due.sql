@@ -143,7 +143,7 @@ ALTER TABLE app.challenges ALTER end_date DROP NOT NULL;
 INSERT INTO app.challenges (id, end_date) VALUES (8, NULL);
 SELECT is(t.run(), '0 0 0', 'without an end date a challenge is never due');
 SELECT is(t.run('2999-01-02 00:00+00', true), '0 1 0', 'a dry run can look ahead');
-SELECT matches(t.error($$SELECT t.run('2999-01-02 00:00+00')$$), '^22023: as_of is in the future', 'a run cannot');
+SELECT matches(t.error($$SELECT t.run('2999-01-02 00:00+00')$$), '^22023: as_of is in the future', 'a run of an as_of in the future is refused');
 SELECT is((t.last_run()).as_of, '2999-01-02 00:00+00'::timestamptz, 'the run row says as of when');
 
 SELECT * FROM finish();

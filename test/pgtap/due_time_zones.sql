@@ -61,7 +61,7 @@ DELETE FROM challenge_jobs.reminder_zone;
 SELECT is(t.remind('2024-05-15 08:20+00'), '3 0', 'nor when it is not known which zones are done: the ledger is the truth');
 SELECT is(t.morning('2024-05-16 08:00+00'), '1 2 3', 'the next day it is notified again');
 SELECT is((SELECT string_agg(user_key || '@' || local_date, ' ' ORDER BY local_date, user_key) FROM challenge_jobs.reminder),
-          '1@2024-05-15 2@2024-05-15 3@2024-05-15 1@2024-05-16 2@2024-05-16 3@2024-05-16', 'the ledger');
+          '1@2024-05-15 2@2024-05-15 3@2024-05-15 1@2024-05-16 2@2024-05-16 3@2024-05-16', 'the ledger has each user with the local date of the reminder');
 SELECT is(t.remind('2024-05-15 09:00+00'), '0 0', 'a run for an earlier moment repeats nothing');
 
 /*
@@ -118,7 +118,7 @@ SELECT is((SELECT max(examined_at) FROM challenge_jobs.reminder_zone), now() - i
 
 /* who has checked in meanwhile is safe */
 SELECT t.clear(), t.join(1, 'Europe/Paris'), t.join(2, 'Europe/London') \g /dev/null
-SELECT is(t.morning('2024-05-15 06:00+00'), '1', 'Paris');
+SELECT is(t.morning('2024-05-15 06:00+00'), '1', 'the user in Paris is reminded at eight by local time');
 UPDATE app.challenge_members SET last_checkin_at = '2024-05-15 06:30+00';
 SELECT is(t.morning('2024-05-15 07:00+00'), '', 'London has checked in before its morning');
 
@@ -127,7 +127,7 @@ SELECT t.clear(), t.join(1), t.join(2, 'Etc/UTC'), t.join(3, 'Africa/Abidjan', 0
 SELECT is(t.remind(dry_run => true), '3 2', 'zones count also when nobody in them is notified; those where it is not morning do not');
 SELECT is((SELECT count(*) FROM app.notifications) + (SELECT count(*) FROM challenge_jobs.reminder) + (SELECT count(*) FROM challenge_jobs.reminder_zone), 0::bigint, 'a dry run writes nothing');
 SELECT is((SELECT concat_ws(' ', job, status, dry_run, rows_affected, triggered_by, result, as_of) FROM t.last_run()),
-          'send_streak_reminders succeeded t 2 function {"errors": 0, "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3} 2024-05-15 08:00:00+00', 'but its row');
+          'send_streak_reminders succeeded t 2 function {"errors": 0, "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3} 2024-05-15 08:00:00+00', 'a dry run leaves its row in the log, and nothing else');
 SAVEPOINT before;
 SET LOCAL transaction_read_only = on;
 SELECT is(t.remind(dry_run => true), '3 2', 'it works in a read-only transaction');
@@ -135,7 +135,7 @@ SELECT is(t.error('SELECT t.remind()'), '25006: cannot execute send_streak_remin
 ROLLBACK TO before;
 SELECT is(t.remind(), '3 2', 'the run does what the dry run said');
 SELECT is((SELECT concat_ws(' ', job, status, dry_run, rows_affected, triggered_by, result) FROM t.last_run()),
-          'send_streak_reminders succeeded f 2 function {"errors": 0, "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3}', 'and says so');
+          'send_streak_reminders succeeded f 2 function {"errors": 0, "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3}', 'the run that reminds two users says so in its row');
 SELECT is((SELECT string_agg(time_zone || '@' || local_date, ' ' ORDER BY time_zone) FROM challenge_jobs.reminder_zone), 'Africa/Abidjan@2024-05-15 Etc/UTC@2024-05-15 UTC@2024-05-15', 'the zones are noted');
 SELECT is(t.remind(dry_run => true), '0 0', 'a dry run afterwards has nothing to do');
 SAVEPOINT before;
@@ -181,7 +181,7 @@ SELECT t.clear(), t.join(1, repeat(md5('1') || md5('2') || md5('3') || md5('4'),
 DROP INDEX app.zones;
 SELECT t.join(n, (SELECT string_agg(md5(i::text), '') || n FROM generate_series(1, 300) i)) FROM generate_series(2, 3) n \g /dev/null
 SELECT is(t.morning(), '1 2 3', 'zones that no index could hold');
-SELECT is(t.remind(), '0 0', 'are done then');
+SELECT is(t.remind(), '0 0', 'zones that no index could hold are done until the next day like others');
 
 DROP TABLE app.more_users;
 SELECT t.clear() \g /dev/null

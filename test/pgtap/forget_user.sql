@@ -45,11 +45,11 @@ SELECT is(t.alerts(), E'{"hint": null, "detail": "user (forgotten)", "run_id": 4
                       '{"message": "other"}|exit status 1: (forgotten)!\n{"message": "421"}', 'so it does in alerts');
 SELECT is(t.forget('42'), '0 0 0', 'once more: nothing is left');
 SELECT is(t.forget('a.b+c@x_y'), '1 1 0', 'a key with signs that mean something in a pattern');
-SELECT is((SELECT concat_ws('|', message, detail) FROM challenge_jobs.job_run WHERE message LIKE 'user%'), 'user (forgotten)|user aXb', 'names only itself');
+SELECT is((SELECT concat_ws('|', message, detail) FROM challenge_jobs.job_run WHERE message LIKE 'user%'), 'user (forgotten)|user aXb', 'a key with special characters removes only itself from messages, and nothing like it');
 SELECT t.fill() \g /dev/null
 SELECT is(t.forget('.*'), '0 0 0', 'a pattern is no key');
-SELECT is(t.forget(''), '0 0 0', 'nor is nothing');
-SELECT is(t.forget(NULL), '0 0 0', 'nor null');
+SELECT is(t.forget(''), '0 0 0', 'an empty key removes nothing');
+SELECT is(t.forget(NULL), '0 0 0', 'a key that is null removes nothing');
 SELECT is(t.forget('a\'), '0 0 0', 'nor does a backslash break anything');
 SELECT is((SELECT count(*) FROM challenge_jobs.job_run WHERE to_jsonb(job_run)::text LIKE '%forgotten%'), 0::bigint, 'all of which change nothing');
 

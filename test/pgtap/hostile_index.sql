@@ -34,10 +34,10 @@ CREATE FUNCTION pg_temp.others() RETURNS text LANGUAGE sql AS
 SELECT lives_ok('SELECT * FROM challenge_jobs.track(''h.stats'', dry_run => true)', 'the view can be looked at');
 SELECT is(pg_temp.others(), 'nobody', 'to look at a view runs nothing of it as anyone but its owner');
 SELECT lives_ok('SELECT * FROM challenge_jobs.track(''h.stats'')', 'the view can be tracked');
-SELECT lives_ok('SELECT * FROM refresh_challenge_stats()', 'and refreshed');
+SELECT lives_ok('SELECT * FROM refresh_challenge_stats()', 'a view with a hostile index is refreshed without error');
 INSERT INTO h.members VALUES (1, 1, 1);
 SELECT lives_ok('SELECT * FROM refresh_challenge_stats()', 'and refreshed in place');
-SELECT lives_ok('SELECT * FROM challenge_jobs.doctor()', 'and examined');
+SELECT lives_ok('SELECT * FROM challenge_jobs.doctor()', 'the doctor examines a view with a hostile index without error');
 SELECT is(pg_temp.others(), 'nobody', 'nothing of all that runs the function as anyone but the owner');
 SELECT isnt((SELECT count(*) FROM h.seen), 0::bigint, 'the function has run');
 SELECT is((SELECT rolsuper FROM pg_roles WHERE rolname = 'cj_hostile'), false, 'the owner of the view is no superuser');

@@ -4,20 +4,10 @@
  */
 BEGIN;
 \ir app.psql
+\ir callers.psql
 SELECT no_plan();
 
-CREATE ROLE cj_caller;
-CREATE ROLE cj_other;
-GRANT USAGE ON SCHEMA challenge_jobs, public TO cj_caller;
 GRANT EXECUTE ON FUNCTION public.auto_complete_challenges(timestamptz, boolean) TO cj_caller, cj_app;
-
-/* What the app's code has seen. It can be written by anyone, so that nothing fails for want of rights. */
-CREATE TABLE t.seen (place text, what text);
-GRANT USAGE ON SCHEMA t TO PUBLIC;
-GRANT ALL ON t.seen TO PUBLIC;
-CREATE FUNCTION t.saw(VARIADIC places text[]) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(DISTINCT what, ' ' ORDER BY what) FROM t.seen WHERE place = ANY (places)
-$$;
 
 SET ROLE cj_app;
 CREATE FUNCTION app.look(place text) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -172,7 +162,7 @@ SELECT matches(t.escape(statement, role), '^42501: ', format('%s is refused, cal
  WHERE NOT (role = 'cj_app' AND statement = 'SET LOCAL ROLE cj_app');
 SELECT matches(t.escape('CREATE TEMPORARY TABLE left_behind ()'), '^42501: ', 'nothing can be left behind in the caller''s session: a temporary table');
 SELECT matches(t.escape('PREPARE left_behind AS SELECT 1'), '^42501: ', 'nor a prepared statement');
-SELECT matches(t.escape('EXECUTE ''DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1'''), '^(42501|42601|0A000): ', 'nor a cursor');
+SELECT matches(t.escape('EXECUTE ''DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1'''), '^(42501|42601|0A000): ', 'code of the app cannot leave a cursor behind');
 SELECT matches(t.escape('DROP DOMAIN IF EXISTS pg_temp.text; CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (app.look(''domain''))'),
                '^42501: (code that ran as "cj_app" left an object in the temporary schema of this session|cannot create a type in a temporary schema)', 'nor a type that would be found before the real one');
 SELECT matches(t.escape('COMMIT'), '^2D000: ', 'the transaction cannot be ended');
@@ -180,10 +170,6 @@ SELECT matches(t.escape('ROLLBACK'), '^2D000: ', 'the transaction cannot be roll
 SELECT matches(t.escape('ALTER TABLE app.challenges ADD x int'), '^55006: ', 'the table in use cannot be changed');
 
 /* ---- settings do not leak, in either direction ---- */
-CREATE FUNCTION t.settings() RETURNS text LANGUAGE sql AS $$
-    SELECT concat_ws(' / ', current_setting('search_path'), current_setting('row_security'), current_setting('timezone'), current_setting('datestyle'),
-                     current_setting('lock_timeout'), current_setting('app.me', true), current_setting('work_mem'), current_setting('role'))
-$$;
 SET LOCAL search_path = public, t;
 SET LOCAL timezone = 'Pacific/Kiritimati';
 SET LOCAL datestyle = 'SQL, DMY';

@@ -45,10 +45,10 @@ SELECT is(t.status('state'), 'never_run', 'no run yet, and none was due');
 UPDATE challenge_jobs.job_override SET scheduled_at = now() - interval '10 days';
 SELECT is(t.status('state'), 'overdue', 'none yet, and one was due');
 SELECT is(t.doctor(), 'overdue', 'the doctor says so');
-SELECT is(t.metric('challenge_jobs_overdue'), 1.0::float8, 'and the metric');
+SELECT is(t.metric('challenge_jobs_overdue'), 1.0::float8, 'the metric challenge_jobs_overdue is 1 for a job that is overdue');
 SELECT t.ran(0, 'running') \g /dev/null
 SELECT is(t.status('state, last_status'), 'overdue crashed', 'nobody holds the lock: the run is dead');
-SELECT is(t.metric('challenge_jobs_running'), 0.0::float8, 'nothing is running');
+SELECT is(t.metric('challenge_jobs_running'), 0.0::float8, 'the metric challenge_jobs_running is 0 for a run whose process is dead');
 /* the lock is this transaction's to its end */
 SELECT auto_complete_challenges() \g /dev/null
 SELECT t.forget(), t.ran(0, 'running') \g /dev/null
@@ -59,7 +59,7 @@ SELECT is(t.doctor(), NULL, 'the doctor is content');
 SELECT is(t.metric('challenge_jobs_overdue'), 0.0::float8, 'and so is the metric');
 SELECT t.ran(0, 'running') \g /dev/null
 SELECT is(t.status('state, last_status'), 'running running', 'and one at work');
-SELECT is(t.metric('challenge_jobs_running'), 1.0::float8, 'a metric, too');
+SELECT is(t.metric('challenge_jobs_running'), 1.0::float8, 'the metric challenge_jobs_running is 1 while a run is at work');
 CREATE FUNCTION t.state_after(VARIADIC statuses text[]) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM t.forget();
@@ -69,18 +69,18 @@ BEGIN
     RETURN t.status('state, last_status, consecutive_failures');
 END
 $$;
-SELECT is(t.state_after('succeeded', 'failed'), 'failing failed 1', 'failed');
-SELECT is(t.state_after('succeeded', 'crashed'), 'failing crashed 1', 'crashed');
-SELECT is(t.state_after('succeeded', 'cancelled'), 'failing cancelled 1', 'cancelled');
+SELECT is(t.state_after('succeeded', 'failed'), 'failing failed 1', 'a failed run after a success is one failure in a row');
+SELECT is(t.state_after('succeeded', 'crashed'), 'failing crashed 1', 'a crashed run after a success is one failure in a row');
+SELECT is(t.state_after('succeeded', 'cancelled'), 'failing cancelled 1', 'a cancelled run after a success is one failure in a row');
 SELECT is(t.state_after('succeeded', 'rolled_back'), 'ok rolled_back 0', 'what a caller takes back is no failure');
 SELECT is(t.state_after('failed', 'skipped'), 'failing skipped 1', 'a run that was skipped changes nothing');
 SELECT is(t.state_after('failed', 'crashed', 'failed', 'skipped', 'cancelled'), 'failing cancelled 4', 'how many in a row');
 SELECT is(t.state_after('failed', 'failed', 'succeeded', 'failed'), 'failing failed 1', 'since the last success');
-SELECT is(t.state_after('failed', 'failed', 'succeeded'), 'ok succeeded 0', 'none');
+SELECT is(t.state_after('failed', 'failed', 'succeeded'), 'ok succeeded 0', 'a success after failures leaves no failure in a row');
 SELECT is(t.state_after('failed', 'running'), 'failing running 1', 'a run at work has not mended it yet');
 SELECT is(t.metric('challenge_jobs_failing'), 1.0::float8, 'the metric says so');
 SELECT is(t.doctor(), 'failing overdue', 'the doctor says both');
-SELECT is(t.state_after('succeeded', 'failed', 'succeeded', 'skipped'), 'ok skipped 0', 'ok');
+SELECT is(t.state_after('succeeded', 'failed', 'succeeded', 'skipped'), 'ok skipped 0', 'a skipped run after a success changes nothing about the state');
 SELECT t.forget(), t.ran(5, 'failed'), t.ran(4, 'succeeded') \g /dev/null
 UPDATE challenge_jobs.job_run SET result = '{"locked": 1}' WHERE status = 'succeeded';
 SELECT is(t.status('state, last_status, consecutive_failures'), 'failing succeeded 1', 'a success with locked rows ends no failure: what failed may have been skipped');
@@ -91,7 +91,7 @@ SELECT is(t.status('state, last_status, consecutive_failures, last_success'), 'f
 SELECT t.forget(), t.ran(5, 'succeeded', dry_run => true) \g /dev/null
 SELECT is(t.status('last_run'), '', 'not even a first one');
 SELECT challenge_jobs.alter_job('auto_complete_challenges', enabled => false) \g /dev/null
-SELECT is(t.state_after('failed'), 'disabled failed 1', 'disabled comes first');
+SELECT is(t.state_after('failed'), 'disabled failed 1', 'a disabled job that failed is shown as disabled');
 SELECT is(t.status('next_due'), '', 'and is never due');
 SELECT challenge_jobs.alter_job('auto_complete_challenges', enabled => true) \g /dev/null
 UPDATE challenge_jobs.job_override SET scheduled_at = now() - interval '10 days';
@@ -135,12 +135,12 @@ SELECT is(t.status('consecutive_failures'), '1000', 'failures are counted up to 
 
 /* ---- metrics ---- */
 SELECT t.forget(), t.ran(90, 'succeeded', 60), t.ran(60, 'succeeded', 30), t.ran(30, 'failed', 2) \g /dev/null
-SELECT is(t.metric('challenge_jobs_runs', 'succeeded'), 2.0::float8, 'runs by status');
+SELECT is(t.metric('challenge_jobs_runs', 'succeeded'), 2.0::float8, 'the metric challenge_jobs_runs counts the runs of each status');
 SELECT is(t.metric('challenge_jobs_runs', 'crashed'), 0.0::float8, 'also those that there are none of');
 SELECT ok(t.metric('challenge_jobs_seconds_since_last_success') BETWEEN 3570 AND 3600, 'seconds since the last success');
 SELECT is(t.metric('challenge_jobs_last_duration_seconds'), 30.0::float8, 'how long it took');
-SELECT is(t.metric('challenge_jobs_last_rows_affected'), 7.0::float8, 'what it did');
-SELECT is(t.metric('challenge_jobs_consecutive_failures'), 1.0::float8, 'failures since');
+SELECT is(t.metric('challenge_jobs_last_rows_affected'), 7.0::float8, 'the metric challenge_jobs_last_rows_affected has the rows of the last run');
+SELECT is(t.metric('challenge_jobs_consecutive_failures'), 1.0::float8, 'the metric challenge_jobs_consecutive_failures counts the failures since the last success');
 SELECT is(array_agg(DISTINCT (SELECT string_agg(key, ' ' ORDER BY key) FROM jsonb_object_keys(labels) key)), '{job,job status}', 'labels are flat')
   FROM challenge_jobs.metrics;
 SELECT is(count(*), count(DISTINCT (name, labels)), 'no sample is there twice') FROM challenge_jobs.metrics;
@@ -156,7 +156,7 @@ GRANT EXECUTE ON FUNCTION challenge_jobs.job_default(), challenge_jobs.watchdog(
 SET LOCAL ROLE cj_viewer;
 SELECT lives_ok('TABLE challenge_jobs.job_status', 'a viewer needs no rights on the tables');
 SELECT lives_ok('TABLE challenge_jobs.metrics', 'nor for the metrics');
-SELECT is(t.error('TABLE challenge_jobs.job_run'), '42501: permission denied for table job_run', 'and has none');
+SELECT is(t.error('TABLE challenge_jobs.job_run'), '42501: permission denied for table job_run', 'a role that may read the metrics may not read job_run');
 RESET ROLE;
 SELECT is(t.error('SELECT * FROM challenge_jobs.watchdog(''infinity'')'), '22023: at must be finite', 'the watchdog wants a moment');
 SELECT is(t.error('SELECT * FROM challenge_jobs.watchdog(NULL)'), '22004: at must not be null', 'and one that is known');

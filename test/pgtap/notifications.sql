@@ -39,7 +39,7 @@ SELECT set_eq($$SELECT data->>'run_id' AS run, data->>'challenge_id' AS id, (dat
               $$SELECT run_id::text, challenge_key, average, CASE WHEN average IS NULL THEN 'null' ELSE 'number' END, outcome
                   FROM challenge_jobs.decision WHERE challenge_key IN ('1', '2')$$,
               'run, average and outcome in the data are those of the decision');
-SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 5::bigint, 'created_at is now');
+SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 5::bigint, 'notifications have the time of the transaction in created_at');
 SELECT is(t.run(), '0 0 0', 'a second run does nothing');
 SELECT is((SELECT count(*) FROM app.notifications), 5::bigint, 'and nobody is notified twice');
 SELECT is((SELECT result FROM challenge_jobs.job_run ORDER BY run_id LIMIT 1),
@@ -104,13 +104,13 @@ BEGIN
 END
 $$;
 SELECT is(t.without('data'), '0 1 1 {"body": "Your challenge \"7\" has ended", "type": "challenge_completed", "title": "Challenge Completed!", "user_id": 7}',
-          'without data');
-SELECT is(t.without('body', 'title'), '0 1 1 {"type": "challenge_completed", "user_id": 7}', 'without texts');
+          'a table without the column data gets the other columns');
+SELECT is(t.without('body', 'title'), '0 1 1 {"type": "challenge_completed", "user_id": 7}', 'a table without title and body gets the other columns');
 SELECT is(t.without('type', 'created_at'), '0 1 1 {"user_id": 7}', 'with nothing but user_id');
 ALTER TABLE app.notifications ADD type text, ADD title text DEFAULT 'the app''s', ADD created_at timestamptz;
 SELECT challenge_jobs.bind('notifications', 'app.notifications', '{"title": null, "created_at": null}') \g /dev/null
 SELECT is(t.without(), '0 1 1 {"type": "challenge_completed", "title": "the app''s", "user_id": 7}', 'columns bound to null are left to the table');
-SELECT is((SELECT created_at FROM app.notifications), NULL, 'also created_at');
+SELECT is((SELECT created_at FROM app.notifications), NULL, 'a created_at that is bound to null is left to the table as well');
 SELECT challenge_jobs.bind('notifications', 'app.notifications') \g /dev/null
 
 /* ---- types ---- */
@@ -128,9 +128,9 @@ END
 $$;
 CREATE DOMAIN t.document AS jsonb CHECK (value ? 'status');
 GRANT USAGE ON SCHEMA t TO cj_app;
-SELECT is(t.data_as('jsonb'), 'jsonb {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data jsonb');
-SELECT is(t.data_as('json'), 'json {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data json');
-SELECT is(t.data_as('text'), 'text {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data text');
+SELECT is(t.data_as('jsonb'), 'jsonb {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'a column data of type jsonb has run, challenge, status and average');
+SELECT is(t.data_as('json'), 'json {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'a column data of type json has run, challenge, status and average');
+SELECT is(t.data_as('text'), 'text {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'a column data of type text has run, challenge, status and average as JSON');
 SELECT is(t.data_as('t.document'), 't.document {"run_id": RUN, "status": "failed", "average": null, "challenge_id": 7}', 'data of a domain');
 
 CREATE FUNCTION t.created_at_as(definition text, zone text) RETURNS text
@@ -163,7 +163,7 @@ SELECT matches(t.error('SELECT t.run()'), '^42704: entity "notifications": enum 
 SELECT is(t.statuses(), '=active', 'and nothing has been decided');
 SELECT challenge_jobs.bind('notifications', 'app.notifications', labels => '{"challenge_completed": "done"}') \g /dev/null
 SELECT is(t.run(), '0 1 1', 'with the label bound');
-SELECT is(t.notified('n.type'), 'done', 'it is used');
+SELECT is(t.notified('n.type'), 'done', 'the label that was configured stands in the notifications');
 
 /* ---- nobody is notified about what was not decided, nothing is decided without telling ---- */
 SELECT t.again() \g /dev/null

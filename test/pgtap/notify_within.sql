@@ -50,7 +50,7 @@ DELETE FROM app.challenges;
 INSERT INTO app.challenges (id, end_date) VALUES (1, '2024-01-31'), (2, '2024-02-29'), (3, '2024-03-31'), (4, '2024-06-29');
 INSERT INTO app.challenge_members SELECT c, u FROM generate_series(1, 4) c, generate_series(1, 3) u ON CONFLICT DO NOTHING;
 DELETE FROM app.challenge_members WHERE ctid = (SELECT min(ctid) FROM app.challenge_members);
-SELECT is(t.figures('2024-02-02 00:00+00'), '0 1 3 0', 'the first run');
+SELECT is(t.figures('2024-02-02 00:00+00'), '0 1 3 0', 'the first run decides the challenge that has ended and notifies its members');
 SELECT is(t.figures(dry_run => true), '0 3 9 0', 'the next one, months later: nobody was there to notify before');
 SELECT is(t.figures(), '0 3 9 0', 'so all are notified');
 INSERT INTO app.challenges (id, end_date) VALUES (5, '2024-03-31');

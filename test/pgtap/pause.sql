@@ -25,13 +25,13 @@ SELECT is(t.installation(), 'ok: the jobs are not held back', 'the doctor says s
 SELECT is((SELECT overdue FROM challenge_jobs.watchdog() WHERE job = 'auto_complete_challenges'), true, 'a job is overdue');
 SELECT is((SELECT count(*) FROM challenge_jobs.pause('moving house')), 0::bigint, 'pause() returns no run where none is at work');
 SELECT is(t.held(), 'paused', 'all jobs are paused');
-SELECT is(t.states(), 'paused', 'job_status says so');
+SELECT is(t.states(), 'paused', 'job_status shows every job as paused');
 SELECT is(t.installation(), 'warning: all jobs are paused since T by R: moving house -> SELECT * FROM challenge_jobs.resume();',
     'the doctor says so, with the reason and the remedy');
 SELECT is(t.error('SELECT public.auto_complete_challenges()'), '55000: job "auto_complete_challenges" is held back: all jobs are paused',
     'a job function raises an error');
 SELECT is(t.error('SELECT public.refresh_challenge_stats()'), '55000: job "refresh_challenge_stats" is held back: all jobs are paused',
-    'each of them');
+    'while all jobs are paused each job function is refused');
 SELECT is(t.run(dry_run => true), '1 0 1', 'a dry run works');
 SELECT is((SELECT string_agg(DISTINCT reason, ', ') FROM challenge_jobs.watchdog() WHERE overdue OR action IS NOT NULL OR next_scheduled IS NOT NULL), NULL,
     'nothing is overdue, and nothing is to be started');
@@ -57,7 +57,7 @@ SELECT is((SELECT count(*) FROM challenge_jobs.resume()), 2::bigint, 'resume() w
 /* ---- a copy by dump: another id ---- */
 UPDATE challenge_jobs.installation SET installation_id = gen_random_uuid();
 SELECT is(t.held(), 'restored', 'with schedules of another installation all jobs are held back');
-SELECT is(t.states(), 'restored', 'job_status says so');
+SELECT is(t.states(), 'restored', 'job_status shows every job of a restored database as held back');
 SELECT is(t.installation(), 'error: this database is a copy: 2 jobs were scheduled in the original, and nothing runs by itself -> SELECT * FROM challenge_jobs.resume();',
     'the doctor says so, with the remedy');
 SELECT matches(t.error('SELECT public.auto_complete_challenges()'), '^55000: .*this database is a copy', 'job functions raise an error');
@@ -67,10 +67,10 @@ SELECT challenge_jobs.schedule('auto_complete_challenges', 'external') \g /dev/n
 SELECT is((SELECT string_agg(job || ' ' || coalesce(held, 'no'), ', ' ORDER BY job) FROM challenge_jobs.job),
     'auto_complete_challenges no, cleanup_expired_notifications restored, refresh_challenge_stats restored, send_streak_reminders restored',
     'schedule() adopts one job');
-SELECT is((SELECT scheduled_at > now() - interval '1 day' FROM challenge_jobs.job WHERE job = 'auto_complete_challenges'), true, 'from now on');
+SELECT is((SELECT scheduled_at > now() - interval '1 day' FROM challenge_jobs.job WHERE job = 'auto_complete_challenges'), true, 'schedule() adopts a job from now on: times before do not count');
 SELECT challenge_jobs.pause('and paused') \g /dev/null
 SELECT is((SELECT string_agg(DISTINCT held, ' ' ORDER BY held) FROM challenge_jobs.job), 'paused restored', 'a copy can be paused');
-SELECT is((SELECT count(*) FROM challenge_jobs.resume()), 2::bigint, 'resume() ends both');
+SELECT is((SELECT count(*) FROM challenge_jobs.resume()), 2::bigint, 'resume() ends both the pause and the hold on a copy');
 SELECT is(t.held(), 'no', 'nothing is held back any more');
 SELECT is((SELECT bool_and(scheduled_at > now() - interval '1 day') FROM challenge_jobs.job WHERE engine IS NOT NULL), true,
     'scheduled times from before do not count');
@@ -86,7 +86,7 @@ SELECT is(t.held(), 'no', 'resume() adopts the others');
 SELECT challenge_jobs.unschedule() \g /dev/null
 UPDATE challenge_jobs.installation SET database_id = 1;
 SELECT is(t.held(), 'restored', 'also where nothing was scheduled');
-SELECT is((SELECT count(*) FROM challenge_jobs.resume()), 0::bigint, 'resume() works there');
+SELECT is((SELECT count(*) FROM challenge_jobs.resume()), 0::bigint, 'resume() works on a copy in which nothing was scheduled');
 SELECT is(t.held(), 'no', 'and nothing is held back');
 
 /* ---- who may ---- */
@@ -94,7 +94,7 @@ CREATE ROLE cj_caller;
 GRANT USAGE ON SCHEMA challenge_jobs TO cj_caller;
 SET ROLE cj_caller;
 SELECT is(t.error('SELECT challenge_jobs.pause()'), '42501: permission denied for function pause', 'nobody but the owner may pause');
-SELECT is(t.error('SELECT challenge_jobs.resume()'), '42501: permission denied for function resume', 'or resume');
+SELECT is(t.error('SELECT challenge_jobs.resume()'), '42501: permission denied for function resume', 'a role without the privilege may not call resume()');
 RESET ROLE;
 
 SELECT * FROM finish();

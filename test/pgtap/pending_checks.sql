@@ -92,7 +92,7 @@ INSERT INTO m.events VALUES (3);
 SELECT lives_ok('SELECT public.auto_complete_challenges(''2024-02-29'')',
     'a caller who may use the schema has his own checks run');
 RESET ROLE;
-SELECT is(t.saw(), 'cj_mallory', 'as himself');
+SELECT is(t.saw(), 'cj_mallory', 'a check of the caller runs as the caller');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -66,7 +66,7 @@ SELECT challenge_jobs.bind('challenge_member_stats', 'app.stats') \g /dev/null
 SELECT is(t.refresh(), 'app.stats=full:100', 'without an index: full; all rows are written');
 SELECT is(t.last(), 'refresh_challenge_stats, succeeded, 100, 1, 100, 0, 0, app.stats=full:100', 'the run row says so');
 SELECT is(t.doctor(), 'app.stats=warning: method "full": readers wait while app.stats is refreshed, since it has no unique index on plain columns without WHERE',
-          'and the doctor');
+          'the doctor says that a view without a unique index keeps readers waiting');
 SET ROLE cj_app;
 CREATE FUNCTION app.with_index(definition text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -98,8 +98,8 @@ SELECT is(t.doctor(), 'app.stats=ok: method "concurrent"', 'then all is well');
 UPDATE pg_index SET indisvalid = false WHERE indrelid = 'app.stats'::regclass;
 SELECT is(t.refresh(), 'app.stats=full:100', 'an index that is not valid does not count');
 UPDATE pg_index SET indisvalid = true WHERE indrelid = 'app.stats'::regclass;
-SELECT is(t.refresh(true), 'app.stats=full:100', 'force_full');
-SELECT is(t.refresh(false), 'app.stats=concurrent:0', 'and back');
+SELECT is(t.refresh(true), 'app.stats=full:100', 'force_full refreshes a view in full that could be refreshed concurrently');
+SELECT is(t.refresh(false), 'app.stats=concurrent:0', 'without force_full the view is refreshed concurrently again');
 SELECT is(t.error('SELECT t.refresh(NULL)'), '22004: force_full must not be null', 'force_full must not be null');
 
 /* ---- rows changed ---- */
@@ -107,32 +107,32 @@ UPDATE app.challenge_member_stats SET completion_rate = completion_rate + 1 WHER
 SELECT is(t.refresh(), 'app.stats=concurrent:20', '10 rows updated: 10 deleted and 10 inserted');
 SELECT is(t.differs('app.stats'), 0::bigint, 'the view is what its definition gives');
 INSERT INTO app.challenge_member_stats VALUES (21, 1, 1), (21, 2, NULL);
-SELECT is(t.refresh(), 'app.stats=concurrent:2', '2 rows inserted');
+SELECT is(t.refresh(), 'app.stats=concurrent:2', 'a concurrent refresh that inserts two rows counts them');
 DELETE FROM app.challenge_member_stats WHERE challenge_id >= 20;
-SELECT is(t.refresh(), 'app.stats=concurrent:7', '7 rows deleted');
+SELECT is(t.refresh(), 'app.stats=concurrent:7', 'a concurrent refresh that deletes seven rows counts them');
 SELECT is(t.differs('app.stats'), 0::bigint, 'the view is what its definition gives after that');
 SELECT is(t.last(), 'refresh_challenge_stats, succeeded, 7, 1, 7, 0, 0, app.stats=concurrent:7', 'the run row says how many');
 DELETE FROM app.challenge_member_stats WHERE challenge_id >= 19;
 SELECT is(t.refresh(true), 'app.stats=full:90', 'a full refresh after others in the same transaction counts its own rows');
-SELECT is(t.refresh(true), 'app.stats=full:90', 'and again');
+SELECT is(t.refresh(true), 'app.stats=full:90', 'a second full refresh counts all rows again');
 INSERT INTO app.challenge_member_stats VALUES (20, 1, 1);
-SELECT is(t.refresh(), 'app.stats=concurrent:1', 'concurrently after full');
+SELECT is(t.refresh(), 'app.stats=concurrent:1', 'a concurrent refresh after a full one counts only the row that has changed');
 SAVEPOINT before;
 INSERT INTO app.challenge_member_stats VALUES (20, 2, 1);
 SELECT is(t.refresh() || ' ' || t.refresh(true) || ' ' || t.refresh(), 'app.stats=concurrent:1 app.stats=full:92 app.stats=concurrent:0', 'all of it in a subtransaction');
 ROLLBACK TO before;
 SELECT is(t.differs('app.stats'), 0::bigint, 'a rollback takes the refresh back');
-SELECT is((SELECT count(*) FROM app.stats), 91::bigint, 'whole');
+SELECT is((SELECT count(*) FROM app.stats), 91::bigint, 'after the rollback the view has all its rows');
 DELETE FROM app.challenge_member_stats WHERE challenge_id = 20;
-SELECT is(t.refresh(), 'app.stats=concurrent:1', 'after a rollback');
+SELECT is(t.refresh(), 'app.stats=concurrent:1', 'a refresh after a rollback counts its own rows');
 SET LOCAL track_counts = off;
 UPDATE app.challenge_member_stats SET completion_rate = 0 WHERE challenge_id = 1;
 SELECT is(t.refresh(), 'app.stats=concurrent:', 'NULL where the server does not count');
-SELECT is(t.refresh(true), 'app.stats=full:', 'also for full');
+SELECT is(t.refresh(true), 'app.stats=full:', 'rows_changed of a full refresh is null where the server does not count');
 SELECT is(t.last(), 'refresh_challenge_stats, succeeded, 0, 1, 0, 0, 0, app.stats=full:', 'such a run is no failure');
 SET LOCAL track_counts = on;
 SELECT is((SELECT result->'views'->0->'rows_changed' FROM t.last_run()), 'null'::jsonb, 'in the result, too');
-SELECT is((SELECT count(*) FROM public.refresh_challenge_stats() WHERE duration > '0' AND duration < '1 minute'), 1::bigint, 'it takes time');
+SELECT is((SELECT count(*) FROM public.refresh_challenge_stats() WHERE duration > '0' AND duration < '1 minute'), 1::bigint, 'the duration of a refresh is above 0 and plausible');
 SELECT matches((SELECT result->'views'->0->>'seconds' FROM t.last_run()), '^0\.[0-9]{3}$', 'which stands in the result');
 
 /* ---- not populated ---- */
@@ -143,8 +143,8 @@ RESET ROLE;
 SELECT challenge_jobs.add_stats_view('app."No Data"') \g /dev/null
 SELECT is(t.doctor(), 'app."No Data"=warning: app."No Data" has not been populated and cannot be read until it is refreshed; app.stats=ok: method "concurrent"',
           'the doctor reports a view that has not been populated');
-SELECT is(t.refresh(), 'app."No Data"=full:5 app.stats=concurrent:0', 'at first full');
-SELECT is(t.refresh(), 'app."No Data"=concurrent:0 app.stats=concurrent:0', 'then concurrently');
+SELECT is(t.refresh(), 'app."No Data"=full:5 app.stats=concurrent:0', 'a view without data is refreshed in full');
+SELECT is(t.refresh(), 'app."No Data"=concurrent:0 app.stats=concurrent:0', 'once a view has data it is refreshed concurrently');
 REFRESH MATERIALIZED VIEW app."No Data" WITH NO DATA;
 SELECT t.mend() \g /dev/null
 SELECT is(t.doctor(), 'app."No Data"=ok: method "concurrent"; app.stats=ok: method "concurrent"', 'the doctor''s remedy is the refresh');
@@ -219,7 +219,7 @@ SELECT challenge_jobs.remove_stats_view('app.over_bad') \g /dev/null
 SELECT is(t.refresh(), 'app.bad=failed: app.stats=concurrent:0', 'a view in which nothing had changed has been refreshed nevertheless: no error of the job function');
 SELECT challenge_jobs.bind('challenge_member_stats', 'app.challenge_member_stats') \g /dev/null
 SELECT is(t.error('SELECT t.refresh()'), '22012: division by zero', 'where nothing was refreshed the job function raises the error');
-SELECT is(t.error('SELECT t.refresh(true)'), '22012: division by zero', 'with force_full, too');
+SELECT is(t.error('SELECT t.refresh(true)'), '22012: division by zero', 'with force_full an error in the query of a view comes out as well');
 UPDATE app.divisor SET d = 2;
 SELECT is(t.refresh(), 'app.bad=full:1 app.challenge_member_stats=none:0', 'when it is mended it is refreshed again');
 
@@ -300,7 +300,7 @@ SELECT is(t.refresh(), '"Odd ""Schema""; --"."a view''s; ""name"""=full:3 app.zz
 SELECT is((SELECT DISTINCT me FROM "Odd ""Schema""; --"."a view's; ""name"""), 'Cj "odd"', 'each view is refreshed as its own owner');
 CREATE UNIQUE INDEX ON "Odd ""Schema""; --"."a view's; ""name""" ("the Key");
 INSERT INTO "Odd ""Schema""; --"."select" VALUES (4, 'y');
-SELECT is(t.refresh(), '"Odd ""Schema""; --"."a view''s; ""name"""=concurrent:1 app.zz=full:1', 'concurrently, too');
+SELECT is(t.refresh(), '"Odd ""Schema""; --"."a view''s; ""name"""=concurrent:1 app.zz=full:1', 'names that must be quoted work in a concurrent refresh');
 SELECT is((t.last_run()).result->'views'->0->>'view', '"Odd ""Schema""; --"."a view''s; ""name"""', 'the name in the result');
 
 /* ---- rights that the owner lacks ---- */
@@ -308,12 +308,12 @@ ALTER SCHEMA "Odd ""Schema""; --" OWNER TO CURRENT_USER;
 SELECT is(t.refresh() || ' ' || (SELECT message || ' / ' || hint FROM t.last_run()),
           '"Odd ""Schema""; --"."a view''s; ""name"""=failed: app.zz=full:1 the owner of "Odd ""Schema""; --"."a view''s; ""name""" lacks a privilege that the refresh needs / '
           'Run: GRANT USAGE ON SCHEMA "Odd ""Schema""; --" TO "Cj ""odd""";', 'an owner without USAGE on the schema');
-SELECT alike(t.doctor(), '%=error: the owner of % lacks a privilege that the refresh needs%', 'the doctor says');
+SELECT alike(t.doctor(), '%=error: the owner of % lacks a privilege that the refresh needs%', 'the doctor says that the owner lacks a privilege for a concurrent refresh');
 DO $$ BEGIN EXECUTE (SELECT remedy FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh' AND status = 'error'); END $$;
 SELECT alike(t.refresh(), '%=concurrent:0 app.zz=full:1', 'and its remedy does it');
 DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$;
 SELECT alike(t.refresh() || (SELECT hint FROM t.last_run()), '%=failed: app.zz=full:1Run: GRANT TEMPORARY ON DATABASE % TO "Cj ""odd""";', 'without TEMPORARY on the database not concurrently');
-SELECT alike(t.refresh(true), '%=full:4 app.zz=full:1', 'but in full');
+SELECT alike(t.refresh(true), '%=full:4 app.zz=full:1', 'without that privilege a view is still refreshed in full');
 DO $$ BEGIN EXECUTE (SELECT remedy FROM challenge_jobs.doctor() WHERE check_name ~ '^refresh' AND status = 'error'); END $$;
 SELECT alike(t.refresh(), '%=concurrent:0 app.zz=full:1', 'the doctor''s remedy does it');
 

@@ -6,19 +6,10 @@
  */
 BEGIN;
 \ir app.psql
+\ir callers.psql
 SELECT no_plan();
 
-CREATE ROLE cj_caller;
-CREATE ROLE cj_other;
-GRANT USAGE ON SCHEMA challenge_jobs, public TO cj_caller;
 GRANT EXECUTE ON FUNCTION public.refresh_challenge_stats(boolean) TO cj_caller, cj_app;
-
-/* What the app's code has seen. It can be written by anyone, so that nothing fails for want of rights. */
-CREATE TABLE t.seen (place text, what text);
-GRANT ALL ON t.seen TO PUBLIC;
-CREATE FUNCTION t.saw(at text) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(DISTINCT what, ' ' ORDER BY what) FROM t.seen WHERE place = at
-$$;
 
 SET ROLE cj_app;
 CREATE TABLE app.numbers AS SELECT n FROM generate_series(1, 3) n;
@@ -146,17 +137,17 @@ SELECT matches(t.escape(statement, role, force_full), '^42501: (code that ran as
 SELECT is(t.escape('CREATE OR REPLACE FUNCTION pg_temp.left_behind() RETURNS int LANGUAGE sql AS ''SELECT 1''', 'cj_app'), 'app.escaping=concurrent as cj_app', 'the owner may leave things to itself');
 DROP FUNCTION pg_temp.left_behind();
 SELECT matches(t.escape('COMMIT'), '^2D000: ', 'the transaction cannot be ended');
-SELECT matches(t.escape('ROLLBACK'), '^2D000: ', 'nor rolled back');
+SELECT matches(t.escape('ROLLBACK'), '^2D000: ', 'a function in a view cannot roll back');
 /* deferred triggers would fire at the caller's commit: as the caller, before PostgreSQL 18 */
 SELECT is(t.escape('INSERT INTO app.checked VALUES (1, 1); DELETE FROM app.checked', role, force_full), '42501: cannot fire deferred trigger within security-restricted operation',
           format('no trigger can be left to fire later, called by %s, force_full %s', role, force_full))
   FROM unnest(ARRAY[session_user, 'cj_caller']) role, unnest(ARRAY[false, true]) force_full;
 DELETE FROM t.seen;
 SET CONSTRAINTS ALL IMMEDIATE;
-SELECT is(t.saw('deferred'), NULL, 'and none is');
+SELECT is(t.saw('deferred'), NULL, 'no deferred trigger of the view''s owner runs after the refresh');
 SET CONSTRAINTS ALL DEFERRED;
 SELECT is((SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relowner = 'cj_app'::regrole), 0::bigint, 'no temporary table is left');
-SELECT is((SELECT count(*) FROM pg_prepared_statements WHERE name = 'left_behind') + (SELECT count(*) FROM pg_cursors WHERE name = 'left_behind'), 0::bigint, 'nor anything else');
+SELECT is((SELECT count(*) FROM pg_prepared_statements WHERE name = 'left_behind') + (SELECT count(*) FROM pg_cursors WHERE name = 'left_behind'), 0::bigint, 'a function in a view leaves no prepared statement and no cursor behind');
 
 /* ---- what the caller has prepared for the owner of the view ---- */
 CREATE SCHEMA planted AUTHORIZATION cj_caller;
@@ -192,10 +183,6 @@ DROP TABLE pg_temp.numbers;
 SET LOCAL search_path = public, t;
 
 /* ---- settings do not leak, in either direction ---- */
-CREATE FUNCTION t.settings() RETURNS text LANGUAGE sql AS $$
-    SELECT concat_ws(' / ', current_setting('search_path'), current_setting('row_security'), current_setting('timezone'), current_setting('datestyle'),
-                     current_setting('lock_timeout'), current_setting('app.me', true), current_setting('work_mem'), current_setting('role'), current_setting('jit'))
-$$;
 SET LOCAL timezone = 'Pacific/Kiritimati';
 SET LOCAL datestyle = 'SQL, DMY';
 SET LOCAL lock_timeout = '1234ms';

@@ -167,7 +167,7 @@ SELECT is((SELECT value FROM challenge_jobs.metrics WHERE name = 'challenge_jobs
 /* ---- two member rows of one user in one challenge ---- */
 SELECT t.clear(), t.join(1, 'UTC', 5, 2) \g /dev/null
 INSERT INTO app.challenge_members (challenge_id, user_id, current_streak) VALUES (1, 1, 7);
-SELECT is(t.morning(), '1', 'one reminder');
+SELECT is(t.morning(), '1', 'a user with two member rows in one challenge is reminded once');
 SELECT is((SELECT data FROM app.notifications), '{"streak": 7, "local_date": "2024-05-15", "challenge_ids": [1, 2]}', 'in which each challenge stands once');
 
 SELECT * FROM finish();

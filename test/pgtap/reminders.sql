@@ -62,20 +62,20 @@ SELECT is(t.checked_in('timestamp', value, 'UTC'), checked_in, 'whatever the ses
   FROM (VALUES ('2024-05-14 23:59:59', false), ('2024-05-15 00:00', true)) v(value, checked_in);
 SET TIME ZONE 'UTC';
 CREATE DOMAIN t.moment AS timestamptz;
-SELECT is(t.checked_in('t.moment', '2024-05-14 12:00+00', 'Pacific/Auckland'), true, 'a domain');
+SELECT is(t.checked_in('t.moment', '2024-05-14 12:00+00', 'Pacific/Auckland'), true, 'a last_checkin_at of a domain counts as its base type does');
 SELECT t.checked_in('timestamptz', NULL) \g /dev/null
 
 /* ---- what they are notified ---- */
 SELECT t.clear(), t.join(1, 'UTC', 5, 9, 9, 2), t.join(2, 'UTC', 1) \g /dev/null
 UPDATE app.challenges SET name = 'Read "20" pages' WHERE id = 2;
-SELECT is(t.morning(), '1 2', 'both are notified');
+SELECT is(t.morning(), '1 2', 'both users whose streak is at risk are reminded');
 SELECT is((SELECT string_agg(concat_ws(' / ', type, title, body), ' | ' ORDER BY user_id) FROM app.notifications),
           'streak_reminder / Your streak is at stake! / Check in today to keep your streak of 9 in "Read "20" pages" | '
           'streak_reminder / Your streak is at stake! / Check in today to keep your streak of 1 in "c1"', 'the words: the longest streak, and of two the first challenge');
 SELECT is((SELECT jsonb_agg(data ORDER BY user_id) FROM app.notifications),
           '[{"local_date": "2024-05-15", "streak": 9, "challenge_ids": [2, 3, 1, 4]}, {"local_date": "2024-05-15", "streak": 1, "challenge_ids": [1]}]'::jsonb,
           'the data: all challenges, that with the longest streak first');
-SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 2::bigint, 'and when');
+SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 2::bigint, 'reminders have the time of the transaction in created_at');
 
 CREATE FUNCTION t.words(title text, body text DEFAULT '') RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -84,10 +84,10 @@ BEGIN
     RETURN (SELECT string_agg(concat_ws('/', n.title, n.body), ' | ' ORDER BY user_id) FROM app.notifications n);
 END
 $$;
-SELECT is(t.words('{streak} {challenge_count} {challenge_name}'), '9 4 Read "20" pages/ | 1 1 c1/', 'all placeholders');
+SELECT is(t.words('{streak} {challenge_count} {challenge_name}'), '9 4 Read "20" pages/ | 1 1 c1/', 'all placeholders are replaced in title and body');
 SELECT is(t.words('{streak}{streak}', '{{streak}} { streak } {} {Streak} { %s %1$s'), '99/{9} { streak } {} {Streak} { %s %1$s | 11/{1} { streak } {} {Streak} { %s %1$s',
-          'other braces stay');
-SELECT is(t.words('', ''), '/ | /', 'empty texts');
+          'braces that are no placeholder stay as they are');
+SELECT is(t.words('', ''), '/ | /', 'empty texts give empty title and body');
 UPDATE app.challenges SET name = '{streak} {challenge_name} ''; DROP TABLE app.users; --' WHERE id = 2;
 SELECT is(t.words('{challenge_name}'), '{streak} {challenge_name} ''; DROP TABLE app.users; --/ | c1/', 'a name is not a template, nor SQL');
 SELECT alike(t.error($$SELECT t.setr('{"body": "{user_name}"}')$$), '22023: %', 'unknown placeholders are refused');

@@ -175,7 +175,7 @@ SELECT challenge_jobs.bind('notifications', '"The ""App"""."Message"', '{"user_i
 SELECT is(t.remind(dry_run => true) || ', ' || t.remind(), '3 2, 3 2', 'names that need quoting, everywhere');
 SELECT is((SELECT string_agg(concat_ws('/', "type", b, d), ' ' ORDER BY b) FROM "The ""App"""."Message"),
           'keep "it"/Check in today to keep your streak of 1 in "A "b""/{"streak": 1, "local_date": "2024-05-15", "challenge_ids": ["a b"]} '
-          'keep "it"/Check in today to keep your streak of 2 in "A "b""/{"streak": 2, "local_date": "2024-05-15", "challenge_ids": ["a b"]}', 'labels, too');
+          'keep "it"/Check in today to keep your streak of 2 in "A "b""/{"streak": 2, "local_date": "2024-05-15", "challenge_ids": ["a b"]}', 'labels stand in the notifications of an app whose names must be quoted');
 
 SELECT * FROM finish();
 ROLLBACK;

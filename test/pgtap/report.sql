@@ -37,12 +37,12 @@ $$;
 /* ---- nothing has happened yet ---- */
 SELECT t.forget() \g /dev/null
 SELECT lives_ok('SELECT t.page()', 'well-formed with an empty log');
-SELECT is(t.find('/x:html/x:body/x:header/x:h1/text()'), 'No job has run yet', 'which it says');
-SELECT is(t.find('count(/x:html[@lang="en"]/x:body/x:main/x:section[@aria-labelledby=x:h2/@id])'), '7', 'sections with headings');
+SELECT is(t.find('/x:html/x:body/x:header/x:h1/text()'), 'No job has run yet', 'the heading says that no job has run yet');
+SELECT is(t.find('count(/x:html[@lang="en"]/x:body/x:main/x:section[@aria-labelledby=x:h2/@id])'), '7', 'each of the seven sections is labelled by its heading');
 SELECT is(t.find('//x:article/x:div/x:h3/text()'), (SELECT string_agg(job, ' ') FROM challenge_jobs.job_default()), 'all jobs, in their order');
 SELECT is(t.find('//x:section[@aria-labelledby="failures"]/x:p/text()') || t.find('//x:section[@aria-labelledby="alerts"]/x:p/text()'),
           'Nothing in this period.None.', 'nothing went wrong, no alert waits');
-SELECT is(t.find('//x:table[@class="upcoming"]//x:td/text()'), repeat('not scheduled ', 3) || 'not scheduled', 'nothing is scheduled');
+SELECT is(t.find('//x:table[@class="upcoming"]//x:td/text()'), repeat('not scheduled ', 3) || 'not scheduled', 'the table of upcoming runs says of every job that it is not scheduled');
 SELECT is(t.find('//x:meta[@http-equiv]/@content'), 'default-src ''none''; style-src ''unsafe-inline''; base-uri ''none''; form-action ''none''', 'it forbids everything but its style');
 SELECT is(t.find('count(//@src | //@href[not(starts-with(., "#"))] | //x:script | //x:link | //x:img | //x:iframe | //x:a)'), '0', 'and refers to nothing');
 SELECT is(t.find('//@href[not(substring(., 2) = //@id)]'), NULL, 'what it refers to of itself is there');
@@ -52,7 +52,7 @@ SELECT is(t.find('count(//s:svg[not(@aria-hidden)]) - count(//s:svg[@role="img"]
 SELECT lives_ok('SELECT t.page(''1 minute''), t.page(''100 years''), t.page(''1 month''), t.page(''400 days'')', 'well-formed for any period');
 
 /* ---- what is asked for ---- */
-SELECT throws_ok('SELECT challenge_jobs.report_html(NULL)', '22004', 'since must not be null', 'null');
+SELECT throws_ok('SELECT challenge_jobs.report_html(NULL)', '22004', 'since must not be null', 'a period that is null is refused');
 SELECT throws_ok(format('SELECT challenge_jobs.report_html(%L)', since), '22023', 'since must be from 1 minute to 100 years', since)
   FROM unnest('{0,-1 day,59 seconds,101 years,178000000 years,-178000000 years,2147483647 days,-2147483648 days,2500000000 hours,-1 month 1 day}'::text[]) since;
 SELECT throws_ok('SELECT challenge_jobs.report_html(''infinity'')', '22023', NULL, 'an infinite one') WHERE current_setting('server_version_num')::int >= 170000;
@@ -87,8 +87,8 @@ SELECT is(t.find('/x:html/x:body/x:header/x:h1/text()', page), '1 of 4 jobs need
 SELECT is(t.find('count(//s:svg[contains(@class, "durations")])', page), '1', 'durations of the only job that succeeded') FROM p;
 SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/text()', page), '2 min 1 min', 'their axis has units') FROM p;
 SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:desc/text()', page) LIKE '2 runs that succeeded from % UTC, the longest took 1 min 30 s.', true, 'and words') FROM p;
-SELECT is(t.number('auto_complete_challenges', 'failed', t.page('9 days')), '2', 'a longer period');
-SELECT is(t.number('auto_complete_challenges', 'in all', t.page('10 minutes')), '1', 'a shorter one');
+SELECT is(t.number('auto_complete_challenges', 'failed', t.page('9 days')), '2', 'a longer period counts the failures in it as well');
+SELECT is(t.number('auto_complete_challenges', 'in all', t.page('10 minutes')), '1', 'a shorter period leaves out the runs before it');
 DROP TABLE p;
 
 /* a share is not rounded up to all of them, nor a clock that was set back taken for a long run */
@@ -96,10 +96,10 @@ SELECT t.forget() \g /dev/null
 SELECT t.ran(100, 'succeeded'), t.ran(10, 'succeeded', -5) FROM generate_series(1, 1500) \g /dev/null
 SELECT t.ran(1, 'failed', message => 'once') \g /dev/null
 SELECT is(t.find('//x:ul[@class="figures"]/x:li[2]/x:span[1]/text()'), '99.9 %', 'one of three thousand failed');
-SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/text()'), '1 s 500 ms', 'durations below nothing');
+SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/text()'), '1 s 500 ms', 'a duration below nothing does not spoil the axis of the chart');
 
 SELECT t.forget(), t.ran(10, 'succeeded', -5) \g /dev/null
-SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/text()'), '1 ms 0.5 ms', 'and nothing else');
+SELECT is(t.find('//s:svg[contains(@class, "durations")]/s:text[@class="value"]/text()'), '1 ms 0.5 ms', 'the chart has an axis also where the only duration is below nothing');
 
 /* ---- UTC, whatever the session says ---- */
 SET TIME ZONE 'Pacific/Chatham';
@@ -113,7 +113,7 @@ SELECT challenge_jobs.schedule('auto_complete_challenges', 'external'), challeng
 SELECT challenge_jobs.alter_job('send_streak_reminders', enabled => false) \g /dev/null
 UPDATE challenge_jobs.job_override SET schedule = '0 0 30 2 *' WHERE job = 'cleanup_expired_notifications';
 SELECT is(t.find('//x:table[@class="upcoming"]//x:tr[x:th="auto_complete_challenges"]/x:td/x:time/text()'),
-          (SELECT string_agg(to_char(scheduled_for AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), ' ') FROM challenge_jobs.next_runs('auto_complete_challenges', 3)), 'the next slots');
+          (SELECT string_agg(to_char(scheduled_for AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), ' ') FROM challenge_jobs.next_runs('auto_complete_challenges', 3)), 'the page has the next scheduled times of the job');
 SELECT is(t.find('//x:table[@class="upcoming"]//x:td/text()'), 'not scheduled disabled its schedule has none', 'and why there are none');
 UPDATE challenge_jobs.job_override SET schedule = 'nonsense' WHERE job = 'cleanup_expired_notifications';
 SELECT is(t.find('//x:table[@class="upcoming"]//x:tr[x:th="cleanup_expired_notifications"]/x:td/text()'), 'its schedule has none', 'a schedule that cannot be read is no error');
@@ -183,7 +183,7 @@ SELECT t.forget() \g /dev/null
 CREATE ROLE cj_reader;
 GRANT USAGE ON SCHEMA challenge_jobs TO cj_reader;
 SET LOCAL ROLE cj_reader;
-SELECT is(t.error('SELECT challenge_jobs.report_html()'), '42501: permission denied for function report_html', 'not without EXECUTE');
+SELECT is(t.error('SELECT challenge_jobs.report_html()'), '42501: permission denied for function report_html', 'a role without EXECUTE may not make the report');
 RESET ROLE;
 GRANT EXECUTE ON FUNCTION challenge_jobs.report_html(interval) TO cj_reader;
 SET LOCAL ROLE cj_reader;

@@ -33,9 +33,9 @@ END
 $$;
 SELECT is(reason('SELECT * FROM top_members'), 'it is read in a query with LIMIT or OFFSET', 'the reason names what is in the way');
 SELECT is(reason('SELECT challenge_id FROM (SELECT challenge_id, rank() OVER (ORDER BY points) FROM checkins) s'),
-          'it is read in a query with a window function whose PARTITION BY lacks the key', 'also a window');
+          'it is read in a query with a window function whose PARTITION BY lacks the key', 'a window function in a subquery has the reason named');
 SELECT is(reason('WITH RECURSIVE r AS (SELECT challenge_id FROM members UNION SELECT challenge_id + 1 FROM r WHERE challenge_id < 3) SELECT * FROM r'),
-          'it is read in a query with a recursive query', 'and recursion');
+          'it is read in a query with a recursive query', 'a recursive query has the reason named');
 SELECT is(reason('SELECT challenge_id, user_id, rank() OVER (PARTITION BY challenge_id ORDER BY points), (SELECT count(*) FROM users) FROM checkins'),
           'none of its columns has to be equal to the key, or to a column of a table with it', 'but not what is in the way of other columns');
 
@@ -62,9 +62,9 @@ SELECT is(key_of('text COLLATE nd'), 'Its collation takes different texts for eq
 /* ---- the view ---- */
 SELECT make('SELECT challenge_id, user_id, status FROM members') \g /dev/null
 SELECT is(refusal('nobody'), 't.v has no column "nobody".', 'a column that does not exist');
-SELECT is(refusal('ctid'), 't.v has no column "ctid".', 'a system column');
-SELECT is(refusal('challenge_id', 't.members'), 't.members is not a materialized view.', 'a table');
-SELECT is(refusal('challenge_id', 't.active'), 't.active is not a materialized view.', 'a plain view');
+SELECT is(refusal('ctid'), 't.v has no column "ctid".', 'a system column is refused as a key');
+SELECT is(refusal('challenge_id', 't.members'), 't.members is not a materialized view.', 'a table is refused in place of a materialized view');
+SELECT is(refusal('challenge_id', 't.active'), 't.active is not a materialized view.', 'a plain view is refused in place of a materialized view');
 SELECT throws_ok($$ SELECT challenge_jobs.track('t.v', 'nobody', true) $$, '0A000',
                  'materialized view t.v cannot be refreshed by its column "nobody"', 'what the error says');
 CREATE MATERIALIZED VIEW no_index AS SELECT challenge_id FROM members;
@@ -212,13 +212,13 @@ SELECT is(key_paths_of('SELECT c.id AS challenge_id, m.user_id FROM challenges c
 
 /* columns of bpchar and varchar are not compared as what they are */
 CREATE TABLE padded (code char(5), n integer);
-SELECT is(key_paths_of('SELECT c.code AS challenge_id, p.n FROM codes c JOIN padded p ON p.code = c.code'), 'codes.code direct, padded whole_view', 'char(n) and varchar');
-SELECT is(key_paths_of('SELECT p.code AS challenge_id, q.n FROM padded p JOIN padded q ON q.code = p.code'), 'padded.code direct', 'char(n) and char(n)');
+SELECT is(key_paths_of('SELECT c.code AS challenge_id, p.n FROM codes c JOIN padded p ON p.code = c.code'), 'codes.code direct, padded whole_view', 'a join of char(n) with varchar gives no key path, as they compare differently');
+SELECT is(key_paths_of('SELECT p.code AS challenge_id, q.n FROM padded p JOIN padded q ON q.code = p.code'), 'padded.code direct', 'a join of char(n) with char(n) gives a key path');
 
 /* names that lead to each other double the queries each time: an end is made of that */
 SELECT is(refusal_of((SELECT 'WITH c0 AS (SELECT challenge_id FROM members)' || string_agg(format(', c%s AS (SELECT a.challenge_id FROM c%s a JOIN c%s b USING (challenge_id))', n, n - 1, n - 1), '' ORDER BY n)
                              || ' SELECT * FROM c12' FROM generate_series(1, 12) n)),
-          'It consists of too many queries, each counted as often as it is named.', 'too many queries');
+          'It consists of too many queries, each counted as often as it is named.', 'a view with too many subqueries is refused');
 
 SELECT * FROM finish();
 ROLLBACK;

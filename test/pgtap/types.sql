@@ -95,7 +95,7 @@ SELECT is(t.run(), '2 2 8', 'nor with integer keys');
 SELECT is(t.try('integer', 'integer', 'integer', status), t.good(), 'status ' || status)
   FROM unnest(ARRAY['text', 'varchar', 'varchar(9)', 'char(9)', 'char(20)', 't.state', 't."State of ""it"""', 't.state_text', 't.state_enum', 't.state_domain']) status;
 SELECT matches(t.try('integer', 'integer', 'integer', 'varchar(8)'), '^22001: entity "challenges": label "completed" does not fit', 'a status too short for a label');
-SELECT matches(t.try('integer', 'integer', 'integer', 'char(8)'), '^22001: entity "challenges": label "completed" does not fit', 'char, too');
+SELECT matches(t.try('integer', 'integer', 'integer', 'char(8)'), '^22001: entity "challenges": label "completed" does not fit', 'a label that does not fit into char(n) is refused');
 SELECT matches(t.try('integer', 'integer', 'integer', 'integer', '%s'), '^(42804: entity|22P02)', 'a status that is a number');
 
 /* ---- partitions ---- */
@@ -109,7 +109,7 @@ CREATE TABLE app.notifications (user_id integer, body text, created_at timestamp
 CREATE TABLE app.notifications_default PARTITION OF app.notifications DEFAULT;
 ALTER TABLE app.notifications OWNER TO cj_app;
 SELECT is(t.run(), '2 2 8', 'challenges that move to another partition, notifications partitioned by a created_at without a default');
-SELECT is((SELECT count(*) FROM app.part_failed), 2::bigint, 'they have moved');
+SELECT is((SELECT count(*) FROM app.part_failed), 2::bigint, 'challenges whose status is the partition key have moved to its partition');
 SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 8::bigint, 'the notifications have their time');
 
 /* ---- names ---- */

@@ -48,21 +48,21 @@ SELECT challenge_jobs.untrack('app.b_tracked') \g /dev/null
 SELECT is(t.names(), 'app."A now", app.b_tracked', 'untrack() knows it by its new name');
 ALTER MATERIALIZED VIEW app.b_tracked RENAME TO b;
 SELECT FROM challenge_jobs.track('app.b', 'k') \g /dev/null
-SELECT is(t.names(), 'app."A now", app.b by k', 'so does track()');
+SELECT is(t.names(), 'app."A now", app.b by k', 'track() finds the view by its new name');
 ALTER MATERIALIZED VIEW app."A now" RENAME TO a;
 SELECT challenge_jobs.add_stats_view('app.a') \g /dev/null
-SELECT is(t.names(), 'app.a, app.b by k', 'and add_stats_view()');
+SELECT is(t.names(), 'app.a, app.b by k', 'add_stats_view() finds the view by its new name');
 ALTER MATERIALIZED VIEW app.a RENAME TO aa;
 SELECT challenge_jobs.remove_stats_view('app.aa') \g /dev/null
-SELECT is(t.names(), 'app.b by k', 'and remove_stats_view()');
+SELECT is(t.names(), 'app.b by k', 'remove_stats_view() finds the view by its new name');
 SELECT is((SELECT string_agg(view_name, ' ') FROM challenge_jobs.known_view), 'app.b', 'of which nothing is left');
 
 /* ---- the key ---- */
-SELECT is(t.refresh(), 'app.b=concurrent', 'tracked anew');
+SELECT is(t.refresh(), 'app.b=concurrent', 'a view that is tracked anew is recomputed at first');
 ALTER MATERIALIZED VIEW app.b RENAME COLUMN k TO "Key";
 INSERT INTO app.source VALUES (11, 2);
 SELECT is(t.refresh(), 'app.b=incremental', 'the key may be renamed as well');
-SELECT is(t.names(), 'app.b by Key', 'which is stored');
+SELECT is(t.names(), 'app.b by Key', 'the new name of the key column is stored');
 
 /* ---- a name that leads to something is right ---- */
 ALTER MATERIALIZED VIEW app.b RENAME TO b_old;

@@ -183,7 +183,7 @@ SELECT ok(NOT t.counts_anew('alter_job(''auto_complete_challenges'', schedule =>
 SELECT ok(NOT t.counts_anew('alter_job(''auto_complete_challenges'', grace => ''1 hour'')'), 'nor does another setting');
 SELECT ok(t.counts_anew('alter_job(''auto_complete_challenges'', schedule => ''0 0 * * *'')'), 'back to the default');
 SELECT ok(NOT t.counts_anew('alter_job(''auto_complete_challenges'', enabled => true)'), 'enabled, and enabled again');
-SELECT ok(NOT t.counts_anew('alter_job(''auto_complete_challenges'', enabled => false)'), 'disabled');
+SELECT ok(NOT t.counts_anew('alter_job(''auto_complete_challenges'', enabled => false)'), 'disabling a job does not have its scheduled times counted anew');
 SELECT ok(t.counts_anew('alter_job(''auto_complete_challenges'', enabled => true)'), 'enabled again: scheduled times meanwhile do not count');
 SELECT ok(NOT t.counts_anew('reset_job(''auto_complete_challenges'')'), 'reset without a change');
 SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => '@hourly') \g /dev/null

@@ -81,7 +81,7 @@ is( $node->safe_psql($home, $job), sprintf($line, '5 1 * * 1', 'f'),
 	'a disabled job has a cron job that is not active');
 ($status, $out, $err) = $node->psql($home, "CALL challenge_jobs.run('$JOB')");
 is($status, 0, 'run() of a disabled job is no error');
-is(last_run($node, $home, 'status, message'), 'skipped|the job is disabled', 'but is recorded');
+is(last_run($node, $home, 'status, message'), 'skipped|the job is disabled', 'a cron job that fires a disabled job leaves a row of status skipped');
 $node->safe_psql($home, "SELECT challenge_jobs.alter_job('$JOB', max_retries => 7)");
 is($node->safe_psql($home, $job), sprintf($line, '5 1 * * 1', 'f'), 'it stays so with other changes');
 $node->safe_psql($home, "SELECT challenge_jobs.reset_job('$JOB')");
@@ -107,7 +107,7 @@ $node->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB', 'pg_cron')");
 is( $node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'),
 	"$JOB|pg_cron", 'unschedule() says what it has ended');
 is($node->safe_psql($home, 'SELECT count(*) FROM cron.job'), '0', 'and removes the cron job');
-is($node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'), '', 'once is enough');
+is($node->safe_psql($home, 'SELECT * FROM challenge_jobs.unschedule()'), '', 'a second unschedule() finds nothing to remove');
 is( $node->safe_psql($home, "SELECT bool_and(engine IS NULL AND scheduled_at IS NULL) FROM challenge_jobs.job"),
 	't', 'the job is not scheduled any more');
 

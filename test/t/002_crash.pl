@@ -12,48 +12,30 @@ use ChallengeJobsTest;
 my $node = create_node('crash');
 my $db = 'postgres';
 
-# Ways to end a run in the middle; each is given the process id of its backend.
-my %kill = (
-	'kill -9 of the backend' => sub { kill('KILL', $_[0]) },
-	'pg_terminate_backend' => sub { $node->safe_psql($db, "SELECT pg_terminate_backend($_[0])") },
-	'an immediate stop of the server' => sub {
-		$node->stop('immediate');
-		$node->start;
-	});
-
 # What is killed has a challenge of the first, a middle or the last of three batches in its hands.
 my %moments = ('the first batch' => 5, 'the second batch' => 11, 'the last batch' => 30);
 
 create_app($node, $db, 30);
 set_batch_size($node, $db, 10);
 
-foreach my $way (sort keys %kill)
+foreach my $way ('an immediate stop of the server', 'kill -9 of the backend', 'pg_terminate_backend')
 {
 	foreach my $moment (sort { $moments{$a} <=> $moments{$b} } keys %moments)
 	{
-		test_kill($way, $moment);
+		kill_in_batch($way, $moment);
 	}
 }
 
 # ---- the job function ----
 
 # A job function that is killed leaves nothing at all behind.
-reset_app(5);
-my $holder = $node->background_psql($db);
-$holder->query_safe('SELECT pg_advisory_lock(4711)');
-my $function = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'",
-	'SELECT * FROM auto_complete_challenges()');
-wait_for_stall($node, $db) or die 'the job function has not come to the stall';
-kill('KILL', stalled_pid());
-finish_sql($function);
-eval { $holder->quit };
-wait_for_server($node) or die 'the server has not come back';
+reset_all(5);
+end_stalled(start_stalled('kill -9 of a job function', 'SELECT * FROM auto_complete_challenges()'), 'kill -9 of the backend');
 is( $node->safe_psql($db,
 		"SELECT count(*) FILTER (WHERE status = 'active') FROM challenges UNION ALL SELECT count(*) FROM notifications"
 	),
 	"30\n0",
 	'kill -9 of a job function: nothing of its work remains');
-$node->safe_psql($db, 'TRUNCATE stall');
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 is(undone_work($node, $db), '', 'kill -9 of a job function: the next run does everything');
 
@@ -63,7 +45,7 @@ is(undone_work($node, $db), '', 'kill -9 of a job function: the next run does ev
 set_batch_size($node, $db, 1);
 foreach my $batches (1, 7, 13, 29)
 {
-	reset_app(undef);
+	reset_all(undef);
 	my $run = start_sql($node, $db, "CALL challenge_jobs.run('$JOB')");
 	$node->poll_query_until($db, "SELECT count(*) >= $batches FROM challenges WHERE status <> 'active'")
 	  or die 'the run has not begun';
@@ -84,61 +66,32 @@ done_testing();
 
 # ---- parts ----
 
-# Puts the app back to where it was, with a stall at the n-th challenge.
-sub reset_app
+# Puts the app back to where it was, with a stall at the n-th challenge, and no run in the log.
+sub reset_all
 {
 	my ($stall) = @_;
 
-	$node->safe_psql($db, <<'SQL');
-TRUNCATE notifications, decision, stall;
-ALTER TABLE challenges DISABLE TRIGGER USER;
-DELETE FROM challenge_members;
-DELETE FROM challenges;
-INSERT INTO challenges
-SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 5 FROM generate_series(1, 30) i;
-ALTER TABLE challenges ENABLE TRIGGER USER;
-INSERT INTO challenge_members SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
-DELETE FROM challenge_jobs.job_run;
-SQL
-	$node->safe_psql($db, 'VACUUM FULL challenges');
-	$node->safe_psql($db, "INSERT INTO stall VALUES ($stall)") if defined $stall;
+	fill_app($stall);
+	$node->safe_psql($db, 'DELETE FROM challenge_jobs.job_run');
 	return;
 }
 
-# Returns the process id of the session that waits in the stall.
-sub stalled_pid
-{
-	return $node->safe_psql($db,
-		"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
-}
-
 # Ends a run in one way at one moment and looks at what is left.
-sub test_kill
+sub kill_in_batch
 {
 	my ($way, $moment) = @_;
 	my $stall = $moments{$moment};
 	my $committed = int(($stall - 1) / 10) * 10;
 	my $name = "$way in $moment";
 
-	reset_app($stall);
-	my $holder = $node->background_psql($db, on_error_stop => 0);
-	$holder->query_safe('SELECT pg_advisory_lock(4711)');
-	my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'",
-		"CALL challenge_jobs.run('$JOB')");
-	wait_for_stall($node, $db) or die "$name: the run has not come to the stall";
-	my $pid = stalled_pid();
+	reset_all($stall);
+	my $run = start_stalled($name, "CALL challenge_jobs.run('$JOB')");
 	is( $node->safe_psql($db,
-			"SELECT status, pid = $pid, role_name FROM challenge_jobs.job_run"),
+			"SELECT status, pid = $run->{pid}, role_name FROM challenge_jobs.job_run"),
 		'running|t|' . $node->safe_psql($db, 'SELECT current_user'),
 		"$name: the row of the run was committed before the work");
 
-	$kill{$way}->($pid);
-	finish_sql($run);
-	eval { $holder->quit };
-	wait_for_server($node) or die "$name: the server has not come back";
-	$node->poll_query_until($db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
-	  or die "$name: the backend does not end";
-
+	end_stalled($run, $way);
 	is($node->safe_psql($db, "SELECT count(*) FROM challenges WHERE status <> 'active'"),
 		$committed, "$name: the batches before are kept");
 	is( $node->safe_psql($db, <<'SQL'), '0', "$name: no challenge is decided without its members notified, none notified without");
@@ -148,7 +101,6 @@ SELECT count(*)
        <> ((SELECT count(*) FROM notifications n WHERE n.data->>'challenge_id' = c.id::text) = 3)
 SQL
 
-	$node->safe_psql($db, 'TRUNCATE stall');
 	$node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 	is(undone_work($node, $db), '', "$name: the next run completes the work, all of it once");
 	is( $node->safe_psql($db,

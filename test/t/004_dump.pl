@@ -132,7 +132,7 @@ $node->command_ok(
 	'and psql restores it without an error');
 is( $node->safe_psql('schema_only',
 		'SELECT (SELECT count(*) FROM challenge_jobs.binding), (SELECT count(*) FROM challenge_jobs.job_override)'),
-	'0|0', 'with nothing configured');
+	'0|0', 'a dump of the schema alone restores no binding and no changed setting');
 
 # The data alone, into what the schema made.
 $node->command_ok([ 'pg_dump', '--data-only', '--disable-triggers', '-f', "$folder/data.sql", '-d', $db ],

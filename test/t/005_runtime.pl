@@ -22,8 +22,7 @@ SELECT count(*) FROM pg_locks
 SQL
 
 # The stall is held by this session throughout.
-my $holder = $node->background_psql($db);
-$holder->query_safe('SELECT pg_advisory_lock(4711)');
+my $holder = hold_stall();
 
 # The session under test; it goes on after every error.
 my $session = $node->background_psql($db, on_error_stop => 0);
@@ -32,7 +31,7 @@ my $pid = $session->query_safe('SELECT pg_backend_pid()');
 
 # ---- max_runtime ----
 
-reset_app(15);
+fill_app(15);
 alter("max_runtime => '200 ms'");
 my $err = error_of("CALL challenge_jobs.run('$JOB')");
 like(
@@ -45,7 +44,7 @@ is( last_run($node, $db, "status, sqlstate, message ~ 'max_runtime', hint ~ '400
 is(decided(), '10', 'max_runtime: the finished batch is kept');
 goes_on('max_runtime');
 
-reset_app(15);
+fill_app(15);
 alter("max_runtime => '200 ms'");
 $err = error_of('SELECT * FROM auto_complete_challenges()');
 like($err, qr/max_runtime of 200 ms/, 'max_runtime: so does the job function');
@@ -53,7 +52,7 @@ is(decided(), '0', 'max_runtime: nothing of the job function remains');
 goes_on('max_runtime of a job function');
 
 # A trigger of the app that swallows the cancellation does not give the run the rest of the day.
-reset_app(undef);
+fill_app();
 alter("max_runtime => '200 ms'");
 $node->safe_psql($db, q{
 	CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -74,13 +73,13 @@ $node->safe_psql($db, 'DROP TRIGGER swallow ON challenges; DROP FUNCTION swallow
 goes_on('a swallowed cancellation');
 
 # The timer must not go off later, in what the session does next.
-reset_app(undef);
+fill_app();
 alter("max_runtime => '50 ms'");
 error_of("CALL challenge_jobs.run('$JOB')") foreach (1 .. 2);
 is($session->query_safe("SELECT 'unharmed' FROM pg_sleep(0.2)"),
 	'unharmed', 'max_runtime does not cancel what comes after the run');
 alter("max_runtime => '0'");
-reset_app(undef);
+fill_app();
 is(error_of("CALL challenge_jobs.run('$JOB')"), '', 'max_runtime 0: no limit');
 is(undone_work($node, $db), '', 'max_runtime 0: everything done');
 $node->safe_psql($db, "SELECT challenge_jobs.reset_job('$JOB')");
@@ -88,7 +87,7 @@ set_batch_size($node, $db, 10);
 
 # ---- statement_timeout, cancel, terminate ----
 
-reset_app(15);
+fill_app(15);
 $session->query_safe("SET statement_timeout = '200ms'");
 $err = error_of("CALL challenge_jobs.run('$JOB')");
 like($err, qr/canceling statement due to statement timeout/, 'statement_timeout ends a run');
@@ -98,14 +97,14 @@ is(decided(), '10', 'the finished batch is kept');
 $session->query_safe('RESET statement_timeout');
 goes_on('statement_timeout');
 
-reset_app(15);
+fill_app(15);
 $err = cancelled_error_of("CALL challenge_jobs.run('$JOB')");
 like($err, qr/canceling statement due to user request/, 'pg_cancel_backend ends a run');
 is(last_run($node, $db, "status, sqlstate, (result->>'completed')::int + (result->>'failed')::int"),
 	'cancelled|57014|10', 'it is recorded as cancelled, with what it has done');
 goes_on('pg_cancel_backend');
 
-reset_app(15);
+fill_app(15);
 $err = cancelled_error_of('SELECT * FROM auto_complete_challenges()');
 like($err, qr/canceling statement due to user request/, 'pg_cancel_backend ends a job function');
 is(decided(), '0', 'nothing of the job function remains');
@@ -114,7 +113,7 @@ goes_on('pg_cancel_backend of a job function');
 # ---- errors of our own bookkeeping ----
 
 # job_run cannot be written at the beginning
-reset_app(undef);
+fill_app();
 $holder->query_safe('BEGIN; LOCK TABLE challenge_jobs.job_run');
 $session->query_safe("SET challenge_jobs.lock_timeout = '50ms'");
 $err = error_of("CALL challenge_jobs.run('$JOB')");
@@ -125,7 +124,7 @@ goes_on('a locked job_run');
 
 # ... or at the end: the row is locked by a session that goes away by itself after a while, so that a
 # run that waits without end is found out, too
-reset_app(15);
+fill_app(15);
 $session->query_safe("SET challenge_jobs.lock_timeout = '2s'");
 start($session, "CALL challenge_jobs.run('$JOB')");
 wait_for_stall($node, $db);
@@ -135,14 +134,14 @@ $writer->query_safe('BEGIN; UPDATE challenge_jobs.job_run SET message = message;
 $holder->query_safe('SELECT pg_advisory_unlock(4711)');
 $err = stderr_of($session);
 is(eval { $writer->query('SELECT 1') }, '1', 'run() does not wait for its own row without end, either');
-like($err, qr/canceling statement due to lock timeout/, 'and says so');
+like($err, qr/canceling statement due to lock timeout/, 'a run that cannot write the end of its row reports the lock timeout');
 eval { $writer->query('ROLLBACK'); $writer->quit };
 $holder->query_safe('SELECT pg_advisory_lock(4711)');
 is(undone_work($node, $db), '', 'its work is kept');
 goes_on('a locked row of job_run');
 
 # ... and a backend that is terminated there
-reset_app(15);
+fill_app(15);
 $session->query_safe("SET challenge_jobs.lock_timeout = '180s'");
 $node->safe_psql($db, 'UPDATE stall SET n = 30');
 start($session, "CALL challenge_jobs.run('$JOB')");
@@ -166,7 +165,7 @@ is( $node->safe_psql($db, "SELECT status FROM challenge_jobs.job_run ORDER BY ru
 	'crashed', 'the next run closes it');
 
 # The extension is dropped between two batches.
-reset_app(15);
+fill_app(15);
 start($session, "CALL challenge_jobs.run('$JOB')");
 wait_for_stall($node, $db);
 my $dropper = start_sql($node, $db, 'DROP EXTENSION challenge_jobs');
@@ -185,7 +184,7 @@ SQL
 $node->safe_psql($db, 'CREATE EXTENSION challenge_jobs');
 set_batch_size($node, $db, 10);
 $holder->query_safe('SELECT pg_advisory_lock(4711)');
-reset_app(undef);
+fill_app();
 is(error_of("CALL challenge_jobs.run('$JOB')"), '', 'the same session can use it when it is back');
 is(undone_work($node, $db), '', 'and everything is done');
 
@@ -210,7 +209,7 @@ CREATE TRIGGER note_audit AFTER INSERT ON notifications FOR EACH ROW EXECUTE FUN
 SQL
 foreach my $role ('none', 'app_owner')
 {
-	reset_app(undef);
+	fill_app();
 	$session->query_safe("SET ROLE $role");
 	$err = error_of("CALL challenge_jobs.run('$JOB')");
 	like($err, qr/violates foreign key constraint "audit_topic_fkey"/,
@@ -231,7 +230,7 @@ BEGIN
     RETURN NULL;
 END $$;
 SQL
-reset_app(29);
+fill_app(29);
 set_batch_size($node, $db, 1);
 $session->query_safe('SET ROLE app_owner');
 start($session, "CALL challenge_jobs.run('$JOB')");
@@ -256,7 +255,7 @@ $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 is(undone_work($node, $db), '', 'check put off to the commit: the next run takes it');
 
 # A check that the caller has pending, and that the first commit of the run brings to light.
-reset_app(undef);
+fill_app();
 $err = error_of(<<"SQL");
 DO \$\$ BEGIN
     INSERT INTO audit VALUES (17);
@@ -271,7 +270,7 @@ is(error_of("CALL challenge_jobs.run('$JOB')"), '', 'the caller has a check pend
 # Sessions in which every transaction is serializable can fail at any commit, too.
 foreach my $level ('repeatable read', 'serializable')
 {
-	reset_app(undef);
+	fill_app();
 	$session->query_safe("SET default_transaction_isolation = '$level'");
 	is(error_of("CALL challenge_jobs.run('$JOB')"), '', "run() works where the default is $level");
 	is(undone_work($node, $db), '', "and does everything where the default is $level");
@@ -283,7 +282,7 @@ $session->query_safe('RESET default_transaction_isolation');
 # What is due does not fit into memory: it goes to a file, which is gone in the end.
 foreach my $end ('COMMIT', 'cancel')
 {
-	reset_app(15, 20_000);
+	fill_app(15, 20_000);
 	$node->safe_psql($db, qq(SELECT challenge_jobs.alter_job('$JOB', settings => '{"batch_size": 10000}')));
 	$session->query_safe("SET work_mem = '64kB'");
 	start($session, "CALL challenge_jobs.run('$JOB')");
@@ -306,7 +305,7 @@ $session->query_safe('RESET work_mem');
 # ---- memory ----
 
 # A session in which runs and job functions come and go, with and without work, and fail: it must not grow.
-reset_app(undef);
+fill_app();
 set_batch_size($node, $db, 10);
 # What is used of them: a block that a cache allocates ahead is no growth, and may be a megabyte.
 my $memory = "SELECT sum(used_bytes) FROM pg_backend_memory_contexts";
@@ -340,11 +339,11 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'refused' USING errcode = 'P0042'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON notifications FOR EACH ROW EXECUTE FUNCTION refuse();
 SQL
-reset_app(undef);
+fill_app();
 $again = "CALL challenge_jobs.run('$JOB')";
 error_of($again) foreach (1 .. 5);
 $before = $session->query_safe($memory);
-like(error_of($again), qr/refused/, 'every run fails') foreach (1 .. 3);
+like(error_of($again), qr/refused/, 'every run fails while the trigger of the app refuses') foreach (1 .. 3);
 error_of($again) foreach (1 .. 20);
 $after = $session->query_safe($memory);
 cmp_ok($after, '<', $before + 64 * 1024, "many failures later the session is no larger ($before, $after)");
@@ -363,23 +362,6 @@ check_log($node);
 done_testing();
 
 # ---- parts ----
-
-# Puts the app back to where it was, with a stall at the n-th challenge.
-sub reset_app
-{
-	my ($stall, $count) = @_;
-
-	$count //= 30;
-	$node->safe_psql($db, <<"SQL");
-TRUNCATE notifications, decision, stall, challenges, challenge_members;
-INSERT INTO challenges
-SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 5 FROM generate_series(1, $count) i;
-INSERT INTO challenge_members SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
-ANALYZE challenges, challenge_members;
-SQL
-	$node->safe_psql($db, "INSERT INTO stall VALUES ($stall)") if defined $stall;
-	return;
-}
 
 # Changes the configuration of the job.
 sub alter
@@ -467,7 +449,7 @@ sub run_memory
 	my ($challenge) = @_;
 	my $offset = -s $node->logfile;
 
-	reset_app($challenge, 2000);
+	fill_app($challenge, 2000);
 	set_batch_size($node, $db, 1);
 	start($session, "CALL challenge_jobs.run('$JOB')");
 	wait_for_stall($node, $db);

@@ -19,7 +19,7 @@ my $node = PostgreSQL::Test::Cluster->new('preload');
 $node->init(allows_streaming => 1);
 $node->start;
 create_app($node, $db, 30);
-is(doctor('preload'), 'warning', 'not preloaded: the doctor warns');
+is(doctor_status('preload'), 'warning', 'not preloaded: the doctor warns');
 $node->safe_psql($db, "CALL challenge_jobs.run('$JOB')");
 is(undone_work($node, $db), '', 'not preloaded: the job works');
 # the setting is known as soon as the library is there
@@ -30,13 +30,13 @@ is( $node->safe_psql($db, "SET challenge_jobs.lock_timeout = '7s'; SELECT count(
 	"SET challenge_jobs.lock_timeout = 'soon'; SELECT count(*) FROM auto_complete_challenges(); SHOW challenge_jobs.lock_timeout");
 like($err, qr/WARNING:  invalid value for parameter "challenge_jobs\.lock_timeout": "soon"/,
 	'not preloaded: one that makes no sense is reported');
-is($out, "1\n5s", 'and not used');
+is($out, "1\n5s", 'a setting that makes no sense leaves the default in place');
 
 # ---- preloaded ----
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'challenge_jobs'\n");
 $node->restart;
-is(doctor('preload'), 'ok', 'preloaded: the doctor is content');
+is(doctor_status('preload'), 'ok', 'preloaded: the doctor is content');
 is($node->safe_psql($db, 'SHOW challenge_jobs.lock_timeout'), '5s', 'preloaded: the setting is there');
 ($status, $out, $err) = $node->psql($db, "SET challenge_jobs.lock_timeuot = '1s'");
 like($err, qr/ERROR:  invalid configuration parameter name "challenge_jobs\.lock_timeuot"/,
@@ -136,15 +136,6 @@ foreach my $server ($node, $standby)
 done_testing();
 
 # ---- parts ----
-
-# Returns what the doctor says of something: its status.
-sub doctor
-{
-	my ($check) = @_;
-
-	return $node->safe_psql($db,
-		qq(SELECT status FROM challenge_jobs.doctor() WHERE check_name = '$check'));
-}
 
 # Runs a statement and returns what the server has logged meanwhile, statements left out.
 sub log_of

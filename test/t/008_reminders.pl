@@ -160,8 +160,7 @@ $node->safe_psql($db, <<'SQL');
 UPDATE user_profiles SET timezone = 'XYZ-2' WHERE id = 30;
 INSERT INTO stall_at VALUES (5);
 SQL
-my $holder = $node->background_psql($db, on_error_stop => 0);
-$holder->query_safe('SELECT pg_advisory_lock(4711)');
+my $holder = hold_stall();
 my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", "CALL challenge_jobs.run('$REMINDERS')");
 $node->poll_query_until($db, 'SELECT count(*) = 1 FROM pg_locks WHERE NOT granted') or die 'the run has not come to the stall';
 my $alter = start_sql($node, $db, 'ALTER TABLE user_profiles ALTER id TYPE integer');

@@ -41,35 +41,31 @@ BEGIN
 END $$;
 CREATE TRIGGER wait_in_stall BEFORE DELETE ON notifications FOR EACH ROW EXECUTE FUNCTION wait_in_stall();
 SQL
+use_app($node, $db);
 
-# Ways to end a run in the middle; each is given the process id of its backend.
-my %kill = (
-	'kill -9 of the backend' => sub { kill('KILL', $_[0]) },
-	'an immediate stop of the server' => sub {
-		$node->stop('immediate');
-		$node->start;
-	});
+# Ways to end a run in the middle.
+my @ways = ('an immediate stop of the server', 'kill -9 of the backend');
 
 # The expired notifications are 2000; in batches of 100, one whose id is i is in batch i * 2 / 3 / 100.
 my %moments = ('the first batch' => 2, 'a batch in the middle' => 1501, 'the last batch' => 2999);
 
 foreach my $way ('heap', 'index')
 {
-	foreach my $kill (sort keys %kill)
+	foreach my $kill (@ways)
 	{
 		foreach my $moment (sort { $moments{$a} <=> $moments{$b} } keys %moments)
 		{
-			test_kill($way, $kill, $moment, 100);
+			kill_in_clean_up($way, $kill, $moment, 100);
 		}
 	}
 }
 # batches that are large enough to be deleted range of blocks by range
-test_kill('heap', $_, 'a batch in the middle', 300) foreach sort keys %kill;
+kill_in_clean_up('heap', $_, 'a batch in the middle', 300) foreach @ways;
 
 # Killed as soon as so many have gone, wherever it then is.
 foreach my $gone (1, 500, 1300, 1999)
 {
-	reset_app('heap', undef);
+	reset_notifications('heap', undef);
 	$node->safe_psql($db,
 		qq(SELECT challenge_jobs.alter_job('$clean', settings => '{"batch_size": 10}')));
 	my $run = start_sql($node, $db, "CALL challenge_jobs.run('$clean')");
@@ -86,7 +82,7 @@ foreach my $gone (1, 500, 1300, 1999)
 }
 
 # The extension's own history: killed anywhere, too, it loses nothing that is to be kept.
-reset_app('heap', undef);
+reset_notifications('heap', undef);
 $node->safe_psql($db, <<'SQL');
 SELECT challenge_jobs.alter_job('cleanup_expired_notifications', settings => '{"batch_size": 1}');
 INSERT INTO challenge_jobs.job_run (job, triggered_by, started_at, finished_at, status, role_name, pid)
@@ -117,7 +113,7 @@ done_testing();
 
 # Puts the app back to where it was, with a stall at a row, read in one way. An INSERT that refers to a
 # notification marks it, and what is marked is not deleted in ranges; so the rows can be put in without.
-sub reset_app
+sub reset_notifications
 {
 	my ($way, $stall, $unmarked) = @_;
 	my $fkey = 'reads_notification_id_fkey';
@@ -168,7 +164,7 @@ sub expired
 }
 
 # Ends a run in one way at one moment and looks at what is left.
-sub test_kill
+sub kill_in_clean_up
 {
 	my ($way, $kill, $moment, $batch_size) = @_;
 	my $stall = $moments{$moment};
@@ -176,15 +172,9 @@ sub test_kill
 
 	$node->safe_psql($db,
 		qq(SELECT challenge_jobs.alter_job('$clean', settings => '{"batch_size": $batch_size}')));
-	reset_app($way, $stall, $batch_size >= 291);
-	my $holder = $node->background_psql($db, on_error_stop => 0);
-	$holder->query_safe('SELECT pg_advisory_lock(4711)');
-	my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'",
-		"CALL challenge_jobs.run('$clean')");
-	wait_for_stall($node, $db) or die "$name: the run has not come to the stall";
+	reset_notifications($way, $stall, $batch_size >= 291);
+	my $run = start_stalled($name, "CALL challenge_jobs.run('$clean')");
 	my $gone = 2000 - expired();
-	my $pid = $node->safe_psql($db,
-		"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
 	my $before = int($stall * 2 / 3);
 	if ($batch_size < 291)
 	{
@@ -199,16 +189,10 @@ sub test_kill
 			't', "$name: it is in one");
 	}
 
-	$kill{$kill}->($pid);
-	finish_sql($run);
-	eval { $holder->quit };
-	wait_for_server($node) or die "$name: the server has not come back";
-	$node->poll_query_until($db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
-	  or die "$name: the backend does not end";
+	end_stalled($run, $kill);
 	is(2000 - expired(), $gone, "$name: they are kept, and the others are still there");
 	is(wrong(), '', "$name: nothing is lost, and nothing is torn apart");
 
-	$node->safe_psql($db, 'TRUNCATE stall');
 	$node->safe_psql($db, "CALL challenge_jobs.run('$clean')");
 	is(expired() . wrong(), '0', "$name: the next run completes the work");
 	is( $node->safe_psql($db,

@@ -103,7 +103,7 @@ if (!$knows_last_day)
 	  $node->psql('postgres', "SELECT challenge_jobs.alter_job('$JOB', schedule => '0 0 \$ * *')");
 	like($err, qr/ERROR:  invalid schedule: 0 0 \$ \* \*/, 'what pg_cron refuses is an error');
 	is( $node->safe_psql('postgres', "SELECT schedule FROM challenge_jobs.job WHERE job = '$JOB'"),
-		'@Yearly', 'and changes nothing');
+		'@Yearly', 'a schedule that is refused leaves the one before in place');
 }
 $node->safe_psql('postgres', "SELECT * FROM challenge_jobs.unschedule()");
 

@@ -140,7 +140,7 @@ foreach my $case (@cases)
 {
 	my ($name, $statements, $expected) = @$case;
 
-	reset_app();
+	make_due();
 	# psql sends what -c is given in one transaction
 	$node->psql($db, '', extra_params => [ map { ('-c', $_) } split /; /, $statements ], on_error_stop => 0);
 	# what is pushed later is written later
@@ -153,10 +153,9 @@ foreach my $case (@cases)
 
 # ---- the session ends ----
 
-reset_app();
+make_due();
 $node->safe_psql($db, 'INSERT INTO stall VALUES (5)');
-my $holder = $node->background_psql($db);
-$holder->query_safe('SELECT pg_advisory_lock(4711)');
+my $holder = hold_stall();
 my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", $function);
 wait_for_stall($node, $db) or die 'the job function has not come to the stall';
 $node->safe_psql($db, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
@@ -166,7 +165,7 @@ is(rows('status, message'), 'crashed|the session ended while the job function wa
 $holder->quit;
 $node->safe_psql($db, 'TRUNCATE stall');
 
-reset_app();
+make_due();
 my $gone = $node->background_psql($db);
 $gone->query_safe("BEGIN; $function");
 my $pid = $gone->query_safe('SELECT pg_backend_pid()');
@@ -178,6 +177,7 @@ eval { $gone->quit };
 
 $node->safe_psql($db, 'CREATE DATABASE other');
 create_app($node, 'other', 3);
+use_app($node, $db);
 $node->psql('other', "SELECT * FROM auto_complete_challenges(as_of => 'infinity')");
 is($node->safe_psql('other', q(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'worker')),
 	'warning', 'the doctor says that a database is not served');
@@ -196,7 +196,7 @@ $node->reload;
 
 # ---- a row that cannot be written keeps none of the others waiting ----
 
-reset_app();
+make_due();
 $node->safe_psql($db, <<'SQL');
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN IF NEW.role_name = 'Gül' THEN RAISE EXCEPTION 'poison %', clock_timestamp(); END IF; RETURN NEW; END $$;
@@ -224,7 +224,7 @@ $node->safe_psql($db, 'DROP TRIGGER poison ON challenge_jobs.job_run; ALTER TABL
 # ---- a burst ----
 
 # While the worker is held up, the ring fills; what does not fit is counted.
-reset_app();
+make_due();
 $node->safe_psql($db, 'ALTER TABLE challenges RENAME TO challenges_away');
 $node->restart;
 $node->poll_query_until($db, q(SELECT status = 'ok' FROM challenge_jobs.doctor() WHERE check_name = 'worker'));
@@ -273,18 +273,6 @@ sub rows
 	my $row = $node->safe_psql($db, "SELECT $columns FROM challenge_jobs.job_run");
 	$node->safe_psql($db, 'DELETE FROM challenge_jobs.job_run');
 	return $row;
-}
-
-# Puts the app back to where it was.
-sub reset_app
-{
-	$node->safe_psql($db, <<'SQL');
-TRUNCATE notifications, decision, challenge_jobs.job_run;
-ALTER TABLE challenges DISABLE TRIGGER USER;
-UPDATE challenges SET status = 'active';
-ALTER TABLE challenges ENABLE TRIGGER USER;
-SQL
-	return;
 }
 
 # Returns the memory that a process has for itself, in kB.

@@ -82,7 +82,7 @@ $node->psql($db, '', extra_params => [ '-c', 'SET statement_timeout = 0', '-c', 
 {
 	# whoever looks has more time than the database gives
 	local $ENV{PGOPTIONS} = '-c statement_timeout=0';
-	poll($db, 'SELECT count(*) = 1 FROM challenge_jobs.job_run', 'the settings of the database keep the worker from writing');
+	poll('SELECT count(*) = 1 FROM challenge_jobs.job_run', 'the settings of the database keep the worker from writing');
 }
 pass('settings of the database do not bother the worker');
 $node->safe_psql('postgres', 'ALTER DATABASE "The ""App"", 2" RESET ALL');
@@ -157,7 +157,7 @@ foreach my $signal ('TERM', 'KILL')
 
 $node->safe_psql($db, 'DROP EXTENSION challenge_jobs; CREATE ROLE ext_owner SUPERUSER; SET ROLE ext_owner; CREATE EXTENSION challenge_jobs');
 start_run();
-poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded'", 'the run in a worker does not end');
+poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded'", 'the run in a worker does not end');
 is($node->safe_psql($db, 'SELECT triggered_by, role_name FROM challenge_jobs.job_run'),
 	'manual|ext_owner', 'a run in a worker is one of the owner of the extension, who need not be allowed to log in');
 is(undone_work($node, $db), '', 'and does all of the work');
@@ -167,8 +167,7 @@ foreach my $way ('KILL', 'TERM')
 	make_due();
 	set_batch_size($node, $db, 10);
 	$node->safe_psql($db, 'INSERT INTO stall VALUES (15)');
-	my $holder = $node->background_psql($db, on_error_stop => 0);
-	$holder->query_safe('SELECT pg_advisory_lock(4711)');
+	my $holder = hold_stall();
 	start_run();
 	wait_for_stall($node, $db) or die 'the run has not come to the stall';
 	is($node->safe_psql($db, "SELECT backend_type FROM pg_stat_activity WHERE query LIKE 'CALL challenge_jobs.run(%'"),
@@ -180,21 +179,20 @@ foreach my $way ('KILL', 'TERM')
 	kill($way, $node->safe_psql($db, "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"));
 	wait_for_recovery() if $way eq 'KILL';
 	eval { $holder->quit };
-	poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'crashed' AND finished_at IS NOT NULL",
+	poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'crashed' AND finished_at IS NOT NULL",
 		"SIG$way of a run: its row is not closed");
 	pass("SIG$way of a run: the worker closes its row, without another run");
 	is($node->safe_psql($db, "SELECT count(*) FROM challenges WHERE status <> 'active'"), '10', 'finished batches are kept');
 	$node->safe_psql($db, 'TRUNCATE stall');
 	start_run();
-	poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded'", 'the next run does not end');
+	poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded'", 'the next run does not end');
 	is(undone_work($node, $db), '', 'the next run does the rest');
 }
 
 # The same with the whole server, in the middle of a run of an ordinary session.
 make_due();
 $node->safe_psql($db, 'INSERT INTO stall VALUES (15)');
-my $holder = $node->background_psql($db, on_error_stop => 0);
-$holder->query_safe('SELECT pg_advisory_lock(4711)');
+my $holder = hold_stall();
 my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", "CALL challenge_jobs.run('$JOB')");
 wait_for_stall($node, $db) or die 'the run has not come to the stall';
 my @processes = ($node->{_pid}, split /\n/, $node->safe_psql($db, 'SELECT pid FROM pg_stat_activity'));
@@ -210,7 +208,7 @@ foreach my $process (@processes)
 	}
 }
 $node->start;
-poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'crashed'", 'the row is not closed');
+poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'crashed'", 'the row is not closed');
 pass('kill -9 of the postmaster: the worker closes the row of the run');
 $node->safe_psql($db, 'TRUNCATE stall');
 
@@ -219,9 +217,9 @@ make_due();
 $node->safe_psql($db, 'ALTER TABLE notifications RENAME TO messages');
 $offset = -s $node->logfile;
 start_run();
-poll($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'failed' AND sqlstate = '42P01'", 'the failed run is not recorded');
+poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'failed' AND sqlstate = '42P01'", 'the failed run is not recorded');
 $node->wait_for_log(qr/ERROR:  .*notifications does not exist/, $offset);
-poll($db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'challenge_jobs run'", 'the worker of the failed run does not end');
+poll("SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'challenge_jobs run'", 'the worker of the failed run does not end');
 $node->safe_psql($db, 'ALTER TABLE messages RENAME TO notifications');
 pass('a run that fails in a worker is recorded');
 
@@ -237,14 +235,15 @@ $node->poll_query_until($db, q(SELECT status = 'warning' FROM challenge_jobs.doc
 $node->safe_psql($db, 'TRUNCATE challenge_jobs.job_run');
 $node->psql($db, $failure);
 $node->psql('second', $failure);
-poll('second', 'SELECT count(*) = 1 FROM challenge_jobs.job_run', 'the other database is not served any more');
+use_app($node, 'second');
+poll('SELECT count(*) = 1 FROM challenge_jobs.job_run', 'the other database is not served any more');
 is($node->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.job_run'), '0', 'a database that is taken off the list is not served any more');
 $offset = -s $node->logfile;
 $node->append_conf('postgresql.conf', q(challenge_jobs.databases = '"not closed'));
 $node->reload;
 $node->wait_for_log(qr/invalid value for parameter "challenge_jobs\.databases"/, $offset);
 $node->psql('second', $failure);
-poll('second', 'SELECT count(*) = 2 FROM challenge_jobs.job_run', 'after a wrong setting the right one is not kept');
+poll('SELECT count(*) = 2 FROM challenge_jobs.job_run', 'after a wrong setting the right one is not kept');
 pass('a list that cannot be read is refused, and the old one stays');
 
 # ---- no worker to be had ----
@@ -257,7 +256,7 @@ $node->wait_for_log(qr/challenge_jobs: there is no free background worker for da
 wait_for_rounds(2);
 is(count_log(qr/there is no free background worker/, $offset), 1, 'that there is no free worker is logged once');
 $node->psql('second', $failure);
-like($node->safe_psql('second', q(SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs')), qr/^1 runs are waiting/, 'records wait meanwhile');
+like($node->safe_psql('second', q(SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'unrecorded_runs')), qr/^1 runs are waiting/, 'records wait in memory while there is no room for a worker');
 my (undef, undef, $refused) = $node->psql('second', "SELECT challenge_jobs.start('$JOB')");
 like($refused, qr/ERROR:  no background worker is free to run job "$JOB"/, 'start() says that it cannot');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 1');
@@ -267,7 +266,7 @@ is($node->safe_psql('second', q(SELECT status FROM challenge_jobs.doctor() WHERE
 $node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->restart;
 $node->psql('second', $failure);
-poll('second', 'SELECT count(*) = 3 FROM challenge_jobs.job_run', 'with room for workers it is not served');
+poll('SELECT count(*) = 3 FROM challenge_jobs.job_run', 'with room for workers it is not served');
 pass('with room for workers all is well');
 
 $node->stop;
@@ -275,14 +274,6 @@ check_log($node);
 done_testing();
 
 # ---- parts ----
-
-sub poll
-{
-	my ($in, $query, $problem) = @_;
-
-	$node->poll_query_until($in, $query) or die $problem;
-	return;
-}
 
 # Waits until the server is back after one of its processes was killed; connecting while it goes down may fail in
 # ways that end the test.
@@ -355,18 +346,6 @@ sub serves
 	ok($node->poll_query_until($db, "SELECT count(*) >= 1 FROM challenge_jobs.job_run WHERE status = 'failed'"),
 		"the database is served $when");
 	$node->safe_psql($db, 'TRUNCATE challenge_jobs.job_run');
-	return;
-}
-
-# Has all challenges due again, and no run recorded.
-sub make_due
-{
-	$node->safe_psql($db, <<'SQL');
-TRUNCATE notifications, decision, stall, challenge_jobs.job_run;
-ALTER TABLE challenges DISABLE TRIGGER USER;
-UPDATE challenges SET status = 'active';
-ALTER TABLE challenges ENABLE TRIGGER USER;
-SQL
 	return;
 }
 

@@ -14,11 +14,12 @@ my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'ch
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init(allows_streaming => 1);
-# what is seen soon is not seen by chance: the nap is of a day
+# what is seen soon is not seen by chance: the nap is of a day; and the run waits in the stall for as long as it is held
 $node->append_conf('postgresql.conf', <<'CONF');
 shared_preload_libraries = 'challenge_jobs'
 challenge_jobs.databases = 'postgres'
 challenge_jobs.worker_naptime = '1d'
+deadlock_timeout = 10min
 CONF
 $node->start;
 create_app($node, $db, 30);
@@ -30,8 +31,7 @@ $standby->start;
 # A run that is at work when the primary is lost.
 set_batch_size($node, $db, 10);
 $node->safe_psql($db, 'INSERT INTO stall VALUES (15)');
-my $holder = $node->background_psql($db, on_error_stop => 0);
-$holder->query_safe('SELECT pg_advisory_lock(4711)');
+my $holder = hold_stall();
 my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", "CALL challenge_jobs.run('$JOB')");
 wait_for_stall($node, $db) or die 'the run has not come to the stall';
 $node->wait_for_catchup($standby);

@@ -38,8 +38,7 @@ UPDATE challenges SET status = 'active';
 ALTER TABLE challenges ENABLE TRIGGER USER;
 INSERT INTO stall VALUES (15);
 SQL
-	my $holder = $node->background_psql($db, on_error_stop => 0);
-	$holder->query_safe('SELECT pg_advisory_lock(4711)');
+	my $holder = hold_stall();
 	my $run = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", $statement,
 		'SELECT pg_advisory_lock(4712)');
 	wait_for_stall($node, $db) or die "$what: the run has not come to the stall";

@@ -155,7 +155,7 @@ like($listener->query('SELECT 1'), qr/Asynchronous notification "challenge_jobs_
 	'whoever listens is notified of an alert, in small JSON');
 my $log = slurp_file($node->logfile, $log_start);
 is(scalar(() = $log =~ /LOG:  challenge_jobs: alert $id, job "$JOB": failed, run \d+/g), 1, 'the log has a line for it');
-like($log, qr/DETAIL:  it is broken/, 'with its message');
+like($log, qr/DETAIL:  it is broken/, 'the log has the message of the failed run as the detail of the alert');
 $node->psql($db, "INSERT INTO broken VALUES ('again'); CALL challenge_jobs.run('$JOB'); ");
 is(deliver() =~ s/\n.*//sr, 'psql:<stdin>:1: NOTICE:  challenge_jobs.alert_command is not set: alerts go to the server log and NOTIFY only',
 	'without a command there is nothing to do');
@@ -176,19 +176,19 @@ my @lines = split /\n/, read_file('got'), -1;
 is(scalar(@lines), 2, 'the command gets one line');
 my $json = JSON::PP->new->utf8->decode($lines[0]);
 is($json->{alert_id}, $id, 'JSON with the number of the alert');
-is($json->{message}, 'it is broken', 'its message');
+is($json->{message}, 'it is broken', 'the JSON has the message of the failed run');
 is($json->{cluster_name}, $node->name, 'and where it comes from');
 like(deliver(), qr/alerts delivered: 0, not delivered: 0/, 'what is delivered is not delivered again');
 is($node->safe_psql($db, q(SELECT status FROM challenge_jobs.doctor() WHERE check_name = 'alerts')), 'ok', 'the doctor is content');
 
 unlink "$folder/got";
-raise_alert(q(E'"quoted" \'single\' \\\\ back\nslash\ttab ä € 日本 😀 $(touch /tmp/x) `x`'), q('%s %n'), q(E'\x01\x7f'));
+raise_alert(q(E'"quoted" \'single\' \\\\ back\nslash\ttab ä € 日本 😀 $(touch x) `x`'), q('%s %n'), q(E'\x01\x7f'));
 deliver();
 $json = JSON::PP->new->utf8->decode(read_file('got'));
-is($json->{message}, qq("quoted" 'single' \\ back\nslash\ttab \x{e4} \x{20ac} \x{65e5}\x{672c} \x{1f600} \$(touch /tmp/x) `x`),
+is($json->{message}, qq("quoted" 'single' \\ back\nslash\ttab \x{e4} \x{20ac} \x{65e5}\x{672c} \x{1f600} \$(touch x) `x`),
 	'a message with quotes, newlines and non-ASCII arrives as it was');
-is($json->{hint}, "\x01\x7f", 'control characters, too');
-is(() = read_file('got') =~ /\n/g, 1, 'in one line');
+is($json->{hint}, "\x01\x7f", 'control characters reach the command unchanged');
+is(() = read_file('got') =~ /\n/g, 1, 'an alert is one line of JSON, whatever is in its texts');
 
 # The recovery is notified, after the failure that was not.
 unlink "$folder/got";
@@ -289,12 +289,12 @@ raise_alert();
 my $begin = time;
 like(deliver(), qr/killed: it took longer than 500 ms: waiting for ever/, 'a command that hangs, and its children, which ignore SIGTERM,');
 ok(time - $begin < 20, 'are not waited for');
-ok(are_gone(split ' ', read_file('pids')), 'they are killed');
+ok(are_gone(split ' ', read_file('pids')), 'all processes of a command that takes too long are killed');
 alert_is('attempts, delivered_at IS NULL', '1|t', 'the alert waits for another attempt');
 
 set_command(qq(trap 'echo ended >$folder/ended; exit 0' TERM; while :; do sleep 0.1; done), '500ms');
 like(deliver(), qr/killed: it took longer/, 'a command that ends by itself on SIGTERM');
-is(read_file('ended'), "ended\n", 'may do so');
+is(read_file('ended'), "ended\n", 'a command that ends by itself on SIGTERM gets the time to do so');
 alert_is('delivered_at IS NULL', 't', 'and has not delivered, though it exits with 0');
 
 set_command("sh -c 'echo \$\$ >$folder/left; exec sleep 1000' >/dev/null & sleep 0.1; exit 0");
@@ -326,7 +326,7 @@ foreach my $how ('pg_cancel_backend', 'pg_terminate_backend')
 	alert_is('attempts, last_error', '1|attempt 1 was begun, and has not ended', "$how: the attempt is noted before it is over");
 
 	$node->safe_psql($db, "SELECT $how($backend)");
-	like(finish_sql($session), qr/57014|57P01/, "$how is honoured");
+	like(finish_sql($session), qr/57014|57P01/, "$how ends the session while it waits for the command");
 	ok(are_gone(@pids), "$how: the command and its children are gone");
 	is($node->safe_psql($db, "SELECT count(*) FROM pg_locks WHERE locktype = 'object'"), '0', "$how: the lock as well");
 	set_command($recorder);
@@ -385,7 +385,7 @@ $id = $node->safe_psql($db, 'SELECT max(alert_id) FROM challenge_jobs.alert');
 unlink "$folder/got";
 deliver();
 like($listener->query('SELECT 1'), qr/"alert_id": $id/, 'it is announced afterwards');
-like(read_file('got'), qr/"alert_id": $id/, 'and delivered');
+like(read_file('got'), qr/"alert_id": $id/, 'the alert reaches the command');
 $node->safe_psql($db, 'DROP TRIGGER break_one ON challenges');
 $listener->quit;
 
@@ -487,7 +487,7 @@ $node->safe_psql($db, "UPDATE challenge_jobs.alert SET attempts = 5 WHERE kind =
 like(deliver(), qr/delivered: 1, not delivered: 1/, 'when it has failed six times');
 is($node->safe_psql($db, $alerts), 'failed 6 false false, recovered 1 true false', 'the next one is delivered, and the failure is not told after the recovery');
 like($node->safe_psql($db, "SELECT last_error FROM challenge_jobs.alert WHERE kind = 'failed'"),
-	qr/^given up, as alert \d+ was delivered: exit status 7: not this/, 'which is noted');
+	qr/^given up, as alert \d+ was delivered: exit status 7: not this/, 'an alert that is overtaken by a later one says so and why');
 set_command($recorder);
 
 # ---- given up ----
@@ -526,7 +526,7 @@ SQL
 	like(deliver($other), qr/alerts delivered: 1/, "$encoding: an alert is delivered");
 	is(JSON::PP->new->utf8->decode(read_file('got'))->{message},
 		$encoding eq 'LATIN1' ? "caf\x{e9}" : $encoding eq 'EUC_JP' ? "\x{65e5}\x{672c}" : "caf\x{e9} ?",
-		"$encoding: in UTF-8");
+		"$encoding: the command gets the message in UTF-8");
 }
 
 check_log($node);

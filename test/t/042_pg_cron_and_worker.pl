@@ -44,20 +44,20 @@ SQL
 foreach my $minute (1 .. 3)
 {
 	set_clock($node, sprintf('2030-01-01 12:%02d:58', $minute - 1));
-	wait_for(sprintf("triggered_by = 'pg_cron' AND status = 'succeeded' AND as_of >= '2030-01-01 12:%02d'", $minute));
+	wait_for_run(sprintf("triggered_by = 'pg_cron' AND status = 'succeeded' AND as_of >= '2030-01-01 12:%02d'", $minute));
 	set_clock($node, sprintf('2030-01-01 12:%02d:35', $minute));
 	wait_for_checks($node, 2);
 }
-is(server("string_agg(DISTINCT triggered_by || ' ' || status, ', ') FROM challenge_jobs.job_run"),
+is(query("string_agg(DISTINCT triggered_by || ' ' || status, ', ') FROM challenge_jobs.job_run"),
 	'pg_cron succeeded', 'pg_cron fires at each minute, and the worker fires none of them again');
-is(server("count(*) >= 3 AND count(*) = count(DISTINCT date_trunc('minute', as_of)) FROM challenge_jobs.job_run"),
+is(query("count(*) >= 3 AND count(*) = count(DISTINCT date_trunc('minute', as_of)) FROM challenge_jobs.job_run"),
 	't', 'each of them once');
-is(alerts(), '', 'nothing is overdue');
+is(alerts(), '', 'there is no alert while pg_cron fires at each minute');
 is(undone_work($node, $db), '', 'the work is done');
 
 # ---- a run of pg_cron that takes longer than the grace ----
 
-forget();
+keep_last_run();
 $node->safe_psql($db, <<"SQL");
 SELECT challenge_jobs.alter_job('$JOB', schedule => '30 * * * *');
 UPDATE challenges SET status = 'active' WHERE id = 1;
@@ -65,45 +65,43 @@ DELETE FROM decision WHERE challenge_id = 1;
 DELETE FROM notifications WHERE (data->>'challenge_id')::bigint = 1;
 INSERT INTO stall VALUES (1);
 SQL
-my $blocker = $node->background_psql($db);
-$blocker->query_safe('SELECT pg_advisory_lock(4711)');
+my $blocker = hold_stall();
 set_clock($node, '2030-01-01 12:29:58');
 ok(wait_for_stall($node, $db), 'a run of pg_cron is at work');
 set_clock($node, '2030-01-01 12:31:00');
 wait_for_checks($node, 3);
-is(runs(), 'pg_cron running', 'beside it the worker starts nothing, also when the grace is over');
-$blocker->query_safe('SELECT pg_advisory_unlock(4711)');
-$blocker->quit;
-wait_for("status = 'succeeded'");
+is(runs(), 'pg_cron running #1', 'beside it the worker starts nothing, also when the grace is over');
+release_stall($blocker);
+wait_for_run("status = 'succeeded'");
 wait_for_checks($node, 2);
-is(runs(), 'pg_cron succeeded', 'nor afterwards');
+is(runs(), 'pg_cron succeeded #1', 'the worker starts nothing after the long run of pg_cron has ended either');
 is(undone_work($node, $db), '', 'its work is done, once');
 $node->safe_psql($db, 'TRUNCATE stall');
 
 # ---- pg_cron does not come ----
 
-forget();
+keep_last_run();
 $node->safe_psql($db, 'SELECT cron.alter_job(jobid, active => false) FROM cron.job');
 set_clock($node, '2030-01-01 13:30:05');
 wait_for_checks($node, 2);
 is(runs() . alerts(), '', 'a cron job that is not active: within the grace the worker waits for it');
 set_clock($node, '2030-01-01 13:30:40');
-wait_for("triggered_by = 'catch_up' AND status = 'succeeded'");
+wait_for_run("triggered_by = 'catch_up' AND status = 'succeeded'");
 wait_for_checks($node, 3);
-is(runs(), 'catch_up succeeded 2030-01-01 13:30', 'after it there is one run, for the scheduled time that pg_cron has left out');
+is(runs(), 'catch_up succeeded 2030-01-01 13:30 #1', 'after it there is one run, for the scheduled time that pg_cron has left out');
 is(alerts(), "overdue 2030-01-01 13:30", 'and one alert, which lasts until pg_cron fires');
-is(server(qq(status FROM challenge_jobs.doctor() WHERE check_name = 'schedule:$JOB')), 'error',
+is(doctor_status("schedule:$JOB"), 'error',
 	'the doctor says that the cron job is not active');
 
 # ---- pg_cron comes again ----
 
-forget();
+keep_last_run();
 $node->safe_psql($db, 'SELECT cron.alter_job(jobid, active => true) FROM cron.job');
 set_clock($node, '2030-01-01 14:29:58');
-wait_for("triggered_by = 'pg_cron' AND status = 'succeeded'");
+wait_for_run("triggered_by = 'pg_cron' AND status = 'succeeded'");
 set_clock($node, '2030-01-01 14:30:40');
 wait_for_checks($node, 3);
-is(runs() . alerts(), 'pg_cron succeeded', 'made active again, it is pg_cron alone that fires');
+is(runs() . alerts(), 'pg_cron succeeded #1', 'made active again, it is pg_cron alone that fires');
 
 $node->stop;
 check_log($node);
@@ -111,45 +109,13 @@ done_testing();
 
 # ---- parts ----
 
-# The result of a query without SELECT.
-sub server
-{
-	my ($query) = @_;
-	return $node->safe_psql($db, "SELECT $query");
-}
-
-# The runs in the log, a line for each.
-sub runs
-{
-	return server(<<"SQL");
-concat_ws(' ', triggered_by, status, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI'))
-  FROM challenge_jobs.job_run WHERE triggered_by <> 'earlier' ORDER BY run_id
-SQL
-}
-
-# The alerts, a line for each.
-sub alerts
-{
-	return server("concat_ws(' ', kind, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
-}
-
 # Empties alerts, and the log but for the last run, by which the worker knows what is done.
-sub forget
+sub keep_last_run
 {
 	$node->safe_psql($db, <<'SQL');
 DELETE FROM challenge_jobs.alert;
 DELETE FROM challenge_jobs.job_run WHERE run_id < (SELECT max(run_id) FROM challenge_jobs.job_run);
 UPDATE challenge_jobs.job_run SET triggered_by = 'earlier';
 SQL
-	return;
-}
-
-# Waits for a run in the log.
-sub wait_for
-{
-	my ($condition) = @_;
-
-	$node->poll_query_until($db, "SELECT count(*) > 0 FROM challenge_jobs.job_run WHERE triggered_by <> 'earlier' AND $condition")
-	  or die "there was no run with $condition:\n" . runs();
 	return;
 }

@@ -11,12 +11,12 @@ use ChallengeJobsTest;
 
 my $worker = "FROM pg_stat_activity WHERE backend_type = 'challenge_jobs worker' AND datname = 'app'";
 my $lock = "FROM pg_locks WHERE locktype = 'object' AND objsubid = -1";
-# Told apart from the commands of another suite that runs beside this one.
-my $command = 'sleep ' . (1_000_000 + $$);
+# The command leaves its process id behind.
+my $pid_file = PostgreSQL::Test::Utils::tempdir . '/command.pid';
 my $node = create_node('alert_worker', <<"CONF");
 challenge_jobs.databases = 'app'
 challenge_jobs.worker_naptime = '1s'
-challenge_jobs.alert_command = 'exec $command'
+challenge_jobs.alert_command = 'echo \$\$ >$pid_file; exec sleep 1000000'
 challenge_jobs.alert_timeout = '1h'
 CONF
 my $pid;
@@ -43,7 +43,7 @@ hang();
 $node->stop('fast');
 check_log($node);
 is(scalar(() = slurp_file($node->logfile) =~ /database system was (not properly shut down|interrupted)/g), 0, 'the server has not crashed');
-is(`pgrep -fx '$command' | wc -l` + 0, 0, 'no command is left');
+is(kill(0, slurp_file($pid_file)), 0, 'the shutdown ends the alert_command that the worker waited for');
 done_testing();
 
 # Makes the database with an alert, and waits until the worker has begun to deliver it.

@@ -85,8 +85,8 @@ my $day = 1;
 
 foreach my $victim ('postmaster', 'run')
 {
-	test_kill($victim, $_) foreach sort keys %done;
-	test_kill($victim, sort keys %done);
+	kill_at_work($victim, $_) foreach sort keys %done;
+	kill_at_work($victim, sort keys %done);
 }
 
 $node->stop;
@@ -95,23 +95,14 @@ done_testing();
 
 # ---- parts ----
 
-# The result of a query without SELECT.
-sub server
-{
-	my ($query) = @_;
-	return $node->safe_psql($db, "SELECT $query");
-}
-
 # Puts the app back to where it was, with something to do for each job; these stop in the middle.
-sub make_due
+sub make_jobs_due
 {
 	my @jobs = @_;
 
+	make_due();
 	$node->safe_psql($db, <<'SQL');
-TRUNCATE notifications, decision, stalled, challenge_jobs.reminder, challenge_jobs.reminder_zone;
-ALTER TABLE challenges DISABLE TRIGGER USER;
-UPDATE challenges SET status = 'active';
-ALTER TABLE challenges ENABLE TRIGGER USER;
+TRUNCATE stalled, challenge_jobs.reminder, challenge_jobs.reminder_zone;
 REFRESH MATERIALIZED VIEW challenge_member_stats;
 UPDATE rates SET completion_rate = completion_rate + 0.1;
 INSERT INTO notifications (user_id, type, title, created_at)
@@ -119,7 +110,6 @@ SELECT i, 'old', i, now() - interval '100 days' FROM generate_series(1, 30) i;
 INSERT INTO notifications (user_id, type, title)
 SELECT i, 'new', i FROM generate_series(1, 30) i;
 DELETE FROM challenge_jobs.alert;
-DELETE FROM challenge_jobs.job_run;
 SQL
 	$node->safe_psql($db, "INSERT INTO stalled VALUES ('$_')") foreach @jobs;
 	return;
@@ -129,16 +119,16 @@ SQL
 sub wrong
 {
 	my %jobs = map { $_ => 1 } @_;
-	my @wrong = map { my $n = server($done{$_}->[0]); $n == 30 ? () : "$_: $n of 30" } sort keys %jobs;
+	my @wrong = map { my $n = query($done{$_}->[0]); $n == 30 ? () : "$_: $n of 30" } sort keys %jobs;
 
 	push @wrong, undone_work($node, $db) if $jobs{$JOB};
-	push @wrong, server("'notified twice: ' || user_id FROM notifications WHERE type = 'streak_reminder' GROUP BY user_id HAVING count(*) > 1");
-	push @wrong, server("'lost: ' || 30 - count(*) FROM notifications WHERE type = 'new' HAVING count(*) <> 30");
+	push @wrong, query("'notified twice: ' || user_id FROM notifications WHERE type = 'streak_reminder' GROUP BY user_id HAVING count(*) > 1");
+	push @wrong, query("'lost: ' || 30 - count(*) FROM notifications WHERE type = 'new' HAVING count(*) <> 30");
 	return join("\n", grep { $_ ne '' } @wrong);
 }
 
 # Kills the postmaster or the process of a run while these jobs are at work.
-sub test_kill
+sub kill_at_work
 {
 	my ($victim, @jobs) = @_;
 	my $count = @jobs;
@@ -147,16 +137,15 @@ sub test_kill
 	my $runs = "string_agg(DISTINCT concat_ws(' ', triggered_by, status, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI'), '#' || attempt), ', '), count(*) FROM challenge_jobs.job_run";
 
 	set_clock($node, sprintf('2030-01-%02d 23:50:00', $day - 1));
-	make_due(@jobs);
+	make_jobs_due(@jobs);
 	$node->safe_psql($db, "SELECT challenge_jobs.schedule('$_', 'worker')") foreach @jobs;
-	my $holder = $node->background_psql($db, on_error_stop => 0);
-	$holder->query_safe('SELECT pg_advisory_lock(4711)');
+	my $holder = hold_stall();
 	set_clock($node, sprintf('2030-01-%02d 23:59:59', $day - 1));
 	$node->poll_query_until($db,
 		"SELECT count(*) = $count FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted")
 	  or die "$name: the runs have not come to the stall";
-	is(server($runs), "worker running $midnight #1|$count", "$name: the worker has started it at midnight");
-	is(server("count(*) FROM pg_stat_activity WHERE backend_type = 'challenge_jobs run'"), $count, "$name: in a worker of its own");
+	is(query($runs), "worker running $midnight #1|$count", "$name: the worker has started it at midnight");
+	is(query("count(*) FROM pg_stat_activity WHERE backend_type = 'challenge_jobs run'"), $count, "$name: in a worker of its own");
 
 	if ($victim eq 'postmaster')
 	{
@@ -165,28 +154,28 @@ sub test_kill
 	else
 	{
 		my $offset = -s $node->logfile;
-		kill('KILL', server("pid FROM challenge_jobs.job_run WHERE job = '$jobs[0]'"));
+		kill('KILL', query("pid FROM challenge_jobs.job_run WHERE job = '$jobs[0]'"));
 		$node->wait_for_log(qr/database system is ready to accept connections/, $offset);
 	}
 	eval { $holder->quit };
-	is(join(' ', map { server($done{$_}->[0]) } @jobs), join(' ', map { $done{$_}->[1] } @jobs),
+	is(join(' ', map { query($done{$_}->[0]) } @jobs), join(' ', map { $done{$_}->[1] } @jobs),
 		"$name: what was committed is kept, and no more");
 	$node->safe_psql($db, 'TRUNCATE stalled');
 	$node->poll_query_until($db, "SELECT count(*) = $count FROM challenge_jobs.job_run WHERE status = 'crashed' AND finished_at IS NOT NULL")
 	  or die "$name: the rows are not closed";
-	is(server("string_agg(DISTINCT state, ' ') FROM challenge_jobs.job_status WHERE engine IS NOT NULL"),
+	is(query("string_agg(DISTINCT state, ' ') FROM challenge_jobs.job_status WHERE engine IS NOT NULL"),
 		'failing', "$name: the row is closed, and job_status says so");
-	is(server("count(*) FROM challenge_jobs.alert WHERE kind = 'crashed'"), $count, "$name: and an alert");
+	is(query("count(*) FROM challenge_jobs.alert WHERE kind = 'crashed'"), $count, "$name: and an alert");
 
 	set_clock($node, sprintf('2030-01-%02d 00:05:00', $day));
 	$node->poll_query_until($db, "SELECT count(*) = $count FROM challenge_jobs.job_run WHERE status = 'succeeded'")
 	  or die "$name: it is not repeated";
 	wait_for_checks($node, 3);
-	is(server($runs), "retry succeeded $midnight #2, worker crashed $midnight #1|" . 2 * $count, "$name: it is repeated, once");
+	is(query($runs), "retry succeeded $midnight #2, worker crashed $midnight #1|" . 2 * $count, "$name: it is repeated, once");
 	is(wrong(@jobs), '', "$name: and all has been done, once");
-	is(server("string_agg(kinds, ', ') FROM (SELECT DISTINCT string_agg(kind, ' ' ORDER BY alert_id) AS kinds, count(*) OVER () FROM challenge_jobs.alert GROUP BY job) k"),
+	is(query("string_agg(kinds, ', ') FROM (SELECT DISTINCT string_agg(kind, ' ' ORDER BY alert_id) AS kinds, count(*) OVER () FROM challenge_jobs.alert GROUP BY job) k"),
 		'crashed recovered', "$name: of which there are two alerts, the crash and the recovery");
-	is(server("string_agg(DISTINCT state, ' ') FROM challenge_jobs.job_status WHERE engine IS NOT NULL"),
+	is(query("string_agg(DISTINCT state, ' ') FROM challenge_jobs.job_status WHERE engine IS NOT NULL"),
 		'ok', "$name: and all is well");
 	$node->safe_psql($db, 'SELECT challenge_jobs.unschedule()');
 	return;
@@ -195,7 +184,7 @@ sub test_kill
 # Kills the postmaster, and starts the server when all of its processes have noticed.
 sub kill_postmaster
 {
-	my @processes = ($node->{_pid}, split /\n/, server('pid FROM pg_stat_activity'));
+	my @processes = ($node->{_pid}, split /\n/, query('pid FROM pg_stat_activity'));
 
 	$node->kill9;
 	foreach my $process (@processes)

@@ -43,8 +43,8 @@ SQL
 # ---- midnight, twice ----
 
 set_clock($node, '2030-03-28 23:59:58');
-wait_for($JOB, "as_of >= '2030-03-29 00:00+00'");
-is(runs($JOB), 'pg_cron succeeded 2030-03-29 00:00', 'pg_cron fires at midnight UTC, whatever the time zone of the server');
+wait_for_run("job = '$JOB' AND status = 'succeeded' AND as_of >= '2030-03-29 00:00+00'");
+is(query("triggered_by, status, date_trunc('minute', as_of AT TIME ZONE 'UTC') FROM challenge_jobs.job_run WHERE job = '$JOB'"), 'pg_cron|succeeded|2030-03-29 00:00:00', 'pg_cron fires at midnight UTC, whatever the time zone of the server');
 is(undone_work($node, $db), '', 'the work is done');
 set_clock($node, '2030-03-28 22:30:00');
 wait_for_checks($node, 3);
@@ -52,18 +52,18 @@ set_clock($node, '2030-03-28 23:59:58');
 wait_for_checks($node, 4);
 set_clock($node, '2030-03-29 00:20:00');
 wait_for_checks($node, 3);
-is(server("count(*) FROM challenge_jobs.job_run WHERE triggered_by <> 'pg_cron'"), '0',
+is(query("count(*) FROM challenge_jobs.job_run WHERE triggered_by <> 'pg_cron'"), '0',
 	'the clock goes back over midnight: what pg_cron has done is not fired by the worker');
-is(server('count(*) FROM challenge_jobs.alert'), '0', 'nor is it overdue');
+is(query('count(*) FROM challenge_jobs.alert'), '0', 'nor is it overdue');
 is(undone_work($node, $db), '', 'and nothing is done twice');
 
 # The midnight after is covered, by pg_cron or, if it waits for its clock, by a run to catch up.
 set_clock($node, '2030-03-29 23:59:58');
 wait_for_checks($node, 4);
 set_clock($node, '2030-03-30 00:15:30');
-wait_for($JOB, "as_of >= '2030-03-30 00:00+00'");
+wait_for_run("job = '$JOB' AND status = 'succeeded' AND as_of >= '2030-03-30 00:00+00'");
 wait_for_checks($node, 2);
-is(server("count(*) FROM challenge_jobs.job_run WHERE job = '$JOB' AND as_of >= '2030-03-30 00:00+00'"), '1', 'the midnight after is covered, once');
+is(query("count(*) FROM challenge_jobs.job_run WHERE job = '$JOB' AND as_of >= '2030-03-30 00:00+00'"), '1', 'the midnight after is covered, once');
 
 # ---- mornings around a change to summer time ----
 
@@ -81,11 +81,11 @@ foreach my $case (
 	my ($time, $dates, $name) = @$case;
 
 	set_clock($node, before($time));
-	wait_for($REMIND, "triggered_by = 'pg_cron' AND as_of BETWEEN '$time+00' AND '$time:50+00'");
-	is(server("string_agg(DISTINCT data->>'local_date', ' ' ORDER BY data->>'local_date') FROM notifications WHERE type = 'streak_reminder'"),
-		$dates, "Berlin, $name");
+	wait_for_run("job = '$REMIND' AND status = 'succeeded' AND triggered_by = 'pg_cron' AND as_of BETWEEN '$time+00' AND '$time:50+00'");
+	is(query("string_agg(DISTINCT data->>'local_date', ' ' ORDER BY data->>'local_date') FROM notifications WHERE type = 'streak_reminder'"),
+		$dates, "dates on which users in Berlin were reminded: $name");
 }
-is(server("count(*), count(DISTINCT (user_id, data->>'local_date')) FROM notifications WHERE type = 'streak_reminder'"),
+is(query("count(*), count(DISTINCT (user_id, data->>'local_date')) FROM notifications WHERE type = 'streak_reminder'"),
 	'9|9', 'three users were reminded on three days, each once');
 
 $node->stop;
@@ -101,29 +101,4 @@ sub before
 	my $minutes = $hour * 60 + $minute - 1;
 
 	return sprintf('%s %02d:%02d:58', $date, $minutes / 60, $minutes % 60);
-}
-
-# The result of a query without SELECT.
-sub server
-{
-	my ($query) = @_;
-	return $node->safe_psql($db, "SELECT $query");
-}
-
-# The runs of a job, a line for each: with the minute, in UTC.
-sub runs
-{
-	my ($job) = @_;
-
-	return server("concat_ws(' ', triggered_by, status, to_char(as_of AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.job_run WHERE job = '$job' ORDER BY run_id");
-}
-
-# Waits for a run of a job that has succeeded.
-sub wait_for
-{
-	my ($job, $condition) = @_;
-
-	$node->poll_query_until($db, "SELECT count(*) > 0 FROM challenge_jobs.job_run WHERE job = '$job' AND status = 'succeeded' AND $condition")
-	  or die "there was no run with $condition:\n" . runs($job);
-	return;
 }

@@ -27,47 +27,28 @@ INSERT INTO stall VALUES (15);
 SELECT challenge_jobs.alter_job('$JOB', max_runtime => '1 s', retry_delay => '1 min');
 SELECT challenge_jobs.schedule('$JOB', 'worker');
 SQL
-my $blocker = $node->background_psql($db);
-$blocker->query_safe('SELECT pg_advisory_lock(4711)');
+my $blocker = hold_stall();
 
 set_clock($node, '2030-01-01 23:59:59');
 poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'cancelled'", 'the run is not ended');
-is(server("message ~ 'longer than its max_runtime of ', sqlstate, duration >= interval '1 s' FROM challenge_jobs.job_run"), 't|57014|t',
+is(query("message ~ 'longer than its max_runtime of ', sqlstate, duration >= interval '1 s' FROM challenge_jobs.job_run"), 't|57014|t',
 	'a run of the worker that waits for ever is ended by its max_runtime, and says so');
-is(server("count(*) FROM challenges WHERE status <> 'active'"), '10', 'finished batches are kept');
-is(server("string_agg(kind || ': ' || (payload->>'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'there is an alert');
-is(server("state, last_status FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'failing|cancelled', 'and job_status says so');
+is(query("count(*) FROM challenges WHERE status <> 'active'"), '10', 'finished batches are kept');
+is(query("string_agg(kind || ': ' || (payload->>'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'there is an alert');
+is(query("state, last_status FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'failing|cancelled', 'and job_status says so');
 
 set_clock($node, '2030-01-02 00:10:00');
 wait_for_checks($node, 3);
-is(server('count(*) FROM challenge_jobs.job_run'), '1', 'it is not repeated');
+is(query('count(*) FROM challenge_jobs.job_run'), '1', 'it is not repeated');
 
-$blocker->query_safe('SELECT pg_advisory_unlock(4711)');
-$blocker->quit;
+release_stall($blocker);
 set_clock($node, '2030-01-02 23:59:59');
 poll("SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE status = 'succeeded' AND scheduled_for = '2030-01-03'", 'the next scheduled time is not covered');
 wait_for_checks($node, 2);
 is(undone_work($node, $db), '', 'when nothing is in the way, a later run does the rest');
-is(server("kind FROM challenge_jobs.alert ORDER BY alert_id DESC LIMIT 1"), 'recovered', 'which is notified');
-is(server("state FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'ok', 'and all is well');
+is(query("kind FROM challenge_jobs.alert ORDER BY alert_id DESC LIMIT 1"), 'recovered', 'the success after a run that was too long is an alert of its own');
+is(query("state FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'ok', 'and all is well');
 
 $node->stop;
 check_log($node);
 done_testing();
-
-# ---- parts ----
-
-# The result of a query without SELECT.
-sub server
-{
-	my ($query) = @_;
-	return $node->safe_psql($db, "SELECT $query");
-}
-
-sub poll
-{
-	my ($query, $problem) = @_;
-
-	$node->poll_query_until($db, $query) or die $problem;
-	return;
-}

@@ -66,7 +66,7 @@ $node->safe_psql($db, 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
 schedule();
 $node->wait_for_log(qr/"start due and missed runs" failed .*: the owner of the extension, app_owner, may not connect/, $offset);
 like(slurp_file($node->logfile, $offset), qr/HINT:  Run: GRANT CONNECT ON DATABASE postgres TO app_owner;/, 'the same for CONNECT');
-is($node->safe_psql($db, $runs), '0', 'nothing has run');
+is($node->safe_psql($db, $runs), '0', 'no run was started');
 
 # ---- and now it may ----
 

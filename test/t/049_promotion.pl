@@ -42,8 +42,9 @@ $primary->poll_query_until($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run
   or die 'the primary does not fire';
 wait_for_checks($primary, 2);
 $primary->wait_for_catchup($standby);
-is(runs($standby), 'worker succeeded 2030-01-02 00:00', 'the primary fires at midnight, and the standby sees it');
-is(state($standby), 'ok', 'also in job_status');
+use_app($standby, $db);
+is(runs(), 'worker succeeded 2030-01-02 00:00 #1', 'the primary fires at midnight, and the standby sees it');
+is(job_status('state'), 'ok', 'job_status says on the standby that the scheduled time is covered');
 
 # ---- the primary is gone, and it is midnight again ----
 
@@ -52,14 +53,14 @@ DELETE FROM notifications WHERE (data->>'challenge_id')::bigint = 1");
 $primary->wait_for_catchup($standby);
 $primary->stop('immediate');
 set_clock($standby, '2030-01-03 00:20:00');
-is(state($standby), 'overdue', 'a standby knows that a scheduled time was missed');
+is(job_status('state'), 'overdue', 'a standby knows that a scheduled time was missed');
 is($standby->safe_psql($db, "SELECT action, scheduled_for FROM challenge_jobs.watchdog() WHERE job = '$JOB'"),
 	'catch_up|2030-01-03 00:00:00+00', 'and what should be done');
 # whoever would do it is woken by a reload
 $standby->reload;
 $standby->safe_psql($db, 'CHECKPOINT');
 is($standby->safe_psql($db, $ours), '0', 'but nobody is there to do it');
-is(runs($standby), 'worker succeeded 2030-01-02 00:00', 'nothing has run');
+is(runs(), 'worker succeeded 2030-01-02 00:00 #1', 'the standby has started no run before its promotion');
 unlike(slurp_file($standby->logfile), qr/background worker process "challenge_jobs/, 'nor was anybody started');
 
 # ---- promotion ----
@@ -68,45 +69,18 @@ $standby->promote;
 $standby->poll_query_until($db, "SELECT count(*) > 0 FROM challenge_jobs.job_run WHERE triggered_by <> 'worker' AND status = 'succeeded'")
   or die 'the scheduled time is not caught up';
 wait_for_checks($standby, 3);
-is(runs($standby), "worker succeeded 2030-01-02 00:00\ncatch_up succeeded 2030-01-03 00:00",
+is(runs(), "worker succeeded 2030-01-02 00:00 #1\ncatch_up succeeded 2030-01-03 00:00 #1",
 	'promoted: the scheduled time that was missed is caught up once, the one of the primary is not repeated');
-is(alerts($standby), "overdue 2030-01-03 00:00\nrecovered", 'and told of once');
+is(alerts(), "overdue 2030-01-03 00:00\nrecovered", 'and told of once');
 is(undone_work($standby, $db), '', 'the work is done, once');
 is($standby->safe_psql($db, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'challenge_jobs launcher'"),
 	'1', 'there is a launcher');
 set_clock($standby, '2030-01-04 00:00:01');
 ok($standby->poll_query_until($db, "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE triggered_by = 'worker' AND scheduled_for = '2030-01-04' AND status = 'succeeded'"),
 	'and it fires at the next midnight');
-is(state($standby), 'ok', 'all is well');
+is(job_status('state'), 'ok', "after the next midnight the promoted server's job is in order");
 
 $standby->stop;
 check_log($primary);
 check_log($standby);
 done_testing();
-
-# ---- parts ----
-
-sub state
-{
-	my ($node) = @_;
-
-	return $node->safe_psql($db, "SELECT state FROM challenge_jobs.job_status WHERE job = '$JOB'");
-}
-
-# The runs in the log, a line for each.
-sub runs
-{
-	my ($node) = @_;
-
-	return $node->safe_psql($db,
-		"SELECT concat_ws(' ', triggered_by, status, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.job_run ORDER BY run_id");
-}
-
-# The alerts, a line for each.
-sub alerts
-{
-	my ($node) = @_;
-
-	return $node->safe_psql($db,
-		"SELECT concat_ws(' ', kind, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
-}

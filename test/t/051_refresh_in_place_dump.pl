@@ -75,7 +75,7 @@ $node->command_ok([ 'pg_dump', '-t', 'amounts', '-t', 'names', '-t', 'stats', '-
 	$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('by_owner'), '-f', "$folder/tables.sql" ],
 		'and restored by their owner, who may see the schema of the extension');
 }
-is($node->safe_psql('by_owner', $count_triggers), '4', 'with their triggers');
+is($node->safe_psql('by_owner', $count_triggers), '4', 'a restored view has its capture triggers');
 $node->safe_psql('by_owner', "UPDATE amounts SET amount = 0 WHERE challenge_id = 2; SELECT FROM challenge_jobs.track('stats')");
 goes_on($node, 'by_owner', 'by the owner');
 
@@ -83,7 +83,7 @@ goes_on($node, 'by_owner', 'by the owner');
 $node->safe_psql('template1', "CREATE DATABASE from_template TEMPLATE $db");
 $node->safe_psql('from_template', 'SELECT FROM challenge_jobs.resume()');
 is(refresh($node, 'from_template'), 'incremental', 'in a copy of the files the changes that were noted are taken');
-is(differences($node, 'from_template'), '0', 'rightly');
+is(differences($node, 'from_template'), '0', 'a view in a database made from a template is as its query says');
 
 # ---- into a subscriber ----
 
@@ -100,8 +100,8 @@ $node->safe_psql($db, 'CREATE PUBLICATION app FOR TABLE amounts, names');
 $subscriber->safe_psql($db, sprintf "CREATE SUBSCRIPTION app CONNECTION '%s dbname=$db' PUBLICATION app", $node->connstr);
 $subscriber->wait_for_subscription_sync($node, 'app');
 isnt($subscriber->safe_psql($db, 'SELECT count(*) FROM challenge_jobs.change_log'), '0', 'the initial copy is noted');
-isnt(refresh($subscriber, $db), 'unchanged', 'and refreshed');
-is(differences($subscriber, $db), '0', 'rightly');
+isnt(refresh($subscriber, $db), 'unchanged', 'a change that comes by replication makes the subscriber refresh its view');
+is(differences($subscriber, $db), '0', "after that the subscriber's view is as its query says");
 $node->safe_psql($db, <<'SQL');
 UPDATE amounts SET amount = amount + 1 WHERE challenge_id IN (3, 4);
 DELETE FROM amounts WHERE challenge_id = 5;
@@ -109,13 +109,13 @@ UPDATE names SET name = 'new' WHERE id = 6;
 SQL
 $node->wait_for_catchup('app');
 is(refresh($subscriber, $db), 'incremental', 'what is applied is noted by its keys');
-is(differences($subscriber, $db), '0', 'and refreshed');
-is($subscriber->safe_psql($db, "SELECT result->'views'->0->>'keys' FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1"), '4', 'those alone');
-is(refresh($subscriber, $db), 'unchanged', 'once');
+is(differences($subscriber, $db), '0', "the refresh by keys leaves the subscriber's view as its query says");
+is($subscriber->safe_psql($db, "SELECT result->'views'->0->>'keys' FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1"), '4', 'the refresh recomputes the four keys that have changed, and no other');
+is(refresh($subscriber, $db), 'unchanged', "a second refresh of the subscriber's view finds nothing to do");
 $node->safe_psql($db, "TRUNCATE names; INSERT INTO names VALUES (7, 'seven')");
 $node->wait_for_catchup('app');
 is(refresh($subscriber, $db), 'concurrent', 'TRUNCATE is applied: everything');
-is(differences($subscriber, $db), '0', 'rightly');
+is(differences($subscriber, $db), '0', "the subscriber's view is as its query says");
 
 # ---- from a publisher ----
 
@@ -124,7 +124,7 @@ $node->safe_psql($db, "UPDATE amounts SET amount = amount + 1 WHERE challenge_id
 refresh($node, $db);
 is(differences($node, $db), '0', 'where all tables are published views are refreshed as well');
 $node->safe_psql($db, "UPDATE amounts SET amount = amount + 1 WHERE challenge_id = 9");
-is(refresh($node, $db), 'incremental', 'by their keys');
+is(refresh($node, $db), 'incremental', 'the changes are applied by their keys');
 $subscriber->safe_psql($db, 'DROP SUBSCRIPTION app');
 $subscriber->stop;
 check_log($subscriber);
@@ -146,11 +146,11 @@ $node->wait_for_catchup($standby);
 $node->stop('immediate');
 $standby->promote;
 is(refresh($standby, $db), 'incremental', 'promoted, it takes what was noted before');
-is(differences($standby, $db), '0', 'rightly');
+is(differences($standby, $db), '0', 'the view is as its query says when the standby has been promoted');
 $standby->safe_psql($db, "COMMIT PREPARED 'later'");
 is(refresh($standby, $db), 'incremental', 'and what was prepared before');
-is(differences($standby, $db), '0', 'rightly');
-is(refresh($standby, $db), 'unchanged', 'once');
+is(differences($standby, $db), '0', "the promoted standby's view is as its query says after its refresh");
+is(refresh($standby, $db), 'unchanged', 'a second refresh of the promoted standby finds nothing to do');
 
 $standby->stop;
 check_log($standby);
@@ -195,10 +195,10 @@ sub goes_on
 	my ($server, $database, $name) = @_;
 
 	is(refresh($server, $database), 'concurrent', "$name: the first refresh is of the whole");
-	is(differences($server, $database), '0', "$name: and right");
+	is(differences($server, $database), '0', "$name: after it the view is as its query says");
 	is(refresh($server, $database), 'unchanged', "$name: the second has nothing to do");
 	$server->safe_psql($database, "UPDATE amounts SET amount = amount + 1 WHERE challenge_id = 1; UPDATE names SET name = 'x' WHERE id = 2");
 	is(refresh($server, $database), 'incremental', "$name: then it goes by keys");
-	is(differences($server, $database), '0', "$name: rightly");
+	is(differences($server, $database), '0', "$name: after a refresh by keys the view is as its query says");
 	return;
 }

@@ -55,12 +55,12 @@ like($error, qr/ERROR:  it took longer than the view_time_limit of 100 ms\nDETAI
 	'a view that takes too long fails, with a hint that can be typed in');
 is(last_refresh('status, sqlstate'), 'failed|57014', 'and so does the run');
 is(views(), 'a_slow failed, b_quick full, c_quick full, challenge_member_stats none', 'the others are refreshed');
-is(server("action IS NULL, reason LIKE '%a limit of time was exceeded%' FROM challenge_jobs.watchdog() WHERE job = '$REFRESH'"),
+is(query("action IS NULL, reason LIKE '%a limit of time was exceeded%' FROM challenge_jobs.watchdog() WHERE job = '$REFRESH'"),
 	't|f', 'what is not scheduled is not repeated');
 like($node->safe_psql($db, "SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'refresh:public.a_slow'"),
 	qr/^the refresh of public.a_slow that began at .* did not finish, so it goes last$/m, 'the doctor says so');
 
-is(server("views FROM (SELECT string_agg(view_name || ' ' || method, ', ') AS views FROM refresh_challenge_stats()) v"),
+is(query("views FROM (SELECT string_agg(view_name || ' ' || method, ', ') AS views FROM refresh_challenge_stats()) v"),
 	'public.b_quick full, public.c_quick full, public.challenge_member_stats none, public.a_slow failed',
 	'the job function has the limit, too, and does the view last');
 
@@ -73,19 +73,19 @@ like(last_refresh('message'), qr/^it took longer than the view_time_limit of 150
 set_limit('1 hour');
 $node->safe_psql($db, 'DELETE FROM challenge_jobs.view_attempt; UPDATE tick SET n = 2');
 is(refresh(), 'cancelled', 'a limit that is longer than max_runtime is none');
-is(server('string_agg(view_name, $$, $$) FROM challenge_jobs.view_attempt'), 'public.a_slow', 'which view was at work is known');
-is(server('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '1|1', 'the views behind it were not refreshed');
+is(query('string_agg(view_name, $$, $$) FROM challenge_jobs.view_attempt'), 'public.a_slow', 'which view was at work is known');
+is(query('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '1|1', 'the views behind it were not refreshed');
 is(refresh(), 'cancelled', 'the next run is cancelled, too');
-is(server('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '2|2', 'but not before it has refreshed them');
+is(query('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '2|2', 'but not before it has refreshed them');
 # Whoever owns the view may rename it before each run.
 $node->safe_psql($db, 'ALTER MATERIALIZED VIEW a_slow RENAME TO a_slower; UPDATE tick SET n = 3');
 is(refresh(), 'cancelled', 'the view is still at work when the time is over after it was renamed');
-is(server('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '3|3', 'it goes last under its new name');
-is(server('string_agg(view_name, $$, $$) FROM challenge_jobs.view_attempt'), 'public.a_slower', 'it is known by its new name only');
+is(query('(SELECT n FROM b_quick), (SELECT n FROM c_quick)'), '3|3', 'it goes last under its new name');
+is(query('string_agg(view_name, $$, $$) FROM challenge_jobs.view_attempt'), 'public.a_slower', 'it is known by its new name only');
 $node->safe_psql($db, 'ALTER MATERIALIZED VIEW a_slower RENAME TO a_slow');
 $node->safe_psql($db, "SELECT challenge_jobs.remove_stats_view('public.a_slow')");
 is(refresh(), 'succeeded', 'without that view all is well');
-is(server('count(*) FROM challenge_jobs.view_attempt'), '0', 'and it is forgotten');
+is(query('count(*) FROM challenge_jobs.view_attempt'), '0', 'and it is forgotten');
 $node->safe_psql($db, "SELECT challenge_jobs.add_stats_view('public.a_slow')");
 
 # ---- a cancellation that is caught comes again ----
@@ -111,7 +111,7 @@ like(finish_sql($session), qr/FATAL:  57P01: terminating connection due to admin
 poll("SELECT status = 'cancelled' FROM challenge_jobs.job_run ORDER BY run_id DESC LIMIT 1", 'the row is not closed');
 is(last_refresh('sqlstate, message'), "57P01|job \"$REFRESH\" has been running for longer than its max_runtime of 00:00:01 and a grace of 00:00:00",
 	'its row says why it was cancelled');
-is(server("string_agg(kind || ': ' || (payload ->> 'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'an alert reports it');
+is(query("string_agg(kind || ': ' || (payload ->> 'status'), ', ') FROM challenge_jobs.alert"), 'failed: cancelled', 'an alert reports it');
 ok($node->log_contains(qr/LOG:  challenge_jobs: process \d+ is being terminated\n.*DETAIL:  Its run exceeded the job's max_runtime and grace\./, $offset),
 	'and so does the server log');
 is(refresh_by_worker(), 'cancelled|57P01', 'so is a run of the worker');
@@ -123,8 +123,8 @@ poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE payload ->> 'detail' L
 	'there is no alert');
 is(last_refresh('status'), 'running', 'a run of a client is reported while it is at work');
 wait_for_checks($node, 2);
-is(server("count(*), count(*) FILTER (WHERE kind = 'failed') FROM challenge_jobs.alert"), '1|1', 'once');
-my $hint = server("payload ->> 'hint' FROM challenge_jobs.alert");
+is(query("count(*), count(*) FILTER (WHERE kind = 'failed') FROM challenge_jobs.alert"), '1|1', 'the run that was cancelled raises one alert, of a failure');
+my $hint = query("payload ->> 'hint' FROM challenge_jobs.alert");
 like($hint, qr/^Run: SELECT pg_terminate_backend\(\d+\);$/, 'with a hint for who may');
 is($node->safe_psql($db, $hint =~ s/^Run: //r), 't', 'that can be typed in');
 finish_sql($session);
@@ -135,7 +135,7 @@ $node->safe_psql($db, "TRUNCATE challenge_jobs.alert");
 $session = start_sql($node, $db, 'SELECT * FROM refresh_challenge_stats()');
 poll("SELECT count(*) = 1 FROM challenge_jobs.alert WHERE kind = 'failed' AND run_id IS NULL", 'there is no alert');
 pass('a job function is reported as well');
-$node->safe_psql($db, server("substr(payload ->> 'hint', length('Run: ') + 1) FROM challenge_jobs.alert"));
+$node->safe_psql($db, query("substr(payload ->> 'hint', length('Run: ') + 1) FROM challenge_jobs.alert"));
 finish_sql($session);
 
 # Who has another process now is not taken for the run: its row is a leftover of a server that crashed.
@@ -157,21 +157,6 @@ done_testing();
 
 # ---- parts ----
 
-# The result of a query without SELECT.
-sub server
-{
-	my ($query) = @_;
-	return $node->safe_psql($db, "SELECT $query");
-}
-
-sub poll
-{
-	my ($query, $problem) = @_;
-
-	$node->poll_query_until($db, $query) or die $problem;
-	return;
-}
-
 sub set_limit
 {
 	my ($limit) = @_;
@@ -183,7 +168,7 @@ sub set_limit
 sub last_refresh
 {
 	my ($columns) = @_;
-	return server("$columns FROM challenge_jobs.job_run WHERE job = '$REFRESH' ORDER BY run_id DESC LIMIT 1");
+	return query("$columns FROM challenge_jobs.job_run WHERE job = '$REFRESH' ORDER BY run_id DESC LIMIT 1");
 }
 
 # Runs the job; returns how that ended.
@@ -205,13 +190,13 @@ sub refresh_by_worker
 		'the worker does not run it');
 	$node->safe_psql($db, "SELECT challenge_jobs.unschedule('$REFRESH')");
 	poll("SELECT count(*) = 0 FROM challenge_jobs.job_run WHERE status = 'running'", 'a run goes on');
-	return server("status, sqlstate FROM challenge_jobs.job_run WHERE run_id > $before AND triggered_by = 'worker' ORDER BY run_id LIMIT 1");
+	return query("status, sqlstate FROM challenge_jobs.job_run WHERE run_id > $before AND triggered_by = 'worker' ORDER BY run_id LIMIT 1");
 }
 
 # What became of the views in the last run, sorted by their names.
 sub views
 {
-	return server("string_agg(replace(v ->> 'view', 'public.', '') || ' ' || (v ->> 'method'), ', ' ORDER BY v ->> 'view')"
+	return query("string_agg(replace(v ->> 'view', 'public.', '') || ' ' || (v ->> 'method'), ', ' ORDER BY v ->> 'view')"
 		  . " FROM (SELECT jsonb_array_elements(result -> 'views') AS v FROM challenge_jobs.job_run"
 		  . " WHERE job = '$REFRESH' AND run_id = (SELECT max(run_id) FROM challenge_jobs.job_run)) r");
 }

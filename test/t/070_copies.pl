@@ -92,9 +92,9 @@ $node->safe_psql('app', 'SELECT challenge_jobs.resume()');
 ok($node->poll_query_until('app', "SELECT count(*) = 1 FROM challenge_jobs.job_run WHERE job = '$JOB' AND status = 'succeeded'"),
 	'what was missed during the pause is caught up');
 wait_for_checks($node, 3);
-is($node->safe_psql('app', "SELECT string_agg(triggered_by || ' ' || status, ', ') FROM challenge_jobs.job_run WHERE job = '$JOB'"), 'catch_up succeeded', 'once');
+is($node->safe_psql('app', "SELECT string_agg(triggered_by || ' ' || status, ', ') FROM challenge_jobs.job_run WHERE job = '$JOB'"), 'catch_up succeeded', 'what was missed is caught up by one run');
 is($node->safe_psql('app', 'SELECT count(*) FROM challenge_jobs.alert'), '0', 'and no alert says that it was overdue');
-is(undone_work($node, 'app'), '', 'all is decided');
+is(undone_work($node, 'app'), '', 'everything due in the original database is decided, once');
 
 # ---- pause() against runs at work and old snapshots ----
 
@@ -102,14 +102,13 @@ $node->safe_psql('app', 'INSERT INTO challenges SELECT i, i::text, \'active\', c
 	INSERT INTO challenge_members SELECT i, 1 FROM generate_series(101, 110) i; TRUNCATE decision; INSERT INTO stall VALUES (1)');
 my $lock = $node->background_psql('app');
 $lock->query_safe('SELECT pg_advisory_lock(4711)');
-my $run = start_sql($node, 'app', "CALL challenge_jobs.run('$JOB')");
+my $run = start_sql($node, 'app', "SET challenge_jobs.lock_timeout = '180s'", "CALL challenge_jobs.run('$JOB')");
 ok(wait_for_stall($node, 'app'), 'a run is at work');
 my $old = $node->background_psql('app', on_error_stop => 0);
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $old->query_safe('SELECT count(*) FROM challenge_jobs.pause');
 is($node->safe_psql('app', "SELECT job, run_id IS NOT NULL, pid > 0 FROM challenge_jobs.pause('test')"), "$JOB|t|t", 'pause() returns the run that is at work');
-$lock->query_safe('SELECT pg_advisory_unlock(4711)');
-$lock->quit;
+release_stall($lock);
 is(finish_sql($run), '', 'a run that is at work ends as it would have');
 $out = $old->query('SELECT send_streak_reminders()');
 like($old->{stderr}, qr/all jobs are paused/, 'a caller with a snapshot from before the pause is refused as well');
@@ -126,7 +125,7 @@ $offset = -s $node->logfile;
 wait_for_checks($node, 3);
 is($node->safe_psql('app', $runs), $before, 'nothing is started in a database that is read-only by default');
 like(slurp_file($node->logfile), qr/challenge_jobs: database "app" is read-only by default, so its jobs do not run/, 'the server log says so');
-unlike(slurp_file($node->logfile, $offset), qr/"app" is read-only by default/, 'once');
+unlike(slurp_file($node->logfile, $offset), qr/"app" is read-only by default/, 'a database that is read-only is not logged again');
 is($node->safe_psql('app', q(SELECT status, remedy FROM challenge_jobs.doctor() WHERE check_name = 'read_only')),
 	'warning|ALTER DATABASE app SET default_transaction_read_only = off;', 'the doctor says so');
 $node->safe_psql('postgres', 'ALTER DATABASE app SET default_transaction_read_only = off');

@@ -44,7 +44,7 @@ command_ok(
 $new->start;
 
 is($new->safe_psql($db, $identity), $installation, 'the installation is the same');
-is($new->safe_psql($db, 'SELECT * FROM challenge_jobs.job_run ORDER BY run_id'), $runs, 'with its history');
+is($new->safe_psql($db, 'SELECT * FROM challenge_jobs.job_run ORDER BY run_id'), $runs, 'pg_upgrade keeps the rows of job_run');
 wait_for_checks($new, 2);
 is($new->safe_psql($db, "SELECT state, engine FROM challenge_jobs.job_status WHERE job = '$JOB'"), 'ok|worker', 'the job is scheduled as it was');
 is($new->safe_psql($db, "SELECT count(*) FROM challenge_jobs.doctor() WHERE status = 'error'"), '0', 'the doctor has nothing to say');
@@ -53,7 +53,7 @@ is($new->safe_psql($db, "SELECT count(*) FROM challenge_jobs.doctor() WHERE stat
 is(refreshed_by(1, 4), 'concurrent', 'a tracked view is refreshed as a whole');
 is(refreshed_by(2, 4), 'incremental', 'and from then on by the keys that have changed');
 is($new->safe_psql($db, 'SELECT string_agg(concat_ws($$ $$, user_id, challenges), $$, $$ ORDER BY user_id) FROM points'), '1 30, 2 30, 3 30, 4 2',
-	'it is right');
+	'the view is right when the upgraded server has refreshed it');
 
 $new->stop;
 check_log($new);

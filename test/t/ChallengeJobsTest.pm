@@ -12,10 +12,14 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw($JOB create_node create_app start_sql finish_sql wait_for_stall wait_for_server
-  wait_for_checks set_batch_size undone_work last_run check_log);
+our @EXPORT = qw($JOB create_node create_app use_app fill_app make_due query poll start_sql finish_sql hold_stall
+  release_stall wait_for_stall start_stalled end_stalled wait_for_server wait_for_checks wait_for_run runs alerts
+  job_status doctor_status set_batch_size undone_work last_run check_log);
 
 our $JOB = 'auto_complete_challenges';
+
+# What the functions ask that are not told a server: the app that was made last, or the one of use_app.
+my ($node, $db);
 
 # An app of the plainest shape, owned by a role that is no superuser. The table decision counts how
 # often each challenge was decided. With n in the table stall, a run stops in the batch that has the
@@ -92,6 +96,7 @@ sub create_node
 sub create_app
 {
 	my ($node, $db, $count) = @_;
+	my $challenges = challenges($count);
 
 	$node->safe_psql($db, <<"SQL");
 DO \$\$ BEGIN
@@ -103,15 +108,73 @@ CREATE EXTENSION challenge_jobs;
 SELECT challenge_jobs.alter_job('auto_complete_challenges', settings => '{"notify_within": "unlimited"}');
 SET ROLE app_owner;
 $app
-INSERT INTO challenges
-SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 5 FROM generate_series(1, $count) i;
-INSERT INTO challenge_members
-SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
+$challenges
 INSERT INTO challenge_member_stats
 SELECT challenge_id, user_id, CASE WHEN challenge_id % 3 = 0 THEN 90 ELSE 70 END
   FROM challenge_members;
 ANALYZE;
 SQL
+	use_app($node, $db);
+	return;
+}
+
+# Has the functions that are not told a server ask this one.
+sub use_app
+{
+	($node, $db) = @_;
+	return;
+}
+
+# Fills the app with such challenges anew, without statistics but those it has; $stall is put into its table stall.
+sub fill_app
+{
+	my ($stall, $count) = @_;
+	my $challenges = challenges($count // 30);
+
+	$node->safe_psql($db, "TRUNCATE notifications, decision, stall, challenges, challenge_members; $challenges");
+	$node->safe_psql($db, 'ANALYZE challenges, challenge_members');
+	$node->safe_psql($db, "INSERT INTO stall VALUES ($stall)") if defined $stall;
+	return;
+}
+
+# The statements that add challenges and their members.
+sub challenges
+{
+	my ($count) = @_;
+
+	return <<"SQL";
+INSERT INTO challenges
+SELECT i, 'challenge ' || i, 'active', current_date - 2 - i % 5 FROM generate_series(1, $count) i;
+INSERT INTO challenge_members SELECT c.id, u FROM challenges c, generate_series(1, 3) u;
+SQL
+}
+
+# Has every challenge of the app be decided again; no notification and no run is left.
+sub make_due
+{
+	$node->safe_psql($db, <<'SQL');
+TRUNCATE notifications, decision, stall, challenge_jobs.job_run;
+ALTER TABLE challenges DISABLE TRIGGER USER;
+UPDATE challenges SET status = 'active';
+ALTER TABLE challenges ENABLE TRIGGER USER;
+SQL
+	return;
+}
+
+# The result of a query, which is given without SELECT.
+sub query
+{
+	my ($query) = @_;
+
+	return $node->safe_psql($db, "SELECT $query");
+}
+
+# Waits until a statement gives true; dies with the problem and the runs in the log if it does not.
+sub poll
+{
+	my ($statement, $problem) = @_;
+
+	$node->poll_query_until($db, $statement) or die "$problem:\n" . runs();
 	return;
 }
 
@@ -161,6 +224,62 @@ sub wait_for_stall
 	);
 }
 
+# Opens a session that holds up whoever comes to the stall.
+sub hold_stall
+{
+	my $holder = $node->background_psql($db, on_error_stop => 0);
+
+	$holder->query_safe('SELECT pg_advisory_lock(4711)');
+	return $holder;
+}
+
+# Lets them go on, and closes that session.
+sub release_stall
+{
+	my ($holder) = @_;
+
+	$holder->query_safe('SELECT pg_advisory_unlock(4711)');
+	$holder->quit;
+	return;
+}
+
+# Starts a statement in a session of its own, which comes to the stall and waits there; $name is what the test tries.
+sub start_stalled
+{
+	my ($name, $statement) = @_;
+	my $stalled = { name => $name, holder => hold_stall() };
+
+	$stalled->{session} = start_sql($node, $db, "SET challenge_jobs.lock_timeout = '180s'", $statement);
+	wait_for_stall($node, $db) or die "$name: the session has not come to the stall";
+	$stalled->{pid} = query("pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
+	return $stalled;
+}
+
+# Ways to end a session in the middle; each is given the process id of its backend.
+my %end = (
+	'kill -9 of the backend' => sub { kill('KILL', $_[0]) },
+	'pg_terminate_backend' => sub { query("pg_terminate_backend($_[0])") },
+	'an immediate stop of the server' => sub {
+		$node->stop('immediate');
+		$node->start;
+	});
+
+# Ends such a session in one of these ways, and waits until it is gone and the server is back.
+sub end_stalled
+{
+	my ($stalled, $way) = @_;
+	my $name = $stalled->{name};
+
+	$end{$way}->($stalled->{pid});
+	finish_sql($stalled->{session});
+	eval { $stalled->{holder}->quit };
+	wait_for_server($node) or die "$name: the server has not come back";
+	$node->poll_query_until($db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $stalled->{pid}")
+	  or die "$name: the backend does not end";
+	$node->safe_psql($db, 'TRUNCATE stall');
+	return;
+}
+
 # Waits until a server that was killed accepts connections again. (A psql that is refused may end before it has read its
 # statement, and whoever writes that to it dies of it.)
 sub wait_for_server
@@ -193,6 +312,51 @@ sub wait_for_checks
 		$ticks = () = slurp_file($node->logfile, $offset) =~ /background worker "challenge_jobs worker[^"]*" \(PID \d+\) exited/g;
 	}
 	return;
+}
+
+# The runs in the log, a line for each; but for those that a test has named "earlier".
+sub runs
+{
+	my ($condition) = @_;
+
+	$condition //= "triggered_by <> 'earlier'";
+	return query(<<"SQL");
+concat_ws(' ', triggered_by, status, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI'), '#' || attempt)
+  FROM challenge_jobs.job_run WHERE $condition ORDER BY run_id
+SQL
+}
+
+# Waits for such a run in the log.
+sub wait_for_run
+{
+	my ($condition) = @_;
+
+	poll("SELECT count(*) > 0 FROM challenge_jobs.job_run WHERE triggered_by <> 'earlier' AND $condition",
+		"there was no run with $condition");
+	return;
+}
+
+# The alerts, a line for each.
+sub alerts
+{
+	return query("concat_ws(' ', kind, to_char(scheduled_for, 'YYYY-MM-DD HH24:MI')) FROM challenge_jobs.alert ORDER BY alert_id");
+}
+
+# Columns of job_status of the job; times to the second.
+sub job_status
+{
+	my ($columns) = @_;
+
+	$columns =~ s/last_success/date_trunc('second', last_success)/;
+	return query("$columns FROM challenge_jobs.job_status WHERE job = '$JOB'");
+}
+
+# The status of a check of the doctor; '' if there is nothing to say.
+sub doctor_status
+{
+	my ($check) = @_;
+
+	return query("status FROM challenge_jobs.doctor() WHERE check_name = '$check'");
 }
 
 # Returns in words everything that is not as it must be when all has been done: '' is right.
