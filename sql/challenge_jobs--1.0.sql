@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 7';
+AS 'SELECT 8';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 

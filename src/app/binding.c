@@ -381,6 +381,10 @@ cj_binding_resolve(const CjUsage *usage, int count)
 					 CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_USER_ID);
 	check_comparable(binding, sources, CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_USER_ID, CJ_USERS,
 					 CJ_USERS_ID);
+	check_comparable(binding, sources, CJ_CHALLENGES, CJ_CHALLENGES_CREATOR_ID,
+					 CJ_CHALLENGE_MEMBERS, CJ_MEMBERS_USER_ID);
+	check_comparable(binding, sources, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID, CJ_CHALLENGES,
+					 CJ_CHALLENGES_CREATOR_ID);
 	check_comparable(binding, sources, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_USER_ID, CJ_USERS,
 					 CJ_USERS_ID);
 	binding->search_path = build_search_path(binding);

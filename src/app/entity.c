@@ -30,6 +30,8 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
 		 {"end_date", CJ_KIND_DATE, true},
 		 {"name", CJ_KIND_TEXT, false},
 		 {"start_date", CJ_KIND_DATE, false},
+		 {"threshold", CJ_KIND_NUMBER, false, true},
+		 {"creator_id", CJ_KIND_KEY, false, true},
 	 },
 	 {{"active", "active"}, {"completed", "completed"}, {"failed", "failed"}}},
 	{"challenge_members",

@@ -128,10 +128,13 @@ static const CjIndexAdvice indexes[] = {
 	"pg_catalog.count(*) FILTER (WHERE " RATE                           \
 	" OPERATOR(pg_catalog.>) 100) AS above, LEAST(pg_catalog.max(" RATE \
 	"), 1000)::pg_catalog.float8 AS highest"
-/* What is kept of the evaluation v of a challenge: whether it is completed, the average, how many count. */
-#define EVALUATION                                                                               \
-	"COALESCE(v.average OPERATOR(pg_catalog.>=) $2 AND v.average OPERATOR(pg_catalog.<) 'NaN', " \
-	"false), v.average, COALESCE(v.members, 0)"
+/* That of a challenge c, if it has one. */
+#define THRESHOLD \
+	"COALESCE({?challenges.threshold}c.{challenges.threshold}::pg_catalog.numeric, {/}$2)"
+/* What is kept of the evaluation v of a challenge: whether it is completed, the average, how many count, the threshold. */
+#define EVALUATION                                          \
+	"COALESCE(v.average OPERATOR(pg_catalog.>=) " THRESHOLD \
+	" AND v.average OPERATOR(pg_catalog.<) 'NaN', false), v.average, COALESCE(v.members, 0), " THRESHOLD
 
 /* ---- statements; $1 is the list of keys, $2 the bound of end_date, where they have them ---- */
 
@@ -208,6 +211,7 @@ static const CjStatement evaluate = {
 	"              WHERE s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=}\n"
 	"                    ANY ($1)" COUNTS
 	"              GROUP BY 1) v ON v.id {challenge_member_stats.challenge_id=} k.id\n"
+	"{?challenges.threshold}  LEFT JOIN {challenges} c ON c.{challenges.id} {challenges.id=} k.id\n{/}"
 	" ORDER BY k.position",
 	SPI_OK_SELECT};
 
@@ -264,6 +268,9 @@ static const CjStatement read_own_rates = {
 				  "HAVING pg_catalog.avg(COALESCE(" RATE ", $2)) IS NOT NULL",
 	SPI_OK_SELECT};
 
+/* The creator as one more member; compared as members are. */
+#define CREATOR "c.{challenges.creator_id}{challenge_members.user_id~}"
+
 /*
  * $1 to $5: lists of challenges, $6: the run, $7 to $9: lists of members' own rates. The run and the challenge are what a
  * notification of a decision is found by. In the order of users: that is how the indexes of notifications are ordered. Each
@@ -271,24 +278,30 @@ static const CjStatement read_own_rates = {
  */
 static const CjStatement notify = {
 	"notify the members",
-	"SELECT DISTINCT ON (m.{challenge_members.user_id}, d.id) m.{challenge_members.user_id}"
+	"SELECT DISTINCT ON (d.user_id, d.id) d.user_id"
 	"{?notifications.type}, {notifications.type:challenge_completed}{/}"
 	"{?notifications.title}, pg_catalog.replace(d.title, E'\\001', own.rate){/}"
 	"{?notifications.body}, pg_catalog.replace(d.body, E'\\001', own.rate){/}"
 	"{?notifications.data},\n"
 	"       pg_catalog.jsonb_build_object('challenge_id', d.id, 'status', d.status, 'average', d.average, 'run_id', $6){/}"
 	"{?notifications.created_at}, pg_catalog.now(){/}\n"
-	"  FROM unnest($1, $2, $3, $4, $5) AS d(id, status, title, body, average)\n"
-	"  JOIN {challenge_members} m\n"
-	"    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id\n"
+	"  FROM (SELECT m.{challenge_members.user_id} AS user_id, d.*\n"
+	"          FROM unnest($1, $2, $3, $4, $5) AS d(id, status, title, body, average)\n"
+	"          JOIN {challenge_members} m\n"
+	"            ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id"
+	"{?challenges.creator_id}\n"
+	"         UNION ALL\n"
+	"        SELECT " CREATOR ", d.*\n"
+	"          FROM unnest($1, $2, $3, $4, $5) AS d(id, status, title, body, average)\n"
+	"          JOIN {challenges} c ON c.{challenges.id} {challenges.id=} d.id\n"
+	"         WHERE c.{challenges.creator_id} IS NOT NULL{/}) d\n"
 	"{?challenge_member_stats.user_id}"
 	"  LEFT JOIN unnest($7, $8, $9) AS r(challenge_id, user_id, rate)\n"
 	"    ON r.challenge_id {challenge_member_stats.challenge_id=} d.id\n"
-	"   AND r.user_id {challenge_member_stats.user_id=} "
-	"m.{challenge_members.user_id}{challenge_members.user_id~}\n{/}"
+	"   AND r.user_id {challenge_member_stats.user_id=} d.user_id{challenge_members.user_id~}\n{/}"
 	" CROSS JOIN LATERAL (SELECT COALESCE(NULLIF(pg_catalog.concat(''"
 	"{?challenge_member_stats.user_id}, r.rate{/}), ''), '" NO_RATE "') AS rate) own\n"
-	" ORDER BY m.{challenge_members.user_id}, d.id",
+	" ORDER BY d.user_id, d.id",
 	SPI_OK_SELECT};
 
 /* Without a condition on the key: is there anything at all? */
@@ -308,7 +321,14 @@ static const CjStatement count_members = {
 	"                    ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} "
 	"c.{challenges.id}{challenges.id~}\n"
 	"                 WHERE m.{challenge_members.challenge_id} {challenge_members.challenge_id=} ANY ($1)\n"
-	"                   AND c.{challenges.end_date} OPERATOR(pg_catalog.>=) $2) d),\n"
+	"                   AND c.{challenges.end_date} OPERATOR(pg_catalog.>=) $2"
+	"{?challenges.creator_id}\n"
+	"                 UNION\n"
+	"                SELECT c.{challenges.id}{challenge_members.challenge_id~}, " CREATOR "\n"
+	"                  FROM {challenges} c\n"
+	"                 WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
+	"                   AND c.{challenges.end_date} OPERATOR(pg_catalog.>=) $2\n"
+	"                   AND c.{challenges.creator_id} IS NOT NULL{/}) d),\n"
 	"       (SELECT pg_catalog.count(*)\n"
 	"          FROM {challenges} c\n"
 	"         WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
@@ -383,7 +403,9 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 
 	items[count++] = (CjUsage){CJ_CHALLENGES,
 							   CJ_BIT(CJ_CHALLENGES_ID) | CJ_BIT(CJ_CHALLENGES_STATUS) |
-								   CJ_BIT(CJ_CHALLENGES_END_DATE) | CJ_BIT(CJ_CHALLENGES_NAME),
+								   CJ_BIT(CJ_CHALLENGES_END_DATE) | CJ_BIT(CJ_CHALLENGES_NAME) |
+								   CJ_BIT(CJ_CHALLENGES_THRESHOLD) |
+								   (notifies ? CJ_BIT(CJ_CHALLENGES_CREATOR_ID) : 0),
 							   CJ_BIT(CJ_CHALLENGES_ACTIVE) | CJ_BIT(CJ_CHALLENGES_COMPLETED) |
 								   CJ_BIT(CJ_CHALLENGES_FAILED),
 							   write, ACL_SELECT | ACL_UPDATE};
@@ -638,8 +660,8 @@ prepare(CjRun *run, void *arg)
 	open_scope(run, state, &scope, true);
 	state->key_type = scope.binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_ID].base_type;
 	state->due = cj_key_list_create(run->memory, state->key_type, 0, NULL);
-	state->evaluated =
-		cj_key_list_create(run->memory, state->key_type, 3, (Oid[]){BOOLOID, NUMERICOID, INT8OID});
+	state->evaluated = cj_key_list_create(run->memory, state->key_type, 4,
+										  (Oid[]){BOOLOID, NUMERICOID, INT8OID, NUMERICOID});
 
 	cj_sql_param(&params, scope.bound_type, scope.bound, false);
 	state->due_count = fill_list(state->due, &scope, &find_due, &params);
@@ -677,8 +699,8 @@ evaluate_range(CjRun *run, int from, int to, bool *opened, void *arg)
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		cj_key_list_append(state->evaluated, &rows, row);
-		state->has_statistics |= cj_sql_bool(&rows, row, 5);
-		add_summary(state, &rows, row, 6);
+		state->has_statistics |= cj_sql_bool(&rows, row, 6);
+		add_summary(state, &rows, row, 7);
 	}
 	cj_sql_free(&rows);
 }
@@ -851,7 +873,7 @@ list_decisions(const State *state, int from, int to)
 		decisions[i - from] = (CjDecision){.challenge_key = cj_key_list_describe(list, i),
 										   .average = list->values[1][i],
 										   .has_average = !list->nulls[1][i],
-										   .threshold = NumericGetDatum(state->threshold),
+										   .threshold = list->values[3][i],
 										   .members = DatumGetInt64(list->values[2][i])};
 	cj_decisions_sort(decisions, to - from);
 	return decisions;
@@ -928,7 +950,8 @@ add_to_batch(Batch *batch, const CjRun *run, const State *state, const Scope *sc
 								name ? name : id,
 								challenges->labels[label],
 								has_average ? rate_text(decision->average) : NO_RATE,
-								rate_text(NumericGetDatum(state->threshold)),
+								rate_text(decision ? decision->threshold
+												   : NumericGetDatum(state->threshold)),
 								MY_RATE};
 		int i = batch->count;
 

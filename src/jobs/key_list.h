@@ -13,7 +13,7 @@
 
 #include "base/sql.h"
 
-#define CJ_KEY_LIST_MAX_VALUES 3
+#define CJ_KEY_LIST_MAX_VALUES 4
 
 typedef struct CjKeyList
 {
