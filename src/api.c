@@ -47,18 +47,29 @@
 #define TRACK_EXAMPLE "Run: SELECT * FROM challenge_jobs.track('public.my_view');"
 #define VIEW_EXAMPLE  "Run: SELECT challenge_jobs.add_stats_view('public.my_view');"
 
+/* What a function does; `rows` takes what it returns, if that is a set. Connected to SPI. */
+typedef void (*Work)(FunctionCallInfo fcinfo, ReturnSetInfo *rows);
+
 /*
- * Declares an SQL-callable function, cj_api_<name>, that does do_<name>; before 16, PG_FUNCTION_INFO_V1 does not export it.
- * What arguments and columns there are is said in the install script: functions of another script must not be entered.
+ * Begins an SQL-callable function, cj_api_<name>; before 16, PG_FUNCTION_INFO_V1 does not export it. What arguments and
+ * columns there are is said in the install script: functions of another script must not be entered. CJ_FUNCTION returns
+ * nothing or a set, CJ_VALUE_FUNCTION a value, and connects to SPI itself.
  */
-#define CJ_FUNCTION(name)                                     \
+#define CJ_EXPORT(name, work, value)                          \
 	extern PGDLLEXPORT Datum cj_api_##name(PG_FUNCTION_ARGS); \
 	PG_FUNCTION_INFO_V1(cj_api_##name);                       \
-	static Datum do_##name(PG_FUNCTION_ARGS);                 \
 	Datum cj_api_##name(PG_FUNCTION_ARGS)                     \
 	{                                                         \
-		return call(fcinfo, do_##name);                       \
+		return call(fcinfo, work, value);                     \
 	}
+#define CJ_FUNCTION(name)                                                \
+	static void do_##name(FunctionCallInfo fcinfo, ReturnSetInfo *rows); \
+	CJ_EXPORT(name, do_##name, NULL)                                     \
+	static void do_##name(FunctionCallInfo fcinfo, ReturnSetInfo *rows)
+#define CJ_VALUE_FUNCTION(name)               \
+	static Datum do_##name(PG_FUNCTION_ARGS); \
+	CJ_EXPORT(name, NULL, do_##name)          \
+	static Datum do_##name(PG_FUNCTION_ARGS)
 
 /* enter refuses to be called from another script; once for each call of a statement. */
 static void
@@ -72,9 +83,46 @@ enter(FunctionCallInfo fcinfo)
 	fcinfo->flinfo->fn_extra = &checked;
 }
 
+/* may_commit returns whether a procedure is called where it may end the transaction. */
+static bool
+may_commit(FunctionCallInfo fcinfo)
+{
+	return fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		   !castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
+}
+
+static void
+connect_spi(FunctionCallInfo fcinfo)
+{
+	if (SPI_connect_ext(may_commit(fcinfo) ? SPI_OPT_NONATOMIC : 0) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+static void
+finish_spi(void)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+static void
+do_work(FunctionCallInfo fcinfo, Work work)
+{
+	bool is_set = fcinfo->flinfo->fn_retset;
+
+	/* a table of one column is no composite type: the caller knows what it expects */
+	if (is_set)
+		InitMaterializedSRF(fcinfo, get_call_result_type(fcinfo, NULL, NULL) == TYPEFUNC_COMPOSITE
+										? 0
+										: MAT_SRF_USE_EXPECTED_DESC);
+	connect_spi(fcinfo);
+	work(fcinfo, is_set ? (ReturnSetInfo *) fcinfo->resultinfo : NULL);
+	finish_spi();
+}
+
 /* call does what a function is for. Names are stored and shown as they have to be quoted, whatever the session wants. */
 static Datum
-call(FunctionCallInfo fcinfo, PGFunction function)
+call(FunctionCallInfo fcinfo, Work work, PGFunction value)
 {
 	bool quote_all = quote_all_identifiers;
 	Datum result = (Datum) 0;
@@ -83,7 +131,10 @@ call(FunctionCallInfo fcinfo, PGFunction function)
 	PG_TRY();
 	{
 		quote_all_identifiers = false;
-		result = function(fcinfo);
+		if (work)
+			do_work(fcinfo, work);
+		else
+			result = value(fcinfo);
 	}
 	PG_FINALLY();
 	{
@@ -92,34 +143,6 @@ call(FunctionCallInfo fcinfo, PGFunction function)
 	PG_END_TRY();
 	return result;
 }
-
-CJ_FUNCTION(auto_complete_challenges)
-CJ_FUNCTION(refresh_challenge_stats)
-CJ_FUNCTION(send_streak_reminders)
-CJ_FUNCTION(cleanup_expired_notifications)
-CJ_FUNCTION(run)
-CJ_FUNCTION(start)
-CJ_FUNCTION(bind)
-CJ_FUNCTION(unbind)
-CJ_FUNCTION(add_stats_view)
-CJ_FUNCTION(remove_stats_view)
-CJ_FUNCTION(capture_change)
-CJ_FUNCTION(track)
-CJ_FUNCTION(untrack)
-CJ_FUNCTION(job_default)
-CJ_FUNCTION(alter_job)
-CJ_FUNCTION(reset_job)
-CJ_FUNCTION(schedule)
-CJ_FUNCTION(unschedule)
-CJ_FUNCTION(pause)
-CJ_FUNCTION(resume)
-CJ_FUNCTION(next_runs)
-CJ_FUNCTION(deliver_alerts)
-CJ_FUNCTION(settle_alerts)
-CJ_FUNCTION(watchdog)
-CJ_FUNCTION(doctor)
-CJ_FUNCTION(progress)
-CJ_FUNCTION(report_html)
 
 /* ---- arguments and results ---- */
 
@@ -146,20 +169,6 @@ find_job(FunctionCallInfo fcinfo, int n)
 {
 	require_arg(fcinfo, n, "job", "Run: SELECT job FROM challenge_jobs.job;");
 	return cj_job_list_find(get_text_arg(fcinfo, n));
-}
-
-static void
-connect_spi(int options)
-{
-	if (SPI_connect_ext(options) != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
-static void
-finish_spi(void)
-{
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
 }
 
 static void
@@ -200,7 +209,7 @@ run_job_function(FunctionCallInfo fcinfo, const char *name)
 
 	call.as_of = PG_GETARG_TIMESTAMPTZ(0);
 	call.dry_run = PG_GETARG_BOOL(1);
-	connect_spi(0);
+	connect_spi(fcinfo);
 	cj_runner_run_function(job, &call, figures);
 	finish_spi();
 
@@ -210,41 +219,32 @@ run_job_function(FunctionCallInfo fcinfo, const char *name)
 }
 
 /* auto_complete_challenges(as_of timestamptz, dry_run boolean) */
-static Datum
-do_auto_complete_challenges(PG_FUNCTION_ARGS)
+CJ_VALUE_FUNCTION(auto_complete_challenges)
 {
 	return run_job_function(fcinfo, "auto_complete_challenges");
 }
 
 /* refresh_challenge_stats(force_full boolean) */
-static Datum
-do_refresh_challenge_stats(PG_FUNCTION_ARGS)
+CJ_FUNCTION(refresh_challenge_stats)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CjFunctionCall call = {.as_of = GetCurrentTransactionStartTimestamp()};
 	int64 figures[CJ_MAX_FIGURES] = {0};
 
 	require_arg(fcinfo, 0, "force_full", "Omit it to use false.");
-	InitMaterializedSRF(fcinfo, 0);
 	call.force_full = PG_GETARG_BOOL(0);
-	call.rows = result->setResult;
-	call.rows_desc = result->setDesc;
-	connect_spi(0);
+	call.rows = rows->setResult;
+	call.rows_desc = rows->setDesc;
 	cj_runner_run_function(cj_job_list_find("refresh_challenge_stats"), &call, figures);
-	finish_spi();
-	return (Datum) 0;
 }
 
 /* send_streak_reminders(as_of timestamptz, dry_run boolean) */
-static Datum
-do_send_streak_reminders(PG_FUNCTION_ARGS)
+CJ_VALUE_FUNCTION(send_streak_reminders)
 {
 	return run_job_function(fcinfo, "send_streak_reminders");
 }
 
 /* cleanup_expired_notifications(as_of timestamptz, dry_run boolean) */
-static Datum
-do_cleanup_expired_notifications(PG_FUNCTION_ARGS)
+CJ_VALUE_FUNCTION(cleanup_expired_notifications)
 {
 	return run_job_function(fcinfo, "cleanup_expired_notifications");
 }
@@ -260,8 +260,7 @@ is_reserved_trigger(const char *triggered_by)
 }
 
 /* run(job text, triggered_by text) */
-static Datum
-do_run(PG_FUNCTION_ARGS)
+CJ_FUNCTION(run)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 	CjRunTrigger trigger = {.attempt = 1};
@@ -275,8 +274,7 @@ do_run(PG_FUNCTION_ARGS)
 				 errdetail("It takes up to %d bytes. \"function\", \"worker\", \"retry\" and \"catch_up\" are reserved.",
 						   MAX_TRIGGERED_BY),
 				 errhint("Omit it to use 'manual'.")));
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
+	if (!may_commit(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("challenge_jobs.run() cannot run inside a transaction block"),
@@ -286,15 +284,11 @@ do_run(PG_FUNCTION_ARGS)
 							 get_namespace_name(cj_identity_extension().schema),
 							 job->definition.name))));
 
-	connect_spi(SPI_OPT_NONATOMIC);
 	cj_runner_run_procedure(job, &trigger);
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* start(job text) */
-static Datum
-do_start(PG_FUNCTION_ARGS)
+CJ_FUNCTION(start)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 	CjRunTrigger trigger = {.triggered_by = "manual", .attempt = 1};
@@ -305,66 +299,48 @@ do_start(PG_FUNCTION_ARGS)
 						errmsg("no background worker is free to run job \"%s\"", job->definition.name),
 						errhint("Increase max_worker_processes and restart the server, or run: CALL challenge_jobs.run('%s');",
 								job->definition.name)));
-	PG_RETURN_VOID();
 }
 
 /* ---- the app's tables ---- */
 
 /* bind(entity text, relation text, columns jsonb, labels jsonb) */
-static Datum
-do_bind(PG_FUNCTION_ARGS)
+CJ_FUNCTION(bind)
 {
 	require_arg(fcinfo, 0, "entity", BIND_EXAMPLE);
 	require_arg(fcinfo, 1, "relation", BIND_EXAMPLE);
-	connect_spi(0);
 	cj_binding_bind(get_text_arg(fcinfo, 0), get_text_arg(fcinfo, 1),
 					PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
 					PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* unbind(entity text) */
-static Datum
-do_unbind(PG_FUNCTION_ARGS)
+CJ_FUNCTION(unbind)
 {
 	require_arg(fcinfo, 0, "entity", BIND_EXAMPLE);
-	connect_spi(0);
 	cj_binding_unbind(get_text_arg(fcinfo, 0));
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* add_stats_view(view text) */
-static Datum
-do_add_stats_view(PG_FUNCTION_ARGS)
+CJ_FUNCTION(add_stats_view)
 {
 	require_arg(fcinfo, 0, "view", VIEW_EXAMPLE);
-	connect_spi(0);
 	cj_view_names_follow();
 	cj_stats_view_add(get_text_arg(fcinfo, 0));
 	cj_view_names_note();
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* remove_stats_view(view text) */
-static Datum
-do_remove_stats_view(PG_FUNCTION_ARGS)
+CJ_FUNCTION(remove_stats_view)
 {
 	require_arg(fcinfo, 0, "view", "Run: SELECT view_name FROM challenge_jobs.stats_view;");
-	connect_spi(0);
 	cj_view_names_follow();
 	cj_tracking_forget(cj_stats_view_remove(get_text_arg(fcinfo, 0)));
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* ---- tracked views ---- */
 
 /* capture_change(): a trigger */
-static Datum
-do_capture_change(PG_FUNCTION_ARGS)
+CJ_VALUE_FUNCTION(capture_change)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -396,32 +372,23 @@ put_key_paths(ReturnSetInfo *result, const CjViewAnalysis *analysis)
 }
 
 /* track(view regclass, key name, dry_run boolean) */
-static Datum
-do_track(PG_FUNCTION_ARGS)
+CJ_FUNCTION(track)
 {
 	CjViewAnalysis *analysis;
 
 	require_arg(fcinfo, 0, "view", TRACK_EXAMPLE);
 	require_arg(fcinfo, 1, "key", "Omit it to use \"challenge_id\".");
 	require_arg(fcinfo, 2, "dry_run", "Omit it to use false.");
-	InitMaterializedSRF(fcinfo, 0);
-	connect_spi(0);
 	analysis = cj_tracking_track(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), PG_GETARG_BOOL(2));
-	put_key_paths((ReturnSetInfo *) fcinfo->resultinfo, analysis);
-	finish_spi();
-	return (Datum) 0;
+	put_key_paths(rows, analysis);
 }
 
 /* untrack(view regclass) */
-static Datum
-do_untrack(PG_FUNCTION_ARGS)
+CJ_FUNCTION(untrack)
 {
 	require_arg(fcinfo, 0, "view",
 				"Run: SELECT DISTINCT view_name FROM challenge_jobs.tracked_view;");
-	connect_spi(0);
 	cj_tracking_untrack(PG_GETARG_OID(0));
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* ---- jobs ---- */
@@ -434,13 +401,10 @@ interval_from_text(const char *text)
 }
 
 /* job_default() */
-static Datum
-do_job_default(PG_FUNCTION_ARGS)
+CJ_FUNCTION(job_default)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *const *jobs = cj_job_list_jobs();
 
-	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; jobs[i]; i++)
 	{
 		const CjJobDefinition *job = &jobs[i]->definition;
@@ -457,17 +421,15 @@ do_job_default(PG_FUNCTION_ARGS)
 			JsonbPGetDatum(cj_settings_default(job->settings)),
 		};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
 	}
-	return (Datum) 0;
 }
 
 /*
  * alter_job(job text, schedule text, enabled boolean, max_runtime interval, max_retries integer,
  * retry_delay interval, catch_up text, grace interval, settings jsonb)
  */
-static Datum
-do_alter_job(PG_FUNCTION_ARGS)
+CJ_FUNCTION(alter_job)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 	bool enabled = PG_ARGISNULL(2) ? false : PG_GETARG_BOOL(2);
@@ -483,38 +445,27 @@ do_alter_job(PG_FUNCTION_ARGS)
 		.settings = PG_ARGISNULL(8) ? NULL : PG_GETARG_JSONB_P(8),
 	};
 
-	connect_spi(0);
 	cj_job_config_alter(&job->definition, &change);
 	cj_pg_cron_update(&job->definition);
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* reset_job(job text) */
-static Datum
-do_reset_job(PG_FUNCTION_ARGS)
+CJ_FUNCTION(reset_job)
 {
 	const CjJob *job = find_job(fcinfo, 0);
 
-	connect_spi(0);
 	cj_job_config_reset(&job->definition);
 	cj_pg_cron_update(&job->definition);
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* schedule(job text, engine text) */
-static Datum
-do_schedule(PG_FUNCTION_ARGS)
+CJ_FUNCTION(schedule)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
 	const char *engine = get_text_arg(fcinfo, 1);
 	const CjJob *const *jobs = cj_job_list_jobs();
 	bool by_worker = false;
 
-	InitMaterializedSRF(fcinfo, 0);
-	connect_spi(0);
 	for (int i = 0; jobs[i]; i++)
 	{
 		if (only == NULL || jobs[i] == only)
@@ -523,26 +474,20 @@ do_schedule(PG_FUNCTION_ARGS)
 			const char *row[] = {jobs[i]->definition.name, schedule.engine, schedule.schedule,
 								 schedule.command};
 
-			put_row(result, row, lengthof(row));
+			put_row(rows, row, lengthof(row));
 			by_worker |= strcmp(schedule.engine, "worker") == 0;
 		}
 	}
 	if (by_worker)
 		cj_pg_cron_warn_of_worker();
-	finish_spi();
-	return (Datum) 0;
 }
 
 /* unschedule(job text) */
-static Datum
-do_unschedule(PG_FUNCTION_ARGS)
+CJ_FUNCTION(unschedule)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *only = PG_ARGISNULL(0) ? NULL : find_job(fcinfo, 0);
 	const CjJob *const *jobs = cj_job_list_jobs();
 
-	InitMaterializedSRF(fcinfo, 0);
-	connect_spi(0);
 	for (int i = 0; jobs[i]; i++)
 	{
 		if (only == NULL || jobs[i] == only)
@@ -551,43 +496,33 @@ do_unschedule(PG_FUNCTION_ARGS)
 			const char *row[] = {jobs[i]->definition.name, engine};
 
 			if (engine)
-				put_row(result, row, lengthof(row));
+				put_row(rows, row, lengthof(row));
 		}
 	}
-	finish_spi();
-	return (Datum) 0;
 }
 
 /* put_rows appends the rows of a query, whose columns are those of the function, and frees them. */
 static void
-put_rows(ReturnSetInfo *result, CjRows *rows)
+put_rows(ReturnSetInfo *result, CjRows rows)
 {
 	int count = result->setDesc->natts;
 	Datum *values = palloc(sizeof(Datum) * count);
 	bool *nulls = palloc(sizeof(bool) * count);
 
-	for (uint64 row = 0; row < rows->processed; row++)
+	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		for (int i = 0; i < count; i++)
-			values[i] = cj_sql_datum(rows, row, i + 1, &nulls[i]);
+			values[i] = cj_sql_datum(&rows, row, i + 1, &nulls[i]);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
-	cj_sql_free(rows);
+	cj_sql_free(&rows);
 }
 
 /* pause(reason text) */
-static Datum
-do_pause(PG_FUNCTION_ARGS)
+CJ_FUNCTION(pause)
 {
-	CjRows rows;
-
-	InitMaterializedSRF(fcinfo, 0);
-	connect_spi(0);
 	cj_installation_pause(get_text_arg(fcinfo, 0));
-	rows = cj_installation_runs_at_work();
-	put_rows((ReturnSetInfo *) fcinfo->resultinfo, &rows);
-	finish_spi();
-	return (Datum) 0;
+	put_rows(rows, cj_installation_runs_at_work());
 }
 
 /* adopt schedules the jobs that came with a copy in this database, from now on. */
@@ -605,26 +540,16 @@ adopt(void)
 }
 
 /* resume() */
-static Datum
-do_resume(PG_FUNCTION_ARGS)
+CJ_FUNCTION(resume)
 {
-	CjRows rows;
-
-	InitMaterializedSRF(fcinfo, 0);
-	connect_spi(0);
 	cj_installation_end_pause();
 	adopt();
-	rows = cj_installation_scheduled_jobs();
-	put_rows((ReturnSetInfo *) fcinfo->resultinfo, &rows);
-	finish_spi();
-	return (Datum) 0;
+	put_rows(rows, cj_installation_scheduled_jobs());
 }
 
 /* next_runs(job text, n integer) */
-static Datum
-do_next_runs(PG_FUNCTION_ARGS)
+CJ_FUNCTION(next_runs)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	const CjJob *job = find_job(fcinfo, 0);
 	TimestampTz moment = GetCurrentStatementStartTimestamp();
 	CjCronExpression cron;
@@ -639,99 +564,68 @@ do_next_runs(PG_FUNCTION_ARGS)
 				 errhint("Run: SELECT * FROM challenge_jobs.next_runs('%s', 5);",
 						 job->definition.name)));
 
-	/* a table of one column is no composite type: the caller knows what it expects */
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	connect_spi(0);
 	cron = cj_job_config_load(&job->definition)->cron;
-	finish_spi();
 
 	for (int i = 0; i < n && cj_cron_next(&cron, moment, &moment); i++)
 	{
 		Datum value = TimestampTzGetDatum(moment);
 		bool isnull = false;
 
-		tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
+		tuplestore_putvalues(rows->setResult, rows->setDesc, &value, &isnull);
 	}
-	return (Datum) 0;
 }
 
 /* ---- alerts ---- */
 
 /* settle_alerts() */
-static Datum
-do_settle_alerts(PG_FUNCTION_ARGS)
+CJ_FUNCTION(settle_alerts)
 {
-	connect_spi(0);
 	cj_alert_settle_runs();
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* deliver_alerts() */
-static Datum
-do_deliver_alerts(PG_FUNCTION_ARGS)
+CJ_FUNCTION(deliver_alerts)
 {
-	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic || IsSubTransaction())
+	if (!may_commit(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("challenge_jobs.deliver_alerts() cannot run inside a transaction block"),
 				 errdetail("It commits before and after each call of the command."),
 				 errhint("Run: CALL challenge_jobs.deliver_alerts();")));
 
-	connect_spi(SPI_OPT_NONATOMIC);
 	cj_alert_deliver_by_hand();
-	finish_spi();
-	PG_RETURN_VOID();
 }
 
 /* ---- is it running as it should? ---- */
 
 /* watchdog(at timestamptz) */
-static Datum
-do_watchdog(PG_FUNCTION_ARGS)
+CJ_FUNCTION(watchdog)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-
 	require_arg(fcinfo, 0, "at", "Omit it to use the current time.");
 	if (TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(0)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("at must be finite"),
 				 errhint("Omit it to use the current time.")));
-	InitMaterializedSRF(fcinfo, 0);
-	connect_spi(0);
-	cj_watchdog_report(PG_GETARG_TIMESTAMPTZ(0), result->setResult, result->setDesc);
-	finish_spi();
-	return (Datum) 0;
+	cj_watchdog_report(PG_GETARG_TIMESTAMPTZ(0), rows->setResult, rows->setDesc);
 }
 
 /* ---- what is wrong? ---- */
 
 /* doctor() */
-static Datum
-do_doctor(PG_FUNCTION_ARGS)
+CJ_FUNCTION(doctor)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	InitMaterializedSRF(fcinfo, 0);
-	connect_spi(0);
-	cj_doctor_examine(result->setResult, result->setDesc);
-	finish_spi();
-	return (Datum) 0;
+	cj_doctor_examine(rows->setResult, rows->setDesc);
 }
 
 /* ---- what is going on? ---- */
 
 /* progress() */
-static Datum
-do_progress(PG_FUNCTION_ARGS)
+CJ_FUNCTION(progress)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	CjProgress progress;
 	int index = 0;
 
-	InitMaterializedSRF(fcinfo, 0);
 	while (cj_shared_state_read_progress(&index, &progress))
 	{
 		Datum values[] = {
@@ -749,22 +643,20 @@ do_progress(PG_FUNCTION_ARGS)
 			[5] = progress.total == 0,
 		};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		tuplestore_putvalues(rows->setResult, rows->setDesc, values, nulls);
 	}
-	return (Datum) 0;
 }
 
 /* ---- a report to look at ---- */
 
 /* report_html(since interval) */
-static Datum
-do_report_html(PG_FUNCTION_ARGS)
+CJ_VALUE_FUNCTION(report_html)
 {
 	text *page;
 	char *html;
 
 	require_arg(fcinfo, 0, "since", "Run: SELECT challenge_jobs.report_html('7 days');");
-	connect_spi(0);
+	connect_spi(fcinfo);
 	html = cj_report_html(PG_GETARG_INTERVAL_P(0));
 	/* SPI's memory goes with the connection */
 	page = SPI_palloc(VARHDRSZ + strlen(html));
