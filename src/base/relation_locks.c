@@ -192,13 +192,11 @@ name_of(Oid relid)
 static void
 wait_for(const AppLock *lock, int64 timeout)
 {
-	ErrorContextCallback context;
+	ErrorContextCallback context = {error_context_stack, add_lock_context};
 
 	if (ConditionalLockRelationOid(lock->relid, lock->mode))
 		return;
-	context.callback = add_lock_context;
 	context.arg = name_of(lock->relid);
-	context.previous = error_context_stack;
 	error_context_stack = &context;
 	cj_identity_set("lock_timeout", psprintf(INT64_FORMAT, Max(timeout, 1)));
 	LockRelationOid(lock->relid, lock->mode);

@@ -41,7 +41,9 @@ cj_sql_param(CjParams *params, Oid type, Datum value, bool isnull)
 void
 cj_sql_param_text(CjParams *params, const char *value)
 {
-	cj_sql_param(params, TEXTOID, value ? CStringGetTextDatum(value) : (Datum) 0, value == NULL);
+	CjValue text = cj_sql_text_value(value);
+
+	cj_sql_param(params, text.type, text.datum, text.isnull);
 }
 
 CjValue
@@ -87,12 +89,10 @@ execute(const CjStatement *statement, const char *text, CjParams *params, DestRe
 	CjParams none = {0};
 	CjParams *p = params ? params : &none;
 	MemoryContext caller = CurrentMemoryContext;
-	ErrorContextCallback context;
+	ErrorContextCallback context = {error_context_stack, add_context,
+									unconstify(CjStatement *, statement)};
 	int code;
 
-	context.callback = add_context;
-	context.arg = unconstify(CjStatement *, statement);
-	context.previous = error_context_stack;
 	error_context_stack = &context;
 
 	if (dest)
@@ -330,6 +330,17 @@ cj_sql_array(Datum *values, int count, Oid type)
 }
 
 Datum
+cj_sql_oids(List *oids)
+{
+	Datum *values = palloc(sizeof(Datum) * Max(list_length(oids), 1));
+	ListCell *cell;
+
+	foreach(cell, oids)
+		values[foreach_current_index(cell)] = ObjectIdGetDatum(lfirst_oid(cell));
+	return cj_sql_array(values, list_length(oids), OIDOID);
+}
+
+Datum
 cj_sql_array_with_nulls(Datum *values, bool *nulls, int count, Oid type)
 {
 	int dims[] = {count};
@@ -373,6 +384,15 @@ cj_sql_int64(const CjRows *rows, uint64 row, int column)
 	Datum value = raw_value(rows, row, column, &isnull);
 
 	return isnull ? 0 : DatumGetInt64(value);
+}
+
+TimestampTz
+cj_sql_moment(const CjRows *rows, uint64 row, int column)
+{
+	bool isnull;
+	Datum value = raw_value(rows, row, column, &isnull);
+
+	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 }
 
 Oid

@@ -123,6 +123,9 @@ extern bool cj_sql_bool(const CjRows *rows, uint64 row, int column);
 extern int64 cj_sql_int64(const CjRows *rows, uint64 row, int column);
 extern Oid cj_sql_oid(const CjRows *rows, uint64 row, int column);
 
+/* As above; a moment that is null is DT_NOBEGIN. */
+extern TimestampTz cj_sql_moment(const CjRows *rows, uint64 row, int column);
+
 /* As above for any type; varlena values are detoasted copies. */
 extern Datum cj_sql_datum(const CjRows *rows, uint64 row, int column, bool *isnull);
 
@@ -130,5 +133,8 @@ extern Datum cj_sql_datum(const CjRows *rows, uint64 row, int column, bool *isnu
 extern Datum cj_sql_array(Datum *values, int count, Oid type);
 extern Datum cj_sql_array_with_nulls(Datum *values, bool *nulls, int count, Oid type);
 extern Datum cj_sql_column(const CjRows *rows, int column, Oid type);
+
+/* Makes an array of a list of OIDs. */
+extern Datum cj_sql_oids(List *oids);
 
 #endif /* CJ_BASE_SQL_H */

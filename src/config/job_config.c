@@ -116,10 +116,10 @@ static const CjStatement drop_empty_row = {
 	"   AND o.settings = '{}'",
 	SPI_OK_DELETE};
 
-static CjRows
+static void
 run_for_job(const CjStatement *statement, const CjJobDefinition *job)
 {
-	return cj_sql_run_own(statement, CJ_PARAMS(CJ_TEXT(job->name)));
+	cj_sql_execute_own(statement, CJ_PARAMS(CJ_TEXT(job->name)));
 }
 
 /* add_stored_context says that the invalid settings are stored ones, and how to remove them. */
@@ -134,8 +134,9 @@ CjJobConfig *
 cj_job_config_load(const CjJobDefinition *job)
 {
 	CjJobConfig *config = palloc0(sizeof(CjJobConfig));
-	CjRows rows = run_for_job(&load_job, job);
-	ErrorContextCallback context;
+	CjRows rows = cj_sql_run_own(&load_job, CJ_PARAMS(CJ_TEXT(job->name)));
+	ErrorContextCallback context = {error_context_stack, add_stored_context,
+									unconstify(CjJobDefinition *, job)};
 	char *problem;
 	bool isnull;
 
@@ -149,9 +150,6 @@ cj_job_config_load(const CjJobDefinition *job)
 	cj_sql_free(&rows);
 
 	/* the table may have been written by another version, or by hand */
-	context.callback = add_stored_context;
-	context.arg = unconstify(CjJobDefinition *, job);
-	context.previous = error_context_stack;
 	error_context_stack = &context;
 	cj_settings_check(job->name, job->settings, config->settings, false);
 	problem = cj_cron_parse(config->schedule, &config->cron);
@@ -170,10 +168,8 @@ cj_job_config_load(const CjJobDefinition *job)
 char *
 cj_job_config_timestamp_time_zone(void)
 {
-	CjRows rows = cj_sql_run_own(&load_timestamp_time_zone, NULL);
-	char *name = cj_sql_text(&rows, 0, 1);
+	char *name = cj_sql_text_own(&load_timestamp_time_zone, NULL);
 
-	cj_sql_free(&rows);
 	if (name == NULL || cj_local_time_zone(name) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -261,10 +257,7 @@ check_change(const CjJobDefinition *job, const CjJobChange *change)
 void
 cj_job_config_alter(const CjJobDefinition *job, const CjJobChange *change)
 {
-	CjRows rows;
-
 	check_change(job, change);
-
 	cj_sql_execute_own(
 		&alter_job,
 		CJ_PARAMS(CJ_TEXT(job->name),
@@ -281,30 +274,22 @@ cj_job_config_alter(const CjJobDefinition *job, const CjJobChange *change)
 				  CJ_VALUE(INTERVALOID, PointerGetDatum(change->grace), change->grace == NULL),
 				  CJ_VALUE(JSONBOID, PointerGetDatum(change->settings), change->settings == NULL),
 				  CJ_TEXT(job->schedule)));
-	rows = run_for_job(&drop_defaults, job);
-	cj_sql_free(&rows);
-	rows = run_for_job(&drop_empty_row, job);
-	cj_sql_free(&rows);
+	run_for_job(&drop_defaults, job);
+	run_for_job(&drop_empty_row, job);
 }
 
 void
 cj_job_config_reset(const CjJobDefinition *job)
 {
-	CjRows rows = run_for_job(&reset_job, job);
-
-	cj_sql_free(&rows);
-	rows = run_for_job(&drop_empty_row, job);
-	cj_sql_free(&rows);
+	run_for_job(&reset_job, job);
+	run_for_job(&drop_empty_row, job);
 }
 
 void
 cj_job_config_set_engine(const CjJobDefinition *job, const char *engine)
 {
-	CjRows rows;
-
 	cj_sql_execute_own(&set_engine, CJ_PARAMS(CJ_TEXT(job->name), CJ_TEXT(engine)));
-	rows = run_for_job(&drop_empty_row, job);
-	cj_sql_free(&rows);
+	run_for_job(&drop_empty_row, job);
 }
 
 int64

@@ -155,8 +155,7 @@ static CjRows
 run_for_names(const CjStatement *statement, List *names)
 {
 	Datum *texts = palloc(sizeof(Datum) * Max(list_length(names), 1));
-	Datum *relids = palloc(sizeof(Datum) * Max(list_length(names), 1));
-	List *seen = NIL;
+	List *relids = NIL;
 	int count = 0;
 	ListCell *cell;
 
@@ -164,15 +163,14 @@ run_for_names(const CjStatement *statement, List *names)
 	{
 		Oid relid = find_relation(lfirst(cell));
 
-		if (OidIsValid(relid) && list_member_oid(seen, relid))
+		if (OidIsValid(relid) && list_member_oid(relids, relid))
 			continue;
-		seen = lappend_oid(seen, relid);
-		texts[count] = CStringGetTextDatum(lfirst(cell));
-		relids[count++] = ObjectIdGetDatum(relid);
+		relids = lappend_oid(relids, relid);
+		texts[count++] = CStringGetTextDatum(lfirst(cell));
 	}
 	return cj_sql_run_own(statement,
 						  CJ_PARAMS(CJ_ARRAY(TEXTOID, cj_sql_array(texts, count, TEXTOID)),
-									CJ_ARRAY(OIDOID, cj_sql_array(relids, count, OIDOID))));
+									CJ_ARRAY(OIDOID, cj_sql_oids(relids))));
 }
 
 List *
@@ -274,18 +272,6 @@ cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view)
 	check_owner(view->owner, view->name, what);
 }
 
-/* run_for_name runs a statement for a name and as it was given; returns how many rows it changed. */
-static uint64
-run_for_name(const CjStatement *statement, const char *name, const char *given)
-{
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, name);
-	if (given)
-		cj_sql_param_text(&params, given);
-	return cj_sql_execute_own(statement, &params);
-}
-
 void
 cj_stats_view_add(const char *name)
 {
@@ -305,7 +291,7 @@ cj_stats_view_add(const char *name)
 				 errdetail("Only materialized views hold data that can be out of date."),
 				 errhint("Fill in and run: SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
 	check_may_change(rel, "register it");
-	if (run_for_name(&add_name, qualified, NULL) == 0)
+	if (cj_sql_execute_own(&add_name, CJ_PARAMS(CJ_TEXT(qualified))) == 0)
 		ereport(NOTICE, (errmsg("materialized view %s is already registered", qualified)));
 	relation_close(rel, NoLock);
 }
@@ -322,7 +308,7 @@ canonical_name(const char *name)
 void
 cj_stats_view_register(const char *name)
 {
-	(void) run_for_name(&add_name, name, NULL);
+	cj_sql_execute_own(&add_name, CJ_PARAMS(CJ_TEXT(name)));
 }
 
 const char *
@@ -336,7 +322,7 @@ cj_stats_view_remove(const char *name)
 		check_may_change(rel, "remove it");
 		relation_close(rel, NoLock);
 	}
-	if (run_for_name(&remove_name, qualified, name) == 0)
+	if (cj_sql_execute_own(&remove_name, CJ_PARAMS(CJ_TEXT(qualified), CJ_TEXT(name))) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s is not registered", qualified),
 				 errhint("Run: SELECT view_name FROM challenge_jobs.stats_view;")));

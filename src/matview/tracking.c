@@ -116,29 +116,6 @@ static const CjStatement find_unused = {
 
 /* ---- statements ---- */
 
-/* run_for_name runs a statement with a name and another text; returns how many rows it is about. */
-static uint64
-run_for_name(const CjStatement *statement, const char *name, const char *other)
-{
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, name);
-	if (other)
-		cj_sql_param_text(&params, other);
-	return cj_sql_execute_own(statement, &params);
-}
-
-static void
-run_for_view(const CjStatement *statement, Oid view, const char *name)
-{
-	CjParams params = {0};
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(view), false);
-	if (name)
-		cj_sql_param_text(&params, name);
-	cj_sql_execute_own(statement, &params);
-}
-
 static List *
 read_oids(CjRows *rows)
 {
@@ -153,7 +130,7 @@ read_oids(CjRows *rows)
 bool
 cj_tracking_is_tracked(const char *view_name)
 {
-	return run_for_name(&find_name, view_name, NULL) > 0;
+	return cj_sql_execute_own(&find_name, CJ_PARAMS(CJ_TEXT(view_name))) > 0;
 }
 
 /*
@@ -388,15 +365,9 @@ lock_writers_out(List *sources)
 static void
 drop_unused(List *sources)
 {
-	Datum *relids = palloc(sizeof(Datum) * Max(list_length(sources), 1));
-	int count = 0;
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&find_unused, CJ_PARAMS(CJ_ARRAY(OIDOID, cj_sql_oids(sources))));
 	ListCell *cell;
 
-	foreach(cell, sources)
-		relids[count++] = ObjectIdGetDatum(lfirst_oid(cell));
-	rows = cj_sql_run_own(&find_unused,
-						  CJ_PARAMS(CJ_ARRAY(OIDOID, cj_sql_array(relids, count, OIDOID))));
 	foreach(cell, read_oids(&rows))
 		cj_capture_trigger_drop(lfirst_oid(cell));
 }
@@ -415,7 +386,7 @@ forget_view(Oid view)
 	foreach(cell, cj_source_catalog_of_view(view))
 		sources = list_append_unique_oid(sources, ((CjTrackedSource *) lfirst(cell))->source);
 	cj_source_catalog_remove(view);
-	run_for_view(&remove_state, view, NULL);
+	cj_sql_execute_own(&remove_state, CJ_PARAMS(CJ_OID(view)));
 	foreach(cell, sources)
 		cj_change_capture_invalidate(lfirst_oid(cell));
 	CommandCounterIncrement();
@@ -535,7 +506,7 @@ cj_tracking_install_capture(const CjStatsView *view, CjViewAnalysis *analysis)
 	foreach(cell, analysis->sources)
 		cj_capture_trigger_create(((CjViewSource *) lfirst(cell))->relid);
 	dropped = forget_name(view->name, view->relid);
-	run_for_view(&add_state, view->relid, view->name);
+	cj_sql_execute_own(&add_state, CJ_PARAMS(CJ_OID(view->relid), CJ_TEXT(view->name)));
 	foreach(cell, key_paths_of(analysis))
 		cj_source_catalog_add(lfirst(cell));
 	foreach(cell, analysis->sources)
@@ -585,7 +556,7 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 				 errmsg("a view can only be tracked in a READ COMMITTED transaction"),
 				 errhint("Run: SET TRANSACTION ISOLATION LEVEL READ COMMITTED;")));
 	cj_tracking_install_capture(&view, analysis);
-	(void) run_for_name(&store_name, view.name, key);
+	cj_sql_execute_own(&store_name, CJ_PARAMS(CJ_TEXT(view.name), CJ_TEXT(key)));
 	cj_stats_view_register(view.name);
 	cj_view_names_note();
 	return analysis;
@@ -596,7 +567,7 @@ static void
 forget(const char *view_name, List *locks)
 {
 	lock_to_forget(view_name, InvalidOid, locks);
-	if (run_for_name(&remove_name, view_name, NULL) > 0)
+	if (cj_sql_execute_own(&remove_name, CJ_PARAMS(CJ_TEXT(view_name))) > 0)
 		drop_unused(forget_name(view_name, InvalidOid));
 }
 

@@ -102,16 +102,6 @@ find_status(const char *name)
 	elog(ERROR, "unknown status \"%s\"", name);
 }
 
-/* get_moment reads a timestamp; DT_NOBEGIN: there is none. */
-static TimestampTz
-get_moment(const CjRows *rows, uint64 row, int column)
-{
-	bool isnull;
-	Datum value = cj_sql_datum(rows, row, column, &isnull);
-
-	return isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
-}
-
 /* get_duration reads an interval in microseconds, within what an int64 holds; false: there is none. */
 static bool
 get_duration(const CjRows *rows, uint64 row, int column, int64 *duration)
@@ -172,13 +162,13 @@ read_jobs(CjReportData *data, const char *const *names)
 		job->state = cj_sql_text(&rows, i, 2);
 		job->engine = cj_sql_text(&rows, i, 3);
 		job->schedule = cj_sql_text(&rows, i, 4);
-		job->last_run = get_moment(&rows, i, 5);
+		job->last_run = cj_sql_moment(&rows, i, 5);
 		job->last_status = cj_sql_text(&rows, i, 6);
-		job->last_success = get_moment(&rows, i, 7);
+		job->last_success = cj_sql_moment(&rows, i, 7);
 		job->consecutive_failures = cj_sql_int64(&rows, i, 9);
 		job->has_durations = get_duration(&rows, i, 10, &job->mean_duration) &&
 							 get_duration(&rows, i, 11, &job->p95_duration);
-		find_scheduled_times(job, get_moment(&rows, i, 8));
+		find_scheduled_times(job, cj_sql_moment(&rows, i, 8));
 	}
 	cj_sql_free(&rows);
 }
@@ -191,7 +181,7 @@ note_runs(CjReportJob *job, const CjRows *rows, uint64 row)
 	CjReportStatus status = find_status(cj_sql_text(rows, row, 2));
 	CjReportRuns *runs = &job->slices[cj_sql_int64(rows, row, 1)][status];
 	int64 count = cj_sql_int64(rows, row, 4);
-	TimestampTz first = get_moment(rows, row, 5);
+	TimestampTz first = cj_sql_moment(rows, row, 5);
 
 	if (job->looked_at == 0 || first < job->oldest)
 		job->oldest = first;
@@ -202,7 +192,7 @@ note_runs(CjReportJob *job, const CjRows *rows, uint64 row)
 	job->totals[status] += count;
 	runs->count = count;
 	runs->first = first;
-	runs->last = get_moment(rows, row, 6);
+	runs->last = cj_sql_moment(rows, row, 6);
 	(void) get_duration(rows, row, 7, &runs->shortest);
 	(void) get_duration(rows, row, 8, &runs->mean);
 	(void) get_duration(rows, row, 9, &runs->longest);
@@ -246,7 +236,7 @@ read_failures(CjReportData *data, const char *const *names)
 		failure->run_id = cj_sql_int64(&rows, row, 1);
 		failure->job = cj_sql_text(&rows, row, 2);
 		failure->status = find_status(cj_sql_text(&rows, row, 3));
-		failure->started_at = get_moment(&rows, row, 4);
+		failure->started_at = cj_sql_moment(&rows, row, 4);
 		failure->has_duration = get_duration(&rows, row, 5, &failure->duration);
 		failure->attempt = cj_sql_int64(&rows, row, 6);
 		failure->triggered_by = cj_sql_text(&rows, row, 7);
@@ -276,7 +266,7 @@ read_alerts(CjReportData *data)
 		alert->alert_id = cj_sql_int64(&rows, row, 1);
 		alert->job = cj_sql_text(&rows, row, 2);
 		alert->kind = cj_sql_text(&rows, row, 3);
-		alert->raised_at = get_moment(&rows, row, 4);
+		alert->raised_at = cj_sql_moment(&rows, row, 4);
 		alert->attempts = cj_sql_int64(&rows, row, 5);
 		alert->message = cj_sql_text(&rows, row, 6);
 		alert->last_error = cj_sql_text(&rows, row, 7);

@@ -302,11 +302,9 @@ cj_run_log_remove_refusals(void)
 TimestampTz
 cj_run_log_last_covering(const char *job)
 {
-	TimestampTz as_of;
-	bool isnull;
 	CjRows rows = cj_sql_run_own(&last_covering, CJ_PARAMS(CJ_TEXT(job)));
+	TimestampTz as_of = cj_sql_moment(&rows, 0, 1);
 
-	as_of = DatumGetTimestampTz(cj_sql_datum(&rows, 0, 1, &isnull));
 	cj_sql_free(&rows);
-	return isnull ? DT_NOBEGIN : as_of;
+	return as_of;
 }

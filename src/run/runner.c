@@ -237,18 +237,17 @@ regain_lock(Execution *execution)
 						execution->start.job)));
 }
 
-ErrorData *
-cj_run_commit_batch(CjRun *run)
+/* try_to_commit commits, and a subtransaction before that if there is one; returns the error if that fails. */
+static ErrorData *
+try_to_commit(Execution *execution, bool in_subtransaction)
 {
-	Execution *execution = (Execution *) run;
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData *error = NULL;
 
-	if (!run->own_transactions)
-		return NULL;
 	PG_TRY();
 	{
-		ReleaseCurrentSubTransaction();
+		if (in_subtransaction)
+			ReleaseCurrentSubTransaction();
 		/* SPI_commit keeps its error where we are: not in memory of the transaction */
 		MemoryContextSwitchTo(execution->attempt_memory);
 		next_transaction();
@@ -256,14 +255,28 @@ cj_run_commit_batch(CjRun *run)
 	PG_CATCH();
 	{
 		/* SPI_commit has rolled back and begun another transaction by itself */
-		MemoryContextSwitchTo(run->memory);
+		MemoryContextSwitchTo(execution->run.memory);
 		error = CopyErrorData();
 		FlushErrorState();
 		EnsurePortalSnapshotExists();
 	}
 	PG_END_TRY();
-	begin_work(caller);
+	MemoryContextSwitchTo(caller);
 	MemoryContextReset(execution->attempt_memory);
+	return error;
+}
+
+ErrorData *
+cj_run_commit_batch(CjRun *run)
+{
+	Execution *execution = (Execution *) run;
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *error;
+
+	if (!run->own_transactions)
+		return NULL;
+	error = try_to_commit(execution, true);
+	begin_work(caller);
 	if (error)
 		regain_lock(execution);
 	return error;
@@ -558,10 +571,9 @@ log_failure(const Execution *execution, ErrorData *error)
 static void
 keep_failure(const Execution *execution, ErrorData *error)
 {
-	CjRunEnd end = {.status = CJ_RUN_FAILED, .error = error};
+	bool is_cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	CjRunEnd end = {.status = is_cancelled ? CJ_RUN_CANCELLED : CJ_RUN_FAILED, .error = error};
 
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		end.status = CJ_RUN_CANCELLED;
 	cj_rolled_back_runs_fail(execution->unrecorded_run, &execution->start, &end);
 }
 
@@ -637,15 +649,12 @@ cj_runner_run_function(const CjJob *job, const CjFunctionCall *call, int64 *figu
 	CjRunTrigger trigger = {.triggered_by = "function", .attempt = 1};
 	Execution *execution = create_execution(job, &trigger, call->as_of, call->dry_run, false);
 	CjRun *run = &execution->run;
-	ErrorContextCallback context;
+	ErrorContextCallback context = {error_context_stack, add_run_context, execution};
 	int count;
 
 	run->force_full = call->force_full;
 	execution->rows = call->rows;
 	execution->rows_desc = call->rows_desc;
-	context.callback = add_run_context;
-	context.arg = execution;
-	context.previous = error_context_stack;
 	error_context_stack = &context;
 	execution->unrecorded_run = cj_rolled_back_runs_begin(&execution->start);
 	PG_TRY();
@@ -699,10 +708,8 @@ cj_runner_run_function(const CjJob *job, const CjFunctionCall *call, int64 *figu
 static void
 skip(Execution *execution, const char *why, const char *detail)
 {
-	CjRunEnd end = {CJ_RUN_SKIPPED};
+	CjRunEnd end = {.status = CJ_RUN_SKIPPED, .message = why, .detail = detail};
 
-	end.message = why;
-	end.detail = detail;
 	cj_run_log_record(&execution->start, &end);
 	next_transaction();
 	ereport(NOTICE,
@@ -713,12 +720,11 @@ skip(Execution *execution, const char *why, const char *detail)
 static void
 fail_at_once(Execution *execution, ErrorData *error)
 {
-	CjRunEnd end = {CJ_RUN_FAILED};
+	bool is_cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	CjRunEnd end = {.status = is_cancelled ? CJ_RUN_CANCELLED : CJ_RUN_FAILED,
+					.has_not_begun = is_cancelled,
+					.error = error};
 
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		end.status = CJ_RUN_CANCELLED;
-	end.has_not_begun = end.status == CJ_RUN_CANCELLED;
-	end.error = error;
 	cj_run_log_record(&execution->start, &end);
 	next_transaction();
 }
@@ -856,29 +862,16 @@ announce(CjRun *run, void *arg)
 static void
 announce_alerts(Execution *execution)
 {
-	CjRun *run = &execution->run;
-	MemoryContext caller = CurrentMemoryContext;
 	List *announced = NIL;
 	ErrorData *error;
+	ErrorData *commit_error;
 
 	if (!cj_alert_has_unannounced())
 		return;
-	error = cj_run_attempt(run, announce, &announced);
-	PG_TRY();
-	{
-		/* SPI_commit keeps its error where we are: not in memory of the transaction */
-		MemoryContextSwitchTo(run->memory);
-		next_transaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(run->memory);
-		error = CopyErrorData();
-		FlushErrorState();
-		EnsurePortalSnapshotExists();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
+	error = cj_run_attempt(&execution->run, announce, &announced);
+	commit_error = try_to_commit(execution, false);
+	if (commit_error)
+		error = commit_error;
 	if (error)
 		ereport(LOG_SERVER_ONLY,
 				(errcode(error->sqlerrcode),
@@ -894,21 +887,18 @@ announce_alerts(Execution *execution)
 void
 cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 {
+	ErrorContextCallback context = {error_context_stack, add_run_context};
 	Execution *execution;
 	CjRun *run;
-	ErrorContextCallback context;
-	ErrorData *error = NULL;
+	ErrorData *error;
 
 	check_not_nested(job);
 	PreventCommandIfReadOnly("CALL challenge_jobs.run()");
 
 	execution = create_execution(job, trigger, GetCurrentTimestamp(), false, true);
 	run = &execution->run;
-	context.callback = add_run_context;
 	context.arg = execution;
-	context.previous = error_context_stack;
 	error_context_stack = &context;
-
 	error = cj_run_attempt(run, load_config, NULL);
 	if (error)
 		fail_at_once(execution, error);

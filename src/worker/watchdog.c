@@ -90,16 +90,6 @@ static const char *const action_names[] = {NULL, "worker", "retry", "catch_up"};
 
 /* ---- reading ---- */
 
-/* get_timestamp reads a timestamp, or `none` where it is null. */
-static TimestampTz
-get_timestamp(const CjRows *rows, uint64 row, int column, TimestampTz none)
-{
-	bool isnull;
-	Datum value = cj_sql_datum(rows, row, column, &isnull);
-
-	return isnull ? none : DatumGetTimestampTz(value);
-}
-
 static void
 read_job(const CjRows *rows, uint64 row, Outlook *outlook)
 {
@@ -112,13 +102,13 @@ read_job(const CjRows *rows, uint64 row, Outlook *outlook)
 	job->scheduled = outlook->engine != NULL;
 	job->fired_by_worker = outlook->engine && strcmp(outlook->engine, "worker") == 0;
 	job->valid = cj_cron_parse(outlook->schedule, &job->schedule) == NULL;
-	job->scheduled_at = get_timestamp(rows, row, 5, DT_NOBEGIN);
+	job->scheduled_at = cj_sql_moment(rows, row, 5);
 	job->catch_up = cj_sql_bool(rows, row, 6);
 	job->max_retries = (int) cj_sql_int64(rows, row, 7);
 	job->grace = cj_sql_int64(rows, row, 8);
 	job->retry_delay = cj_sql_int64(rows, row, 9);
 	job->held = cj_sql_text(rows, row, 10);
-	job->resumed_at = get_timestamp(rows, row, 11, DT_NOBEGIN);
+	job->resumed_at = cj_sql_moment(rows, row, 11);
 	if (job->fired_by_worker)
 		job->grace = Max(job->grace, cj_job_config_shortest_grace());
 }
@@ -128,7 +118,7 @@ read_history(const CjRows *rows, uint64 row, CjDueHistory *history)
 {
 	CjDueRun *run = &history->last;
 
-	history->covered_until = get_timestamp(rows, row, 1, DT_NOBEGIN);
+	history->covered_until = cj_sql_moment(rows, row, 1);
 	history->running = cj_sql_bool(rows, row, 2);
 	history->tried = cj_sql_bool(rows, row, 3);
 	history->caught_up = cj_sql_bool(rows, row, 4);
@@ -138,10 +128,12 @@ read_history(const CjRows *rows, uint64 row, CjDueHistory *history)
 	run->sqlstate = cj_sql_text(rows, row, 7);
 	run->attempt = (int) cj_sql_int64(rows, row, 8);
 	run->locked = cj_sql_bool(rows, row, 9);
-	run->as_of = get_timestamp(rows, row, 10, DT_NOBEGIN);
-	run->scheduled_for = get_timestamp(rows, row, 11, 0);
-	run->started_at = get_timestamp(rows, row, 12, DT_NOBEGIN);
-	run->finished_at = get_timestamp(rows, row, 13, DT_NOBEGIN);
+	run->as_of = cj_sql_moment(rows, row, 10);
+	run->scheduled_for = cj_sql_moment(rows, row, 11);
+	if (TIMESTAMP_IS_NOBEGIN(run->scheduled_for))
+		run->scheduled_for = 0; /* not known */
+	run->started_at = cj_sql_moment(rows, row, 12);
+	run->finished_at = cj_sql_moment(rows, row, 13);
 }
 
 /* load_outlooks reads all jobs; the log is still to be asked. */
