@@ -60,10 +60,17 @@ static const CjStatement find_index = {
 	" LIMIT 1",
 	SPI_OK_SELECT};
 
-/* $1 the table, $2 the columns that the job fills in */
+/*
+ * Statements for check_by return findings: check_name, status, finding, remedy, run_as.
+ *
+ * $1 the table, $2 the columns that the job fills in, $3 the name of the table
+ */
 static const CjStatement unfilled_columns = {
 	"find columns that have to be filled in",
-	"SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)"
+	"SELECT 'columns:notifications', 'warning',"
+	"       pg_catalog.format('columns of %s are NOT NULL without a default, and no job fills them in: %s', $3,"
+	"           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)),"
+	"       pg_catalog.format('ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;', $3), NULL"
 	"  FROM pg_catalog.pg_attribute a"
 	" WHERE a.attrelid = $1"
 	"   AND a.attnum > 0"
@@ -71,13 +78,14 @@ static const CjStatement unfilled_columns = {
 	"   AND a.attnotnull"
 	"   AND NOT a.atthasdef"
 	"   AND a.attidentity = ''"
-	"   AND NOT (a.attnum = ANY ($2))",
+	"   AND NOT (a.attnum = ANY ($2))"
+	"HAVING pg_catalog.count(*) > 0",
 	SPI_OK_SELECT};
 
 /*
  * $1 a table that a job writes, $2 its owner, $3: rows are deleted, $4: the column that is changed, or null. Which tables of
  * others are changed along with it, by what foreign keys do, however many of them come one after the other? Superusers can
- * have anything run anyway.
+ * have anything run anyway. $5 and $6 are the names of the table and of its owner.
  */
 static const CjStatement find_cascades = {
 	"find tables of others that are changed along with a table",
@@ -96,11 +104,15 @@ static const CjStatement find_cascades = {
 	"              AND CASE WHEN c.deletes THEN f.confdeltype IN ('c', 'n', 'd')"
 	"                       ELSE f.confupdtype IN ('c', 'n', 'd') AND COALESCE(c.written = ANY (f.confkey), true) END"
 	"           ) x)"
-	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, r.relname), o.rolname::pg_catalog.text"
+	"SELECT DISTINCT 'cascade:' || t.name, 'warning',"
+	"       pg_catalog.format('%s of \"%s\" changes along with %s through foreign keys, so its triggers can run with the rights of \"%s\"',"
+	"                         t.name, o.rolname, $5, $6),"
+	"       pg_catalog.format('ALTER TABLE %s OWNER TO %I;', t.name, $6), '" CJ_AS_SUPERUSER "'"
 	"  FROM changed c"
 	"  JOIN pg_catalog.pg_class r ON r.oid = c.oid AND NOT r.relispartition"
 	"  JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace"
 	"  JOIN pg_catalog.pg_roles o ON o.oid = r.relowner"
+	" CROSS JOIN LATERAL pg_catalog.format('%I.%I', n.nspname, r.relname) t(name)"
 	" WHERE c.oid <> $1"
 	"   AND r.relowner <> $2"
 	"   AND NOT o.rolsuper"
@@ -109,36 +121,46 @@ static const CjStatement find_cascades = {
 
 static const CjStatement find_piled_up = {
 	"look whether changes of tracked views pile up",
-	"SELECT EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000)", SPI_OK_SELECT};
+	"SELECT 'change_log', 'warning', 'more than a million changes of tracked views wait for a refresh',"
+	"       'CALL challenge_jobs.run(''refresh_challenge_stats'');', NULL"
+	" WHERE EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000)",
+	SPI_OK_SELECT};
 
+/* $1, here and below: the extension */
 static const CjStatement list_grantees = {
 	"list who may run jobs",
-	"SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
-	"                                           ELSE a.grantee::pg_catalog.regrole::text END, ', '),"
-	"       pg_catalog.bool_or(a.grantee = 0),"
-	"       pg_catalog.string_agg(DISTINCT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC;',"
-	"                                                        p.oid::pg_catalog.regprocedure), ' ')"
-	"           FILTER (WHERE a.grantee = 0)"
-	"  FROM pg_catalog.pg_depend d"
-	"  JOIN pg_catalog.pg_proc p ON p.oid = d.objid"
-	" CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) a"
-	" WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
-	"   AND d.refobjid = $1"
-	"   AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
-	"   AND d.deptype = 'e'"
-	"   AND a.privilege_type = 'EXECUTE'"
+	"SELECT 'execute', CASE WHEN g.to_public THEN 'warning' ELSE 'ok' END,"
+	"       CASE WHEN g.to_public THEN 'functions of the extension may be executed by ' || g.names"
+	"            ELSE COALESCE('besides the owner, ' || g.names || ' may execute functions of the extension',"
+	"                          'nobody but the owner may execute functions of the extension') END,"
+	"       g.remedy, '" CJ_AS_SUPERUSER "'"
+	"  FROM (SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
+	"                                                   ELSE a.grantee::pg_catalog.regrole::text END, ', '),"
+	"               pg_catalog.bool_or(a.grantee = 0),"
+	"               pg_catalog.string_agg(DISTINCT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC;',"
+	"                                                                p.oid::pg_catalog.regprocedure), ' ')"
+	"                   FILTER (WHERE a.grantee = 0)"
+	"          FROM pg_catalog.pg_depend d"
+	"          JOIN pg_catalog.pg_proc p ON p.oid = d.objid"
+	"         CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) a"
+	"         WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+	"           AND d.refobjid = $1"
+	"           AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+	"           AND d.deptype = 'e'"
+	"           AND a.privilege_type = 'EXECUTE'"
 	/* the trigger function is for everybody: see the install script */
-	"   AND p.proname <> 'capture_change'"
-	"   AND a.grantee <> p.proowner",
+	"           AND p.proname <> 'capture_change'"
+	"           AND a.grantee <> p.proowner) g(names, to_public, remedy)",
 	SPI_OK_SELECT};
 
 /* Whoever may write there has a say in what is done as the owner of the tables or of the extension. */
 static const CjStatement find_writers = {
 	"find who may write the extension's tables",
-	"SELECT pg_catalog.format('%s on %s to %s', pg_catalog.string_agg(a.privilege_type, ', '),"
-	"                         c.oid::pg_catalog.regclass, g.name),"
+	"SELECT 'tables', 'error',"
+	"       pg_catalog.format('granted: %s on %s to %s; this gives the rights of the extension''s owner',"
+	"                         pg_catalog.string_agg(a.privilege_type, ', '), c.oid::pg_catalog.regclass, g.name),"
 	"       pg_catalog.format('REVOKE ALL ON %s FROM %s; GRANT SELECT ON %1$s TO %2$s;',"
-	"                         c.oid::pg_catalog.regclass, g.name)"
+	"                         c.oid::pg_catalog.regclass, g.name), '" CJ_AS_SUPERUSER "'"
 	"  FROM pg_catalog.pg_depend d"
 	"  JOIN pg_catalog.pg_class c ON c.oid = d.objid"
 	" CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a"
@@ -158,8 +180,10 @@ static const CjStatement find_writers = {
 /* $2: the name of a job function */
 static const CjStatement find_namesakes = {
 	"find functions with the name of a job function",
-	"SELECT pg_catalog.format('DROP %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,"
-	"                         p.oid::pg_catalog.regprocedure)"
+	"SELECT 'function:' || $2, 'warning',"
+	"       'another function has that name: calls may be ambiguous, or never reach the job function',"
+	"       pg_catalog.format('DROP %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,"
+	"                         p.oid::pg_catalog.regprocedure), NULL"
 	"  FROM pg_catalog.pg_proc p"
 	" WHERE p.proname = $2"
 	"   AND p.prokind IN ('f', 'p')"
@@ -170,23 +194,38 @@ static const CjStatement find_namesakes = {
 	"                      AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
 	"                      AND d.refobjid = $1"
 	"                      AND d.deptype = 'e')"
-	" ORDER BY 1",
+	" ORDER BY 4",
 	SPI_OK_SELECT};
 
+/* $1 the job */
 static const CjStatement find_state = {
 	"find the state of a job",
-	"SELECT s.state = 'failing', s.consecutive_failures, COALESCE(s.last_message, 'nothing'), w.overdue,"
-	"       COALESCE(w.missed::pg_catalog.text, 'its schedule'),"
-	"       w.covered_until > pg_catalog.clock_timestamp() + '1 minute', w.covered_until"
+	"SELECT 'state:' || s.job, f.status, f.finding, pg_catalog.format(f.remedy, s.job), NULL"
 	"  FROM challenge_jobs.job_status s"
 	"  JOIN challenge_jobs.watchdog() w ON w.job = s.job"
-	" WHERE s.job = $1",
+	" CROSS JOIN LATERAL (VALUES"
+	"       (s.state = 'failing', 'error',"
+	"        pg_catalog.format('failing: %s runs in a row did not succeed; message of the last one: %s',"
+	"                          s.consecutive_failures, COALESCE(s.last_message, 'nothing')),"
+	"        'SELECT * FROM challenge_jobs.job_run WHERE job = %L ORDER BY run_id DESC LIMIT 5;'),"
+	"       (w.overdue, 'error',"
+	"        'overdue: no run covers the scheduled time ' || COALESCE(w.missed::pg_catalog.text, 'its schedule'),"
+	"        'CALL challenge_jobs.run(%L);'),"
+	"       (w.covered_until > pg_catalog.clock_timestamp() + '1 minute', 'warning',"
+	"        pg_catalog.format('the last successful run has an as_of of %s, in the future: the clock was set back,"
+	" and until then nothing is overdue', w.covered_until),"
+	"        'UPDATE challenge_jobs.job_run SET as_of = now() WHERE job = %L AND as_of > now();'))"
+	"       f(is_so, status, finding, remedy)"
+	" WHERE s.job = $1 AND f.is_so",
 	SPI_OK_SELECT};
 
 /* The kind of which most was refused of late: at least 100 calls. */
 static const CjStatement find_refusals = {
 	"find calls that are refused",
-	"SELECT f.job, f.role_name, f.calls::pg_catalog.text, f.message"
+	"SELECT 'refusals', 'warning',"
+	"       pg_catalog.format('%s calls of job \"%s\" by role \"%s\" have been refused: %s',"
+	"                         f.calls, f.job, f.role_name, f.message),"
+	"       'SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;', NULL"
 	"  FROM challenge_jobs.refusal f"
 	" WHERE f.last_at > pg_catalog.clock_timestamp() - '1 day'::pg_catalog.interval"
 	"   AND f.calls >= 100"
@@ -196,22 +235,36 @@ static const CjStatement find_refusals = {
 
 static const CjStatement find_holds = {
 	"find out whether jobs are held back",
-	"SELECT pg_catalog.count(*) FILTER (WHERE j.held = 'restored'),"
-	"       pg_catalog.count(j.engine) FILTER (WHERE j.held = 'restored'),"
-	"       (SELECT pg_catalog.format('since %s by %s%s', p.paused_at, p.role_name, ': ' || p.reason)"
-	"          FROM challenge_jobs.pause p)"
-	"  FROM challenge_jobs.job j",
+	"SELECT 'installation', f.*, NULL"
+	"  FROM (SELECT) one"
+	"  LEFT JOIN (SELECT pg_catalog.count(j.engine) AS scheduled FROM challenge_jobs.job j WHERE j.held = 'restored'"
+	"             HAVING pg_catalog.count(*) > 0) r ON true"
+	"  LEFT JOIN challenge_jobs.pause p ON true"
+	" CROSS JOIN LATERAL (SELECT CASE WHEN r.scheduled IS NOT NULL THEN 'error'"
+	"                                 WHEN p.paused_at IS NOT NULL THEN 'warning' ELSE 'ok' END,"
+	"           CASE WHEN r.scheduled IS NOT NULL"
+	"                THEN pg_catalog.format('this database is a copy: %s jobs were scheduled in the original,"
+	" and nothing runs by itself', r.scheduled)"
+	"                WHEN p.paused_at IS NOT NULL"
+	"                THEN pg_catalog.format('all jobs are paused since %s by %s%s', p.paused_at, p.role_name, ': ' || p.reason)"
+	"                ELSE 'the jobs are not held back' END,"
+	"           CASE WHEN r.scheduled IS NOT NULL OR p.paused_at IS NOT NULL"
+	"                THEN 'SELECT * FROM challenge_jobs.resume();' END) f",
 	SPI_OK_SELECT};
 
-static const CjStatement count_orphans = {
-	"count runs without a backend",
-	"SELECT pg_catalog.count(*), pg_catalog.min(r.job)"
+static const CjStatement find_orphans = {
+	"find runs without a backend",
+	"SELECT 'runs', 'warning',"
+	"       pg_catalog.format('%s runs are \"running\" without a backend; the worker, or the next run of the job,"
+	" marks them as crashed', pg_catalog.count(*)),"
+	"       pg_catalog.format('CALL challenge_jobs.run(%L);', pg_catalog.min(r.job)), NULL"
 	"  FROM challenge_jobs.job_run r"
 	" WHERE r.status = 'running'"
 	"   AND NOT EXISTS (SELECT 1"
 	"                     FROM pg_catalog.pg_stat_activity a"
 	"                    WHERE a.pid = r.pid"
-	"                      AND a.backend_start <= r.started_at)",
+	"                      AND a.backend_start <= r.started_at)"
+	"HAVING pg_catalog.count(*) > 0",
 	SPI_OK_SELECT};
 
 /* Alerts that wait although they could have been delivered; the last of those that were tried. */
@@ -287,6 +340,19 @@ attempt(Trial *trial)
 	return error;
 }
 
+/* check_by adds what a statement finds. */
+static void
+check_by(CjFindings *findings, const CjStatement *statement, CjParams *params)
+{
+	CjRows rows = cj_sql_run_own(statement, params);
+
+	for (uint64 row = 0; row < rows.processed; row++)
+		cj_findings_add_as(findings, cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2),
+						   cj_sql_text(&rows, row, 3), cj_sql_text(&rows, row, 4),
+						   cj_sql_text(&rows, row, 5));
+	cj_sql_free(&rows);
+}
+
 /* ---- the server ---- */
 
 static void
@@ -317,26 +383,8 @@ check_preload(CjFindings *findings)
 }
 
 static void
-check_installation(CjFindings *findings)
+check_read_only(CjFindings *findings)
 {
-	CjRows rows = cj_sql_run_own(&find_holds, NULL);
-	int64 restored = cj_sql_int64(&rows, 0, 1);
-	int64 scheduled = cj_sql_int64(&rows, 0, 2);
-	const char *paused = cj_sql_text(&rows, 0, 3);
-
-	cj_sql_free(&rows);
-	if (restored > 0)
-		cj_findings_add(findings, "installation", "error",
-						psprintf("this database is a copy: " INT64_FORMAT
-								 " jobs were scheduled in the original, and nothing runs by itself",
-								 scheduled),
-						"SELECT * FROM challenge_jobs.resume();");
-	else if (paused)
-		cj_findings_add(findings, "installation", "warning",
-						psprintf("all jobs are paused %s", paused),
-						"SELECT * FROM challenge_jobs.resume();");
-	else
-		cj_findings_add(findings, "installation", "ok", "the jobs are not held back", NULL);
 	if (DefaultXactReadOnly)
 		cj_findings_add_as(
 			findings, "read_only", "warning",
@@ -437,71 +485,6 @@ check_unrecorded_runs(CjFindings *findings)
 }
 
 static void
-check_refusals(CjFindings *findings)
-{
-	CjRows rows = cj_sql_run_own(&find_refusals, NULL);
-
-	if (rows.processed > 0)
-		cj_findings_add(findings, "refusals", "warning",
-						psprintf("%s calls of job \"%s\" by role \"%s\" have been refused: %s",
-								 cj_sql_text(&rows, 0, 3), cj_sql_text(&rows, 0, 1),
-								 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 4)),
-						"SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;");
-	cj_sql_free(&rows);
-}
-
-static void
-check_execute(CjFindings *findings)
-{
-	const char *grantees;
-	CjRows rows = cj_sql_run_own(&list_grantees, CJ_PARAMS(CJ_OID(cj_identity_extension().oid)));
-
-	grantees = cj_sql_text(&rows, 0, 1);
-	if (cj_sql_bool(&rows, 0, 2))
-		cj_findings_add_as(findings, "execute", "warning",
-						   psprintf("functions of the extension may be executed by %s", grantees),
-						   cj_sql_text(&rows, 0, 3), CJ_AS_SUPERUSER);
-	else
-		cj_findings_add(
-			findings, "execute", "ok",
-			grantees
-				? psprintf("besides the owner, %s may execute functions of the extension", grantees)
-				: "nobody but the owner may execute functions of the extension",
-			NULL);
-	cj_sql_free(&rows);
-}
-
-static void
-check_writers(CjFindings *findings)
-{
-	CjRows rows = cj_sql_run_own(&find_writers, CJ_PARAMS(CJ_OID(cj_identity_extension().oid)));
-
-	for (uint64 row = 0; row < rows.processed; row++)
-		cj_findings_add_as(findings, "tables", "error",
-						   psprintf("granted: %s; this gives the rights of the extension's owner",
-									cj_sql_text(&rows, row, 1)),
-						   cj_sql_text(&rows, row, 2), CJ_AS_SUPERUSER);
-	cj_sql_free(&rows);
-}
-
-static void
-check_orphans(CjFindings *findings)
-{
-	CjRows rows = cj_sql_run_own(&count_orphans, NULL);
-	int64 count = cj_sql_int64(&rows, 0, 1);
-
-	if (count > 0)
-		cj_findings_add(
-			findings, "runs", "warning",
-			psprintf(
-				INT64_FORMAT
-				" runs are \"running\" without a backend; the worker, or the next run of the job, marks them as crashed",
-				count),
-			psprintf("CALL challenge_jobs.run('%s');", cj_sql_text(&rows, 0, 2)));
-	cj_sql_free(&rows);
-}
-
-static void
 check_alerts(CjFindings *findings)
 {
 	CjRows rows;
@@ -585,26 +568,16 @@ check_fillable(CjFindings *findings, const CjBoundEntity *entity)
 {
 	Datum numbers[CJ_MAX_COLUMNS];
 	int count = 0;
-	CjRows rows;
-	const char *columns;
 
 	for (int i = 0; i < CJ_MAX_COLUMNS; i++)
 	{
 		if (entity->columns[i].present)
 			numbers[count++] = Int16GetDatum(entity->columns[i].number);
 	}
-	rows = cj_sql_run_own(&unfilled_columns,
-						  CJ_PARAMS(CJ_OID(entity->relid),
-									CJ_ARRAY(INT2OID, cj_sql_array(numbers, count, INT2OID))));
-	columns = cj_sql_text(&rows, 0, 1);
-	if (columns)
-		cj_findings_add_hint(
-			findings, "columns:notifications", "warning",
-			psprintf("columns of %s are NOT NULL without a default, and no job fills them in: %s",
-					 entity->relation, columns),
-			psprintf("Fill in and run: ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;",
-					 entity->relation));
-	cj_sql_free(&rows);
+	check_by(findings, &unfilled_columns,
+			 CJ_PARAMS(CJ_OID(entity->relid),
+					   CJ_ARRAY(INT2OID, cj_sql_array(numbers, count, INT2OID)),
+					   CJ_TEXT(entity->relation)));
 }
 
 /*
@@ -616,26 +589,14 @@ check_cascades(CjFindings *findings, const CjBoundEntity *entity, const CjUsage 
 {
 	const CjBoundColumn *status = &entity->columns[CJ_CHALLENGES_STATUS];
 	bool updates = usage->entity == CJ_CHALLENGES && (usage->privileges & ACL_UPDATE);
-	const char *owner = GetUserNameFromId(entity->owner, false);
 	bool deletes = (usage->privileges & ACL_DELETE) != 0;
-	CjRows rows;
 
-	if (!updates && !deletes)
-		return;
-	rows = cj_sql_run_own(&find_cascades,
-						  CJ_PARAMS(CJ_OID(entity->relid), CJ_OID(entity->owner), CJ_BOOL(deletes),
-									CJ_VALUE(INT2OID, Int16GetDatum(updates ? status->number : 0),
-											 !updates)));
-	for (uint64 row = 0; row < rows.processed; row++)
-		cj_findings_add_as(
-			findings, psprintf("cascade:%s", cj_sql_text(&rows, row, 1)), "warning",
-			psprintf(
-				"%s of \"%s\" changes along with %s through foreign keys, so its triggers can run with the rights of \"%s\"",
-				cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2), entity->relation, owner),
-			psprintf("ALTER TABLE %s OWNER TO %s;", cj_sql_text(&rows, row, 1),
-					 quote_identifier(owner)),
-			CJ_AS_SUPERUSER);
-	cj_sql_free(&rows);
+	if (updates || deletes)
+		check_by(findings, &find_cascades,
+				 CJ_PARAMS(CJ_OID(entity->relid), CJ_OID(entity->owner), CJ_BOOL(deletes),
+						   CJ_VALUE(INT2OID, Int16GetDatum(updates ? status->number : 0), !updates),
+						   CJ_TEXT(entity->relation),
+						   CJ_TEXT(GetUserNameFromId(entity->owner, false))));
 }
 
 /* check_text checks that a text of the settings fits into its column, whatever stands for placeholders. */
@@ -821,65 +782,6 @@ check_schedule(CjFindings *findings, const CjJob *job, const CjJobConfig *config
 }
 
 static void
-check_state(CjFindings *findings, const CjJob *job)
-{
-	const char *name = job->definition.name;
-	const char *check = psprintf("state:%s", name);
-	CjRows rows = cj_sql_run_own(&find_state, CJ_PARAMS(CJ_TEXT(name)));
-
-	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 1))
-		cj_findings_add(
-			findings, check, "error",
-			psprintf("failing: %s runs in a row did not succeed; message of the last one: %s",
-					 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 3)),
-			psprintf(
-				"SELECT * FROM challenge_jobs.job_run WHERE job = '%s' ORDER BY run_id DESC LIMIT 5;",
-				name));
-	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 4))
-		cj_findings_add(findings, check, "error",
-						psprintf("overdue: no run covers the scheduled time %s",
-								 cj_sql_text(&rows, 0, 5)),
-						psprintf("CALL challenge_jobs.run('%s');", name));
-	if (rows.processed > 0 && cj_sql_bool(&rows, 0, 6))
-		cj_findings_add(
-			findings, check, "warning",
-			psprintf(
-				"the last successful run has an as_of of %s, in the future: the clock was set back, and until then nothing is overdue",
-				cj_sql_text(&rows, 0, 7)),
-			psprintf(
-				"UPDATE challenge_jobs.job_run SET as_of = now() WHERE job = '%s' AND as_of > now();",
-				name));
-	cj_sql_free(&rows);
-}
-
-/* check_namesakes looks for functions that make calls of the job function ambiguous, or come before it. */
-static void
-check_namesakes(CjFindings *findings, const CjJob *job)
-{
-	CjRows rows = cj_sql_run_own(&find_namesakes, CJ_PARAMS(CJ_OID(cj_identity_extension().oid),
-															CJ_TEXT(job->definition.name)));
-
-	for (uint64 row = 0; row < rows.processed; row++)
-		cj_findings_add(
-			findings, psprintf("function:%s", job->definition.name), "warning",
-			"another function has that name: calls may be ambiguous, or never reach the job function",
-			cj_sql_text(&rows, row, 1));
-	cj_sql_free(&rows);
-}
-
-static void
-check_change_log(CjFindings *findings)
-{
-	CjRows rows = cj_sql_run_own(&find_piled_up, NULL);
-
-	if (cj_sql_bool(&rows, 0, 1))
-		cj_findings_add(findings, "change_log", "warning",
-						"more than a million changes of tracked views wait for a refresh",
-						"CALL challenge_jobs.run('refresh_challenge_stats');");
-	cj_sql_free(&rows);
-}
-
-static void
 check_job(CjFindings *findings, const CjJob *job)
 {
 	Trial trial = {NULL, 0, job};
@@ -890,7 +792,8 @@ check_job(CjFindings *findings, const CjJob *job)
 		cj_findings_add_error(findings, psprintf("job:%s", job->definition.name), error);
 		return;
 	}
-	check_namesakes(findings, job);
+	check_by(findings, &find_namesakes,
+			 CJ_PARAMS(CJ_OID(cj_identity_extension().oid), CJ_TEXT(job->definition.name)));
 	if (!trial.config->enabled)
 	{
 		/* of no interest is then what it would need */
@@ -903,7 +806,7 @@ check_job(CjFindings *findings, const CjJob *job)
 	check_bindings(findings, job, trial.config);
 	check_schedule(findings, job, trial.config);
 	check_prepared(findings, job);
-	check_state(findings, job);
+	check_by(findings, &find_state, CJ_PARAMS(CJ_TEXT(job->definition.name)));
 }
 
 void
@@ -911,18 +814,20 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 {
 	CjFindings *findings = cj_findings_create(store, desc);
 	const CjJob *const *jobs = cj_job_list_jobs();
+	CjParams *extension = CJ_PARAMS(CJ_OID(cj_identity_extension().oid));
 
 	check_version(findings);
 	check_preload(findings);
-	check_installation(findings);
+	check_by(findings, &find_holds, NULL);
+	check_read_only(findings);
 	check_worker(findings);
 	check_unrecorded_runs(findings);
-	check_refusals(findings);
-	check_execute(findings);
-	check_writers(findings);
-	check_orphans(findings);
+	check_by(findings, &find_refusals, NULL);
+	check_by(findings, &list_grantees, extension);
+	check_by(findings, &find_writers, extension);
+	check_by(findings, &find_orphans, NULL);
 	check_alerts(findings);
-	check_change_log(findings);
+	check_by(findings, &find_piled_up, NULL);
 	for (int i = 0; jobs[i]; i++)
 		check_job(findings, jobs[i]);
 }
