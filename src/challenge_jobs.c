@@ -1,7 +1,4 @@
-/*
- * challenge_jobs.c
- *		Entry point of the library.
- */
+/* challenge_jobs.c: entry point of the library. */
 #include "postgres.h"
 
 #include "fmgr.h"

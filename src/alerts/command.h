@@ -1,7 +1,4 @@
-/*
- * alerts/command.h
- *		The shell command that carries alerts out of the server: challenge_jobs.alert_command.
- */
+/* alerts/command.h: the shell command that carries alerts out of the server: challenge_jobs.alert_command. */
 #ifndef CJ_ALERTS_COMMAND_H
 #define CJ_ALERTS_COMMAND_H
 

@@ -1,7 +1,4 @@
-/*
- * alerts/delivery.h
- *		Bringing alerts to whoever is to know: log, NOTIFY, challenge_jobs.alert_command.
- */
+/* alerts/delivery.h: bringing alerts to whoever is to know: log, NOTIFY, challenge_jobs.alert_command. */
 #ifndef CJ_ALERTS_DELIVERY_H
 #define CJ_ALERTS_DELIVERY_H
 

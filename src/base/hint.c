@@ -1,7 +1,4 @@
-/*
- * base/hint.c
- *		Hints that are statements.
- */
+/* base/hint.c: hints that are statements. */
 #include "postgres.h"
 
 #include "base/hint.h"

@@ -1,7 +1,4 @@
-/*
- * base/hint.h
- *		Hints that are statements.
- */
+/* base/hint.h: hints that are statements. */
 #ifndef CJ_BASE_HINT_H
 #define CJ_BASE_HINT_H
 

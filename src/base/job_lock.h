@@ -1,7 +1,4 @@
-/*
- * base/job_lock.h
- *		The lock of a job: whoever runs the job holds it.
- */
+/* base/job_lock.h: the lock of a job: whoever runs the job holds it. */
 #ifndef CJ_BASE_JOB_LOCK_H
 #define CJ_BASE_JOB_LOCK_H
 

@@ -1,7 +1,4 @@
-/*
- * base/json.c
- *		Writing JSON into a StringInfo: each call appends one value, with the comma before it.
- */
+/* base/json.c: writing JSON into a StringInfo: each call appends one value, with the comma before it. */
 #include "postgres.h"
 
 #include "utils/builtins.h"

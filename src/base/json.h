@@ -1,7 +1,4 @@
-/*
- * base/json.h
- *		Writing JSON into a StringInfo: each call appends one value, with the comma before it.
- */
+/* base/json.h: writing JSON into a StringInfo: each call appends one value, with the comma before it. */
 #ifndef CJ_BASE_JSON_H
 #define CJ_BASE_JSON_H
 

@@ -1,7 +1,4 @@
-/*
- * base/own_transaction.c
- *		Transactions of a background worker, which has none unless it begins one.
- */
+/* base/own_transaction.c: transactions of a background worker, which has none unless it begins one. */
 #include "postgres.h"
 
 #include "access/xact.h"

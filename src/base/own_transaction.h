@@ -1,7 +1,4 @@
-/*
- * base/own_transaction.h
- *		Transactions of a background worker, which has none unless it begins one.
- */
+/* base/own_transaction.h: transactions of a background worker, which has none unless it begins one. */
 #ifndef CJ_BASE_OWN_TRANSACTION_H
 #define CJ_BASE_OWN_TRANSACTION_H
 

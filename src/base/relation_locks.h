@@ -1,7 +1,4 @@
-/*
- * base/relation_locks.h
- *		Locks on several relations of the app at once.
- */
+/* base/relation_locks.h: locks on several relations of the app at once. */
 #ifndef CJ_BASE_RELATION_LOCKS_H
 #define CJ_BASE_RELATION_LOCKS_H
 

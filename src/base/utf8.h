@@ -1,7 +1,4 @@
-/*
- * base/utf8.h
- *		Texts of the database in UTF-8.
- */
+/* base/utf8.h: texts of the database in UTF-8. */
 #ifndef CJ_BASE_UTF8_H
 #define CJ_BASE_UTF8_H
 

@@ -1,7 +1,4 @@
-/*
- * matview/incremental_refresh.h
- *		Bringing a tracked view up to date: by the keys that have changed, or as a whole.
- */
+/* matview/incremental_refresh.h: bringing a tracked view up to date: by the keys that have changed, or as a whole. */
 #ifndef CJ_MATVIEW_INCREMENTAL_REFRESH_H
 #define CJ_MATVIEW_INCREMENTAL_REFRESH_H
 

@@ -1,7 +1,4 @@
-/*
- * monitor/doctor.h
- *		Checks of the installation: what was found, and what to type to mend it.
- */
+/* monitor/doctor.h: checks of the installation: what was found, and what to type to mend it. */
 #ifndef CJ_MONITOR_DOCTOR_H
 #define CJ_MONITOR_DOCTOR_H
 

@@ -1,7 +1,4 @@
-/*
- * monitor/report.h
- *		A page that shows how the jobs are doing.
- */
+/* monitor/report.h: a page that shows how the jobs are doing. */
 #ifndef CJ_MONITOR_REPORT_H
 #define CJ_MONITOR_REPORT_H
 

@@ -1,7 +1,4 @@
-/*
- * monitor/report_style.h
- *		How the report looks.
- */
+/* monitor/report_style.h: how the report looks. */
 #ifndef CJ_MONITOR_REPORT_STYLE_H
 #define CJ_MONITOR_REPORT_STYLE_H
 

@@ -1,7 +1,4 @@
-/*
- * run/batch.h
- *		Working on the items of a batch so that a bad one keeps none of the others waiting.
- */
+/* run/batch.h: working on the items of a batch so that a bad one keeps none of the others waiting. */
 #ifndef CJ_RUN_BATCH_H
 #define CJ_RUN_BATCH_H
 

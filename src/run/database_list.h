@@ -1,7 +1,4 @@
-/*
- * run/database_list.h
- *		The setting challenge_jobs.databases: which databases the background worker serves.
- */
+/* run/database_list.h: the setting challenge_jobs.databases: which databases the background worker serves. */
 #ifndef CJ_RUN_DATABASE_LIST_H
 #define CJ_RUN_DATABASE_LIST_H
 

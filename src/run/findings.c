@@ -1,7 +1,4 @@
-/*
- * run/findings.c
- *		What the doctor finds: the rows of challenge_jobs.doctor().
- */
+/* run/findings.c: what the doctor finds: the rows of challenge_jobs.doctor(). */
 #include "postgres.h"
 
 #include "common/hashfn.h"

@@ -1,7 +1,4 @@
-/*
- * run/findings.h
- *		What the doctor finds: the rows of challenge_jobs.doctor().
- */
+/* run/findings.h: what the doctor finds: the rows of challenge_jobs.doctor(). */
 #ifndef CJ_RUN_FINDINGS_H
 #define CJ_RUN_FINDINGS_H
 

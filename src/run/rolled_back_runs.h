@@ -1,7 +1,4 @@
-/*
- * run/rolled_back_runs.h
- *		Runs whose row does not outlive the caller's transaction: job functions that fail or are rolled back.
- */
+/* run/rolled_back_runs.h: runs whose row does not outlive the caller's transaction: job functions that fail or are rolled back. */
 #ifndef CJ_RUN_ROLLED_BACK_RUNS_H
 #define CJ_RUN_ROLLED_BACK_RUNS_H
 

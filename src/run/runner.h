@@ -1,7 +1,4 @@
-/*
- * run/runner.h
- *		Runs of jobs: the lock, the transactions, the run row, errors.
- */
+/* run/runner.h: runs of jobs: the lock, the transactions, the run row, errors. */
 #ifndef CJ_RUN_RUNNER_H
 #define CJ_RUN_RUNNER_H
 

@@ -1,7 +1,4 @@
-/*
- * worker/launcher.h
- *		The background worker that is always there, and has the databases looked after.
- */
+/* worker/launcher.h: the background worker that is always there, and has the databases looked after. */
 #ifndef CJ_WORKER_LAUNCHER_H
 #define CJ_WORKER_LAUNCHER_H
 

@@ -1,7 +1,4 @@
-/*
- * worker/overlong_run.h
- *		Runs that are at work for longer than they may, and do not heed being cancelled.
- */
+/* worker/overlong_run.h: runs that are at work for longer than they may, and do not heed being cancelled. */
 #ifndef CJ_WORKER_OVERLONG_RUN_H
 #define CJ_WORKER_OVERLONG_RUN_H
 

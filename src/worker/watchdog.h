@@ -1,7 +1,4 @@
-/*
- * worker/watchdog.h
- *		Watches that the jobs run when they should: scheduled times, overdue runs, catch-up, retries.
- */
+/* worker/watchdog.h: watches that the jobs run when they should: scheduled times, overdue runs, catch-up, retries. */
 #ifndef CJ_WORKER_WATCHDOG_H
 #define CJ_WORKER_WATCHDOG_H
 

@@ -1,7 +1,4 @@
-/*
- * worker/worker.h
- *		Background workers that live for a moment: to look after a database, or for one run.
- */
+/* worker/worker.h: background workers that live for a moment: to look after a database, or for one run. */
 #ifndef CJ_WORKER_WORKER_H
 #define CJ_WORKER_WORKER_H
 

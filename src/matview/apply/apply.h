@@ -1,7 +1,4 @@
-/*
- * matview/apply/apply.h
- *		Bringing some rows of a materialized view up to date, in place.
- */
+/* matview/apply/apply.h: bringing some rows of a materialized view up to date, in place. */
 #ifndef CJ_MATVIEW_APPLY_APPLY_H
 #define CJ_MATVIEW_APPLY_APPLY_H
 

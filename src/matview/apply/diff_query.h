@@ -1,7 +1,4 @@
-/*
- * matview/apply/diff_query.h
- *		What keeps the stored rows of a materialized view from being what its definition gives.
- */
+/* matview/apply/diff_query.h: what keeps the stored rows of a materialized view from being what its definition gives. */
 #ifndef CJ_MATVIEW_APPLY_DIFF_QUERY_H
 #define CJ_MATVIEW_APPLY_DIFF_QUERY_H
 

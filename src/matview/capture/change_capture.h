@@ -1,7 +1,4 @@
-/*
- * matview/capture/change_capture.h
- *		Noting the keys of changed rows: the trigger on the sources of tracked views.
- */
+/* matview/capture/change_capture.h: noting the keys of changed rows: the trigger on the sources of tracked views. */
 #ifndef CJ_MATVIEW_CAPTURE_CHANGE_CAPTURE_H
 #define CJ_MATVIEW_CAPTURE_CHANGE_CAPTURE_H
 

@@ -1,7 +1,4 @@
-/*
- * matview/capture/key_set.c
- *		A set of key bytes of values, in the order in which they were added.
- */
+/* matview/capture/key_set.c: a set of key bytes of values, in the order in which they were added. */
 #include "postgres.h"
 
 #include "common/hashfn.h"
