@@ -45,95 +45,33 @@ typedef enum Dependence
  * date_in and its like understand 'now', age() of one argument counts from today, and money is written
  * by lc_monetary.
  */
-static const struct
-{
-	const char *name;
-	Dependence dependence;
-} stable_functions[] = {
-	/* time zones */
-	{"date", ON_SETTINGS},
-	{"date_add", ON_SETTINGS},
-	{"date_part", ON_SETTINGS},
-	{"date_subtract", ON_SETTINGS},
-	{"date_trunc", ON_SETTINGS},
-	{"extract", ON_SETTINGS},
-	{"generate_series", ON_SETTINGS},
-	{"in_range", ON_SETTINGS},
-	{"interval_pl_timestamptz", ON_SETTINGS},
-	{"make_timestamptz", ON_SETTINGS},
-	{"overlaps", ON_SETTINGS},
-	{"time", ON_SETTINGS},
-	{"timestamp", ON_SETTINGS},
-	{"timestamptz", ON_SETTINGS},
-	{"timestamptz_mi_interval", ON_SETTINGS},
-	{"timestamptz_pl_interval", ON_SETTINGS},
-	{"date_cmp_timestamptz", ON_SETTINGS},
-	{"date_eq_timestamptz", ON_SETTINGS},
-	{"date_ge_timestamptz", ON_SETTINGS},
-	{"date_gt_timestamptz", ON_SETTINGS},
-	{"date_le_timestamptz", ON_SETTINGS},
-	{"date_lt_timestamptz", ON_SETTINGS},
-	{"date_ne_timestamptz", ON_SETTINGS},
-	{"timestamp_cmp_timestamptz", ON_SETTINGS},
-	{"timestamp_eq_timestamptz", ON_SETTINGS},
-	{"timestamp_ge_timestamptz", ON_SETTINGS},
-	{"timestamp_gt_timestamptz", ON_SETTINGS},
-	{"timestamp_le_timestamptz", ON_SETTINGS},
-	{"timestamp_lt_timestamptz", ON_SETTINGS},
-	{"timestamp_ne_timestamptz", ON_SETTINGS},
-	{"timestamptz_cmp_date", ON_SETTINGS},
-	{"timestamptz_eq_date", ON_SETTINGS},
-	{"timestamptz_ge_date", ON_SETTINGS},
-	{"timestamptz_gt_date", ON_SETTINGS},
-	{"timestamptz_le_date", ON_SETTINGS},
-	{"timestamptz_lt_date", ON_SETTINGS},
-	{"timestamptz_ne_date", ON_SETTINGS},
-	{"timestamptz_cmp_timestamp", ON_SETTINGS},
-	{"timestamptz_eq_timestamp", ON_SETTINGS},
-	{"timestamptz_ge_timestamp", ON_SETTINGS},
-	{"timestamptz_gt_timestamp", ON_SETTINGS},
-	{"timestamptz_le_timestamp", ON_SETTINGS},
-	{"timestamptz_lt_timestamp", ON_SETTINGS},
-	{"timestamptz_ne_timestamp", ON_SETTINGS},
-	/* input and output */
-	{"date_out", ON_SETTINGS},
-	{"interval_in", ON_SETTINGS},
-	{"interval_out", ON_SETTINGS},
-	{"timestamp_out", ON_SETTINGS},
-	{"timestamptz_out", ON_SETTINGS},
-	/* text */
-	{"anytextcat", ON_TEXT_FORM},
-	{"array_to_string", ON_TEXT_FORM},
-	{"concat", ON_TEXT_FORM},
-	{"concat_ws", ON_TEXT_FORM},
-	{"format", ON_TEXT_FORM},
-	{"textanycat", ON_TEXT_FORM},
-	/* JSON */
-	{"array_to_json", ON_TEXT_FORM},
-	{"json_agg", ON_TEXT_FORM},
-	{"json_agg_strict", ON_TEXT_FORM},
-	{"json_build_array", ON_TEXT_FORM},
-	{"json_build_object", ON_TEXT_FORM},
-	{"json_object_agg", ON_TEXT_FORM},
-	{"json_object_agg_strict", ON_TEXT_FORM},
-	{"json_object_agg_unique", ON_TEXT_FORM},
-	{"json_object_agg_unique_strict", ON_TEXT_FORM},
-	{"jsonb_agg", ON_TEXT_FORM},
-	{"jsonb_agg_strict", ON_TEXT_FORM},
-	{"jsonb_build_array", ON_TEXT_FORM},
-	{"jsonb_build_object", ON_TEXT_FORM},
-	{"jsonb_object_agg", ON_TEXT_FORM},
-	{"jsonb_object_agg_strict", ON_TEXT_FORM},
-	{"jsonb_object_agg_unique", ON_TEXT_FORM},
-	{"jsonb_object_agg_unique_strict", ON_TEXT_FORM},
-	{"row_to_json", ON_TEXT_FORM},
-	{"to_json", ON_TEXT_FORM},
-	{"to_jsonb", ON_TEXT_FORM},
+static const char *const stable_functions[] = {
+	[ON_OTHERS] = "",
+	/* time zones, then comparisons, input and output */
+	[ON_SETTINGS] =
+		" date date_add date_part date_subtract date_trunc extract generate_series in_range"
+		" interval_pl_timestamptz make_timestamptz overlaps time timestamp timestamptz"
+		" timestamptz_mi_interval timestamptz_pl_interval"
+		" date_cmp_timestamptz date_eq_timestamptz date_ge_timestamptz date_gt_timestamptz"
+		" date_le_timestamptz date_lt_timestamptz date_ne_timestamptz timestamp_cmp_timestamptz"
+		" timestamp_eq_timestamptz timestamp_ge_timestamptz timestamp_gt_timestamptz"
+		" timestamp_le_timestamptz timestamp_lt_timestamptz timestamp_ne_timestamptz"
+		" timestamptz_cmp_date timestamptz_eq_date timestamptz_ge_date timestamptz_gt_date"
+		" timestamptz_le_date timestamptz_lt_date timestamptz_ne_date timestamptz_cmp_timestamp"
+		" timestamptz_eq_timestamp timestamptz_ge_timestamp timestamptz_gt_timestamp"
+		" timestamptz_le_timestamp timestamptz_lt_timestamp timestamptz_ne_timestamp"
+		" date_out interval_in interval_out timestamp_out timestamptz_out ",
+	/* text, then JSON */
+	[ON_TEXT_FORM] =
+		" anytextcat array_to_string concat concat_ws format textanycat"
+		" array_to_json json_agg json_agg_strict json_build_array json_build_object json_object_agg"
+		" json_object_agg_strict json_object_agg_unique json_object_agg_unique_strict jsonb_agg"
+		" jsonb_agg_strict jsonb_build_array jsonb_build_object jsonb_object_agg"
+		" jsonb_object_agg_strict jsonb_object_agg_unique jsonb_object_agg_unique_strict row_to_json"
+		" to_json to_jsonb ",
 	/* patterns; of to_char the type of its first argument decides */
-	{"to_char", ON_NUMBER_PATTERN},
-	{"to_date", ON_DATE_PATTERN},
-	{"to_number", ON_NUMBER_PATTERN},
-	{"to_timestamp", ON_DATE_PATTERN},
+	[ON_NUMBER_PATTERN] = " to_char to_number ",
+	[ON_DATE_PATTERN] = " to_date to_timestamp ",
 };
 
 static bool
@@ -161,8 +99,8 @@ find_dependence(Oid function)
 
 	for (int i = 0; name && i < lengthof(stable_functions); i++)
 	{
-		if (strcmp(stable_functions[i].name, name) == 0)
-			return stable_functions[i].dependence;
+		if (strstr(stable_functions[i], psprintf(" %s ", name)))
+			return (Dependence) i;
 	}
 	return ON_OTHERS;
 }
