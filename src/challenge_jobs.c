@@ -6,9 +6,9 @@
 
 #include "alerts/command.h"
 #include "base/identity.h"
+#include "config/database_list.h"
 #include "matview/capture/change_capture.h"
 #include "monitor/doctor.h"
-#include "run/database_list.h"
 #include "run/shared_state.h"
 #include "worker/launcher.h"
 

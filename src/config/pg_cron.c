@@ -22,6 +22,7 @@
 #include "base/hint.h"
 #include "base/sql.h"
 #include "config/cron.h"
+#include "config/database_list.h"
 #include "config/installation.h"
 #include "config/pg_cron.h"
 
@@ -217,30 +218,20 @@ const char *
 cj_pg_cron_worker_problem(const char **hint)
 {
 	const char *here = get_database_name(MyDatabaseId);
-	const char *setting = GetConfigOption("challenge_jobs.databases", true, false);
-	List *databases = NIL;
-	ListCell *cell;
 
 	if (!is_preloaded())
 	{
 		*hint =
 			psprintf("Add challenge_jobs to shared_preload_libraries and set "
 					 "challenge_jobs.databases = %s in postgresql.conf, then restart the server.",
-					 quote_literal_cstr(quote_identifier(here)));
+					 cj_database_list_with(here));
 		return "the library is not in shared_preload_libraries, so there is no worker";
 	}
-	if (setting && !SplitGUCList(pstrdup(setting), ',', &databases))
-		databases = NIL;
-	foreach(cell, databases)
-	{
-		if (strcmp(lfirst(cell), here) == 0)
-			return NULL;
-	}
+	if (cj_database_list_has(here))
+		return NULL;
 	*hint =
 		psprintf("Run: ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
-				 quote_literal_cstr(psprintf("%s%s%s", setting ? setting : "",
-											 setting && *setting ? ", " : "",
-											 quote_identifier(here))));
+				 cj_database_list_with(here));
 	return "this database is not in challenge_jobs.databases, so the worker does not serve it";
 }
 

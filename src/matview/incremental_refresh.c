@@ -102,12 +102,6 @@ limit_of(const CjTracking *tracking, double share)
 
 /* ---- by the keys ---- */
 
-static Datum
-make_array(const CjChangedKeys *changed, int from, int to)
-{
-	return cj_sql_array(changed->keys + from, to - from, changed->type);
-}
-
 static int
 keys_at_once(const CjTracking *tracking)
 {
@@ -134,7 +128,7 @@ patch(const CjTracking *tracking, const CjChangedKeys *changed, Snapshot snapsho
 	{
 		int to = Min(from + step, changed->count);
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
-		Datum keys = make_array(changed, Min(from, to), to);
+		Datum keys = cj_sql_array(changed->keys + Min(from, to), Max(to - from, 0), changed->type);
 
 		MemoryContextSwitchTo(caller);
 		CHECK_FOR_INTERRUPTS();

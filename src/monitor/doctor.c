@@ -32,7 +32,7 @@
 #include "config/settings.h"
 #include "jobs/job_list.h"
 #include "monitor/doctor.h"
-#include "run/database_list.h"
+#include "config/database_list.h"
 #include "run/findings.h"
 #include "run/shared_state.h"
 
@@ -394,20 +394,6 @@ check_read_only(CjFindings *findings)
 			CJ_AS_SUPERUSER);
 }
 
-static const char *
-serve_remedy(const char *database)
-{
-	StringInfoData names;
-	ListCell *cell;
-
-	initStringInfo(&names);
-	foreach(cell, cj_database_list_names())
-		appendStringInfo(&names, "%s, ", quote_identifier(lfirst(cell)));
-	appendStringInfoString(&names, quote_identifier(database));
-	return psprintf("ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
-					quote_literal_cstr(names.data));
-}
-
 static void
 check_service(CjFindings *findings)
 {
@@ -446,7 +432,9 @@ check_worker(CjFindings *findings)
 		cj_findings_add_as(
 			findings, "worker", "warning",
 			"challenge_jobs.databases does not name this database: job functions that fail or are rolled back are not recorded, and crashed runs stay open until the next run",
-			serve_remedy(database), CJ_AS_SUPERUSER);
+			psprintf("ALTER SYSTEM SET challenge_jobs.databases = %s; SELECT pg_reload_conf();",
+					 cj_database_list_with(database)),
+			CJ_AS_SUPERUSER);
 	else if (RecoveryInProgress())
 		cj_findings_add(findings, "worker", "ok", "the worker starts when this standby is promoted",
 						NULL);

@@ -23,7 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "run/database_list.h"
+#include "config/database_list.h"
 #include "run/rolled_back_runs.h"
 #include "run/shared_state.h"
 

@@ -848,7 +848,6 @@ run_unless_held(Execution *execution)
 	return NULL;
 }
 
-/* announce announces alerts; the work of an attempt. */
 static void
 announce(CjRun *run, void *arg)
 {

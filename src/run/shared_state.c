@@ -23,7 +23,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#include "run/database_list.h"
+#include "config/database_list.h"
 #include "run/shared_state.h"
 
 #define SEGMENT "challenge_jobs"

@@ -31,7 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
-#include "run/database_list.h"
+#include "config/database_list.h"
 #include "run/shared_state.h"
 #include "worker/launcher.h"
 #include "worker/worker.h"

@@ -295,20 +295,14 @@ is_plain_pattern(Node *node, bool of_date)
 				   : strpbrk(pattern, "LlDdGgSs") == NULL;
 }
 
-static bool
-is_number(Oid type)
-{
-	return TypeCategory(type) == TYPCATEGORY_NUMERIC;
-}
-
 /* allow_pattern evaluates a function that writes or reads by a pattern, its second argument. */
 static bool
 allow_pattern(Oid function, List *args, Dependence dependence, CjFunctionOutcome *outcome)
 {
 	/* to_number reads a text by a pattern for numbers */
-	bool of_date =
-		dependence == ON_DATE_PATTERN ||
-		(strcmp(get_func_name(function), "to_char") == 0 && !is_number(exprType(linitial(args))));
+	bool of_date = dependence == ON_DATE_PATTERN ||
+				   (strcmp(get_func_name(function), "to_char") == 0 &&
+					TypeCategory(exprType(linitial(args))) != TYPCATEGORY_NUMERIC);
 
 	if (list_length(args) == 2 && is_plain_pattern(lsecond(args), of_date))
 		return true;

@@ -13,7 +13,6 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
-#include "rewrite/prs2lock.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -21,6 +20,7 @@
 #include "base/compat.h"
 #include "matview/analysis/query_graph.h"
 #include "matview/analysis/source_table.h"
+#include "matview/apply/diff_query.h"
 
 /* CTEs that name each other twice double the blocks each time. */
 #define MAX_BLOCKS 1000
@@ -344,20 +344,10 @@ link_outputs(CjViewGraph *view, const CjQueryBlock *block, int entry, const CjQu
 static Query *
 read_definition(Relation view)
 {
-	RuleLock *rules = view->rd_rules;
+	Query *query = cj_diff_query_definition(view);
 
-	for (int i = 0; rules && i < rules->numLocks; i++)
-	{
-		if (rules->rules[i]->event == CMD_SELECT && list_length(rules->rules[i]->actions) == 1)
-		{
-			Query *query = copyObject(linitial_node(Query, rules->rules[i]->actions));
-
-			AcquireRewriteLocks(query, false, false);
-			return query;
-		}
-	}
-	elog(ERROR, "view \"%s\" has no definition", RelationGetRelationName(view));
-	return NULL;
+	AcquireRewriteLocks(query, false, false);
+	return query;
 }
 
 /* visit_view goes through a plain view, which sees nothing of the block that reads it. */

@@ -237,13 +237,6 @@ raise_second_match(CjViewPatch *patch, TupleTableSlot *slot)
 						 : 0));
 }
 
-static void
-note_match(CjViewPatch *patch, const CjRowPair *pair)
-{
-	if (!cj_tid_set_add(patch->matched, pair->address))
-		raise_second_match(patch, set_row(patch, &pair->defined));
-}
-
 /* replace_row brings a stored row to what it should be, if it is not. */
 static void
 replace_row(CjViewPatch *patch, const CjRowPair *pair)
@@ -253,7 +246,8 @@ replace_row(CjViewPatch *patch, const CjRowPair *pair)
 	bool differs = false;
 	bool differs_in_unique = false;
 
-	note_match(patch, pair);
+	if (!cj_tid_set_add(patch->matched, pair->address))
+		raise_second_match(patch, set_row(patch, &pair->defined));
 	slot = set_row(patch, &pair->defined);
 	for (int i = 0; i < descriptor->natts; i++)
 	{

@@ -250,17 +250,18 @@ make_text(StringInfo text, Relation view, Oid index, AttrNumber key, bool of_nul
 
 /* ---- the query ---- */
 
-static Query *
-definition_of(Relation view)
+Query *
+cj_diff_query_definition(Relation view)
 {
 	RuleLock *rules = view->rd_rules;
 
-	/* what REFRESH checks as well */
-	if (rules == NULL || rules->numLocks != 1 || rules->rules[0]->event != CMD_SELECT ||
-		list_length(rules->rules[0]->actions) != 1)
-		elog(ERROR, "materialized view \"%s\" does not have one rule",
-			 RelationGetRelationName(view));
-	return copyObject(linitial_node(Query, rules->rules[0]->actions));
+	for (int i = 0; rules && i < rules->numLocks; i++)
+	{
+		if (rules->rules[i]->event == CMD_SELECT && list_length(rules->rules[i]->actions) == 1)
+			return copyObject(linitial_node(Query, rules->rules[i]->actions));
+	}
+	elog(ERROR, "view \"%s\" has no definition", RelationGetRelationName(view));
+	return NULL;
 }
 
 /* view_in returns the entry of the view in a subquery that reads nothing else. */
@@ -288,7 +289,7 @@ put_definition(Query *query, Relation view)
 	(void) view_in(query, 2, view);
 	cj_compat_forget_permissions(rt_fetch(1, query->rtable)->subquery, entry);
 	entry->rtekind = RTE_SUBQUERY;
-	entry->subquery = definition_of(view);
+	entry->subquery = cj_diff_query_definition(view);
 	entry->relid = InvalidOid;
 	entry->relkind = 0;
 	entry->rellockmode = 0;

@@ -55,4 +55,7 @@ extern CjViewDifference *cj_diff_query_make(Relation view, Oid index, AttrNumber
 extern void cj_diff_query_run(const CjViewDifference *difference, Datum keys, Snapshot snapshot,
 							  CjTakeRowPair take, void *arg);
 
+/* Returns a copy of the query that defines a view, materialized or not. */
+extern Query *cj_diff_query_definition(Relation view);
+
 #endif /* CJ_MATVIEW_APPLY_DIFF_QUERY_H */

@@ -252,12 +252,6 @@ tag_of(Oid view, int16 key_path)
 	return ((uint64) view << 16) | (uint16) key_path;
 }
 
-static bool
-is_everything(const CjKeyBytes *key)
-{
-	return (uint16) key->tag == (uint16) CJ_CHANGE_EVERYTHING;
-}
-
 /* note notes a value for a view, unless that has been done. */
 static void
 note(Oid log, Oid view, int16 key_path, const char *bytes, Size length)
@@ -300,7 +294,7 @@ forget_since(SubTransactionId subtransaction)
 
 		if (key->mark < subtransaction)
 			break;
-		if (is_everything(key))
+		if ((uint16) key->tag == (uint16) CJ_CHANGE_EVERYTHING)
 			everything_count--;
 		cj_key_set_pop(noted);
 	}

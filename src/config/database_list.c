@@ -1,5 +1,5 @@
 /*
- * run/database_list.c
+ * config/database_list.c
  *		The setting challenge_jobs.databases: which databases the background worker serves.
  *
  * Names stand in the list as they are in pg_database, in double quotes where they contain commas or blanks; unlike
@@ -7,10 +7,12 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-#include "run/database_list.h"
+#include "config/database_list.h"
 
 static char *databases = NULL;
 
@@ -53,6 +55,19 @@ cj_database_list_has(const char *name)
 			return true;
 	}
 	return false;
+}
+
+char *
+cj_database_list_with(const char *name)
+{
+	StringInfoData names;
+	ListCell *cell;
+
+	initStringInfo(&names);
+	foreach(cell, cj_database_list_names())
+		appendStringInfo(&names, "%s, ", quote_identifier(lfirst(cell)));
+	appendStringInfoString(&names, quote_identifier(name));
+	return quote_literal_cstr(names.data);
 }
 
 void

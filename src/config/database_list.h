@@ -1,6 +1,6 @@
-/* run/database_list.h: the setting challenge_jobs.databases: which databases the background worker serves. */
-#ifndef CJ_RUN_DATABASE_LIST_H
-#define CJ_RUN_DATABASE_LIST_H
+/* config/database_list.h: the setting challenge_jobs.databases: which databases the background worker serves. */
+#ifndef CJ_CONFIG_DATABASE_LIST_H
+#define CJ_CONFIG_DATABASE_LIST_H
 
 #include "nodes/pg_list.h"
 
@@ -13,7 +13,10 @@ extern List *cj_database_list_names(void);
 /* Returns whether a database is named. */
 extern bool cj_database_list_has(const char *name);
 
+/* Returns the list with a database more, as a literal: what the setting has to be for the database to be served. */
+extern char *cj_database_list_with(const char *name);
+
 /* Defines challenge_jobs.databases. */
 extern void cj_database_list_init(void);
 
-#endif /* CJ_RUN_DATABASE_LIST_H */
+#endif /* CJ_CONFIG_DATABASE_LIST_H */
