@@ -74,6 +74,7 @@ static const CjSetting settings[] = {
 	 0, placeholders},
 	{"batch_size", CJ_SETTING_INTEGER, "2500", 1, 10000, NULL},
 	{"decide_without_statistics", CJ_SETTING_BOOLEAN, "false", 0, 0, NULL},
+	{"insert", CJ_SETTING_CHOICE, "\"auto\"", 0, 0, cj_notifications_insert_methods},
 	{NULL}};
 
 enum
@@ -363,6 +364,8 @@ typedef struct State
 	int64 null_rates;
 	int64 rates_above_100;
 	double highest_rate;
+
+	CjInsertMethod insert;
 
 	/* what the range at hand has done */
 	int64 figures[lengthof(figures)];
@@ -977,7 +980,7 @@ add_to_batch(Batch *batch, const CjRun *run, const State *state, const Scope *sc
 }
 
 static int64
-notify_members(CjRun *run, const State *state, const Scope *scope, const Batch *batch)
+notify_members(CjRun *run, State *state, const Scope *scope, const Batch *batch)
 {
 	const CjBoundColumn *stats = scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS].columns;
 	CjParams *params =
@@ -998,7 +1001,7 @@ notify_members(CjRun *run, const State *state, const Scope *scope, const Batch *
 		for (int i = 0; i < lengthof(types); i++)
 			cj_sql_param_array(params, types[i], cj_sql_column(batch->own_rates, i + 1, types[i]));
 	}
-	return cj_notifications_insert(scope->binding, &notify, params);
+	return cj_notifications_insert(scope->binding, &notify, params, &state->insert);
 }
 
 /* write_and_notify carries the outcomes out on a list of claimed keys; notes in the decisions what was decided. */
@@ -1148,6 +1151,7 @@ run_job(CjRun *run)
 		state->time_zone = state->day_time_zone;
 	state->settle_after = cj_settings_microseconds(values, "settle_after");
 	state->batch_size = cj_settings_int(values, "batch_size");
+	state->insert.may_be_bulk = strcmp(cj_settings_text(values, "insert"), "auto") == 0;
 	MemoryContextSwitchTo(caller);
 
 	PG_TRY();
@@ -1161,6 +1165,7 @@ run_job(CjRun *run)
 			cj_batch_step(run, examine_statistics, state);
 		cj_run_begin_phase(run, "deciding", state->due_count);
 		process(run, state->evaluated, state->batch_size, &batch);
+		cj_notifications_report(&state->insert, run->more_result);
 	}
 	PG_FINALLY();
 	{

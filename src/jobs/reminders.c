@@ -64,6 +64,7 @@ static const CjSetting settings[] = {
 	 "\"Check in today to keep your streak of {streak} in \\\"{challenge_name}\\\"\"", 0, 0,
 	 placeholders},
 	{"batch_size", CJ_SETTING_INTEGER, "2500", 1, 10000, NULL},
+	{"insert", CJ_SETTING_CHOICE, "\"auto\"", 0, 0, cj_notifications_insert_methods},
 	{NULL}};
 
 enum
@@ -195,6 +196,7 @@ typedef struct State
 	char *title;
 	char *body;
 	int batch_size;
+	CjInsertMethod insert;
 	int64 user_count; /* of the zones at hand */
 
 	List *due_zones;
@@ -578,7 +580,7 @@ enter_ledger(const State *state, Batch *batch)
 }
 
 static int64
-notify_users(const CjRun *run, const State *state, const CjBinding *binding, const Batch *batch)
+notify_users(const CjRun *run, State *state, const CjBinding *binding, const Batch *batch)
 {
 	TimestampTz expires_at =
 		state->expires_after >= 0 ? run->as_of + state->expires_after : state->due->date.end;
@@ -592,7 +594,7 @@ notify_users(const CjRun *run, const State *state, const CjBinding *binding, con
 	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
 	cj_sql_param_array(&params, JSONBOID, cj_sql_array(batch->data, batch->count, JSONBOID));
 	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(expires_at), false);
-	return cj_notifications_insert(binding, &notify, &params);
+	return cj_notifications_insert(binding, &notify, &params, &state->insert);
 }
 
 /* remind reminds a range of the users of the batch at hand, in a subtransaction. */
@@ -689,6 +691,7 @@ read_settings(CjRun *run, State *state)
 	state->title = cj_settings_text(values, "title");
 	state->body = cj_settings_text(values, "body");
 	state->batch_size = cj_settings_int(values, "batch_size");
+	state->insert.may_be_bulk = strcmp(cj_settings_text(values, "insert"), "auto") == 0;
 	state->time_zone = cj_job_config_timestamp_time_zone();
 }
 
@@ -712,6 +715,7 @@ run_job(CjRun *run)
 			if (state->due->count > 0)
 				remind_due_zones(run, state);
 		}
+		cj_notifications_report(&state->insert, run->more_result);
 	}
 	PG_FINALLY();
 	{

@@ -43,7 +43,7 @@ SELECT is((SELECT count(*) FROM app.notifications WHERE created_at = now()), 5::
 SELECT is(t.run(), '0 0 0', 'a second run does nothing');
 SELECT is((SELECT count(*) FROM app.notifications), 5::bigint, 'and nobody is notified twice');
 SELECT is((SELECT result FROM challenge_jobs.job_run ORDER BY run_id LIMIT 1),
-          '{"completed": 1, "failed": 2, "notified": 5, "undecidable": 0, "not_notified": 0, "locked": 0, "errors": 0}', 'the run row has the same figures');
+          '{"completed": 1, "failed": 2, "notified": 5, "undecidable": 0, "not_notified": 0, "locked": 0, "errors": 0, "insert": "bulk"}', 'the run row has the same figures');
 SELECT is((SELECT rows_affected FROM challenge_jobs.job_run ORDER BY run_id LIMIT 1), 8::bigint, 'and the number of rows changed or inserted');
 
 /* a member who is in it twice is one user */
