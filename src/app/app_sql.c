@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 
 #include "app/app_sql.h"
+#include "base/catalog.h"
 #include "base/compat.h"
 #include "base/identity.h"
 
@@ -195,9 +196,9 @@ append_token(StringInfo out, const Token *token, const CjBinding *binding, const
 	else if (token->suffix_len == 0)
 		appendStringInfoString(out, quote_identifier(column->name));
 	else if (token->suffix[0] == '=')
-		append_operator(out, column, cj_entity_equality(column->base_type));
+		append_operator(out, column, cj_catalog_equality(column->base_type));
 	else if (token->suffix[0] == '>')
-		append_operator(out, column, cj_entity_greater(column->base_type));
+		append_operator(out, column, cj_catalog_greater(column->base_type));
 	else if (token->suffix[0] == '~')
 		append_operand(out, column);
 	else

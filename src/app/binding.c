@@ -28,6 +28,7 @@
 
 #include "app/binding.h"
 #include "app/table_access.h"
+#include "base/catalog.h"
 #include "base/compat.h"
 #include "base/hint.h"
 #include "base/identity.h"
@@ -250,7 +251,7 @@ check_owner(CjBinding *binding)
 static bool
 is_comparable(Oid left, Oid right)
 {
-	Operator found = oper(NULL, cj_entity_equality(left), left, right, true, -1);
+	Operator found = oper(NULL, cj_catalog_equality(left), left, right, true, -1);
 	Form_pg_operator form;
 	bool result;
 
@@ -258,7 +259,7 @@ is_comparable(Oid left, Oid right)
 		return false;
 	form = (Form_pg_operator) GETSTRUCT(found);
 	result = form->oprnamespace == PG_CATALOG_NAMESPACE ||
-			 op_in_opfamily(form->oid, cj_entity_order(form->oprleft));
+			 op_in_opfamily(form->oid, cj_catalog_order(form->oprleft));
 	ReleaseSysCache(found);
 	return result;
 }
@@ -505,7 +506,7 @@ open_for_bind(const CjSource *source)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of relation %s to bind it",
-				 		cj_bound_table_qualified_name(rel)),
+				 		cj_catalog_name(RelationGetRelid(rel))),
 				 errhint("Run: SET ROLE %s;",
 						 quote_identifier(GetUserNameFromId(rel->rd_rel->relowner, false)))));
 	return rel;
@@ -568,7 +569,7 @@ check_may_unbind(CjEntity entity)
 		return;
 	rel = relation_open(relid, NoLock);
 	owner = rel->rd_rel->relowner;
-	relation = cj_bound_table_qualified_name(rel);
+	relation = cj_catalog_name(RelationGetRelid(rel));
 	relation_close(rel, NoLock);
 	if (!has_privs_of_role(GetUserId(), owner))
 		ereport(ERROR,

@@ -21,6 +21,7 @@
 #include "utils/syscache.h"
 
 #include "app/bound_table.h"
+#include "base/catalog.h"
 #include "base/hint.h"
 #include "base/json.h"
 
@@ -99,13 +100,6 @@ cj_bound_table_bind_call(const CjSource *source, const char *relation, const cha
 
 /* ---- resolving ---- */
 
-char *
-cj_bound_table_qualified_name(Relation rel)
-{
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-									  RelationGetRelationName(rel));
-}
-
 /*
  * suggest_column returns the column of the default name, if it was not the one that was tried, or a place to fill in; NULL where an
  * optional column is better left alone. Of what another column is nothing is known by its type: it is never guessed.
@@ -173,15 +167,15 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 					 definition->required ? errdetail("Only an optional column can be null.") :
 					 errdetail("The job needs it."),
 					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
-					 		cj_bound_table_qualified_name(rel), definition->name,
+					 		cj_catalog_name(RelationGetRelid(rel)), definition->name,
 											 suggest_column(rel, definition, bound, required), NULL, NULL)))));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
-						definition->name, cj_bound_table_qualified_name(rel)),
+						definition->name, cj_catalog_name(RelationGetRelid(rel))),
 				 errdetail("It has the columns: %s.", list_columns(rel)),
 				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
-				 		cj_bound_table_qualified_name(rel), definition->name,
+				 		cj_catalog_name(RelationGetRelid(rel)), definition->name,
 										 suggest_column(rel, definition, bound, required), NULL, NULL)))));
 	}
 
@@ -195,8 +189,8 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				(errcode(ERRCODE_GENERATED_ALWAYS),
 				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written",
 				 		entity,
-						name, cj_bound_table_qualified_name(rel)),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, cj_bound_table_qualified_name(rel),
+						name, cj_catalog_name(RelationGetRelid(rel))),
+				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, cj_catalog_name(RelationGetRelid(rel)),
 														 definition->name,
 														 required ? "<column>" : NULL,
 														 NULL, NULL)))));
@@ -213,11 +207,11 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" of %s is of type %s", entity,
-						column->name, definition->name, cj_bound_table_qualified_name(rel),
+						column->name, definition->name, cj_catalog_name(RelationGetRelid(rel)),
 						format_type_be(column->type)),
 				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
 				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
-				 		cj_bound_table_qualified_name(rel), definition->name,
+				 		cj_catalog_name(RelationGetRelid(rel)), definition->name,
 										 suggest_column(rel, definition, bound, required), NULL, NULL)))));
 }
 
@@ -281,7 +275,7 @@ cj_bound_table_check_relation(const CjSource *source, Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("entity \"%s\": %s cannot be bound", definition->name,
-				 		cj_bound_table_qualified_name(rel)),
+				 		cj_catalog_name(RelationGetRelid(rel))),
 				 errdetail("System catalogs and the tables of challenge_jobs cannot be bound."),
 				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
 				 		NULL, NULL)))));
@@ -299,7 +293,7 @@ cj_bound_table_check_relation(const CjSource *source, Relation rel)
 	ereport(ERROR,
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("entity \"%s\": %s is not a table%s", definition->name,
-			 		cj_bound_table_qualified_name(rel),
+			 		cj_catalog_name(RelationGetRelid(rel)),
 					definition->may_be_view ? ", view or materialized view" : ""),
 			 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL, NULL,
 			 		NULL)))));
@@ -314,11 +308,11 @@ check_row_security(const CjSource *source, Relation rel)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("entity \"%s\": row-level security of %s is forced on its owner \"%s\"",
 						cj_entity_definitions[source->entity].name,
-								cj_bound_table_qualified_name(rel),
+								cj_catalog_name(RelationGetRelid(rel)),
 						GetUserNameFromId(rel->rd_rel->relowner, false)),
 				 errdetail("A job must see every row."),
 				 errhint("Run: ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;",
-				 		cj_bound_table_qualified_name(rel))));
+				 		cj_catalog_name(RelationGetRelid(rel)))));
 }
 
 /* check_active_label refuses a label that would have challenges decided again and again. */
@@ -375,7 +369,7 @@ cj_bound_table_describe(const CjSource *source, Relation rel, uint32 columns, ui
 	cj_bound_table_check_relation(source, rel);
 	entity->used = true;
 	entity->is_bound = source->relation != NULL;
-	entity->relation = cj_bound_table_qualified_name(rel);
+	entity->relation = cj_catalog_name(RelationGetRelid(rel));
 	entity->relid = RelationGetRelid(rel);
 	entity->relkind = rel->rd_rel->relkind;
 	entity->owner = rel->rd_rel->relowner;

@@ -71,7 +71,4 @@ extern char *cj_bound_table_bind_call(const CjSource *source, const char *relati
 /* Returns the text under a key of a source's columns or labels, or NULL; *is_null: it is a JSON null. */
 extern char *cj_bound_table_text(Jsonb *object, const char *key, bool *is_null);
 
-/* Returns the quoted, schema-qualified name of a relation. */
-extern char *cj_bound_table_qualified_name(Relation rel);
-
 #endif /* CJ_APP_BOUND_TABLE_H */

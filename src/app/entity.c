@@ -6,12 +6,9 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "parser/parse_coerce.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "app/entity.h"
@@ -197,40 +194,4 @@ cj_entity_kind_name(CjColumnKind kind)
 			return "jsonb, json or text";
 	}
 	return "";
-}
-
-static List *
-operator_name(Oid operator)
-{
-	HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
-	Form_pg_operator form;
-	List *name;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("operator with OID %u was dropped concurrently", operator)));
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	name = list_make2(makeString(get_namespace_name(form->oprnamespace)),
-					  makeString(pstrdup(NameStr(form->oprname))));
-	ReleaseSysCache(tuple);
-	return name;
-}
-
-List *
-cj_entity_equality(Oid type)
-{
-	return operator_name(lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr);
-}
-
-Oid
-cj_entity_order(Oid type)
-{
-	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
-}
-
-List *
-cj_entity_greater(Oid type)
-{
-	return operator_name(lookup_type_cache(type, TYPECACHE_GT_OPR)->gt_opr);
 }

@@ -149,9 +149,4 @@ extern int cj_entity_find_label(CjEntity entity, const char *name, int len);
 extern bool cj_entity_accepts(CjColumnKind kind, Oid type);
 extern const char *cj_entity_kind_name(CjColumnKind kind);
 
-/* Return operators of a type's default btree operator class: schema and name; and its operator family. */
-extern List *cj_entity_equality(Oid type);
-extern List *cj_entity_greater(Oid type);
-extern Oid cj_entity_order(Oid type);
-
 #endif /* CJ_APP_ENTITY_H */

@@ -32,6 +32,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "base/catalog.h"
 #include "base/identity.h"
 #include "base/relation_locks.h"
 
@@ -179,15 +180,6 @@ add_lock_context(void *arg)
 	errcontext("challenge_jobs lock on relation %s", (const char *) arg);
 }
 
-static char *
-name_of(Oid relid)
-{
-	char *schema = get_namespace_name(get_rel_namespace(relid));
-	char *name = get_rel_name(relid);
-
-	return schema && name ? quote_qualified_identifier(schema, name) : psprintf("%u", relid);
-}
-
 /* wait_for waits for a lock, no longer than so many milliseconds. */
 static void
 wait_for(const AppLock *lock, int64 timeout)
@@ -196,7 +188,7 @@ wait_for(const AppLock *lock, int64 timeout)
 
 	if (ConditionalLockRelationOid(lock->relid, lock->mode))
 		return;
-	context.arg = name_of(lock->relid);
+	context.arg = cj_catalog_name(lock->relid);
 	error_context_stack = &context;
 	cj_identity_set("lock_timeout", psprintf(INT64_FORMAT, Max(timeout, 1)));
 	LockRelationOid(lock->relid, lock->mode);

@@ -26,6 +26,7 @@
 #include "utils/typcache.h"
 
 #include "app/app_sql.h"
+#include "base/catalog.h"
 #include "base/local_time.h"
 #include "jobs/cleanup_scope.h"
 
@@ -179,8 +180,7 @@ check_part_privileges(const CjBinding *binding, Oid part, const char *name)
 static void
 name_part(CjBinding *binding, Oid part)
 {
-	char *name =
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(part)), get_rel_name(part));
+	char *name = cj_catalog_name(part);
 
 	if (part != binding->entities[CJ_NOTIFICATIONS].relid)
 		check_part_privileges(binding, part, name);

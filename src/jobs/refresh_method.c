@@ -16,6 +16,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 
+#include "base/catalog.h"
 #include "base/compat.h"
 #include "base/hint.h"
 #include "base/identity.h"
@@ -166,8 +167,7 @@ search_path_of(const CjStatsView *view)
 static void
 refresh(const CjRefreshMethod *method, const CjStatsView *view, const char *time_zone)
 {
-	const char *name =
-		quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(view->relid));
+	const char *name = cj_catalog_name(view->relid);
 	CjIdentity identity;
 
 	cj_identity_become_owner_to_refresh(&identity, view->owner, search_path_of(view), time_zone);

@@ -16,6 +16,7 @@
 #include "utils/lsyscache.h"
 
 #include "app/app_sql.h"
+#include "base/catalog.h"
 #include "base/local_time.h"
 #include "jobs/reminder_zones.h"
 #include "run/findings.h"
@@ -127,7 +128,7 @@ has_zone_index(const CjBinding *binding, AttrNumber next)
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_USERS].relid), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(column->number), false);
 	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(column->collation), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_entity_order(column->base_type)), false);
+	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_catalog_order(column->base_type)), false);
 	cj_sql_param(&params, INT2OID, Int16GetDatum(next), false);
 	return cj_sql_execute_own(&find_zone_index, &params) > 0;
 }

@@ -15,7 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "app/entity.h"
+#include "base/catalog.h"
 #include "base/sql.h"
 #include "base/template.h"
 #include "matview/capture/change_log.h"
@@ -93,11 +93,10 @@ key_path_text(const CjTrackedSource *key_path)
 	static const char *const names[] = {"key", "table", "column", "type", "operator", NULL};
 	Oid type = get_atttype(key_path->via, key_path->via_column);
 	Oid base_type = getBaseType(type);
-	List *equality = cj_entity_equality(base_type);
+	List *equality = cj_catalog_equality(base_type);
 	const char *values[] = {
 		quote_identifier(get_attname(key_path->via, key_path->via_key, false)),
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(key_path->via)),
-								   get_rel_name(key_path->via)),
+		cj_catalog_name(key_path->via),
 		quote_identifier(get_attname(key_path->via, key_path->via_column, false)),
 		/* operators do not look through domains for what was planted for them */
 		type == base_type

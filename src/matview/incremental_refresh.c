@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/catalog.h"
 #include "base/identity.h"
 #include "base/sql.h"
 #include "base/template.h"
@@ -44,8 +45,7 @@ expand_name(const CjStatement *statement, const CjStatsView *view, AttrNumber ke
 {
 	static const char *const names[] = {"key", "view", NULL};
 	const char *values[] = {quote_identifier(get_attname(view->relid, key, false)),
-							quote_qualified_identifier(get_namespace_name(view->schema),
-													   get_rel_name(view->relid))};
+							cj_catalog_name(view->relid)};
 
 	return cj_template_expand(statement->text, names, values);
 }

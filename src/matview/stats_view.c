@@ -25,12 +25,12 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
-#include "app/bound_table.h"
+#include "base/catalog.h"
 #include "base/compat.h"
 #include "base/relation_locks.h"
 #include "base/sql.h"
+#include "base/unique_index.h"
 #include "matview/stats_view.h"
-#include "matview/unique_index.h"
 
 static const CjStatement load_names = {
 	"load the registered views",
@@ -257,7 +257,7 @@ check_owner(Oid owner, const char *name, const char *what)
 static void
 check_may_change(Relation rel, const char *what)
 {
-	check_owner(rel->rd_rel->relowner, cj_bound_table_qualified_name(rel), what);
+	check_owner(rel->rd_rel->relowner, cj_catalog_name(RelationGetRelid(rel)), what);
 }
 
 void
@@ -268,7 +268,7 @@ cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid),
 				 errhint("Run: SELECT view_name FROM challenge_jobs.stats_view;")));
-	view->name = quote_qualified_identifier(get_namespace_name(view->schema), get_rel_name(relid));
+	view->name = cj_catalog_name(relid);
 	check_owner(view->owner, view->name, what);
 }
 
@@ -283,7 +283,7 @@ cj_stats_view_add(const char *name)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("materialized view %s does not exist", name),
 				 errhint("Fill in and run: SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
-	qualified = cj_bound_table_qualified_name(rel);
+	qualified = cj_catalog_name(RelationGetRelid(rel));
 	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -315,7 +315,7 @@ const char *
 cj_stats_view_remove(const char *name)
 {
 	Relation rel = open_as_caller(name);
-	const char *qualified = rel ? cj_bound_table_qualified_name(rel) : canonical_name(name);
+	const char *qualified = rel ? cj_catalog_name(RelationGetRelid(rel)) : canonical_name(name);
 
 	if (rel)
 	{

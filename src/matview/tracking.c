@@ -30,7 +30,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "app/bound_table.h"
+#include "base/catalog.h"
 #include "base/identity.h"
 #include "base/relation_locks.h"
 #include "base/sql.h"
@@ -487,7 +487,7 @@ check_owner(const CjStatsView *view, const CjViewSource *source)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the owner of %s may not create triggers on %s", view->name,
-						cj_bound_table_qualified_name(rel)),
+						cj_catalog_name(RelationGetRelid(rel))),
 				 errdetail("Triggers record the changes of the tables, and only the owner of a table may create triggers on it."),
 				 errhint("Run: ALTER MATERIALIZED VIEW %s OWNER TO %s;", view->name,
 						 quote_identifier(GetUserNameFromId(owner, false)))));

@@ -55,6 +55,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "utils/builtins.h"
@@ -62,10 +63,11 @@
 #include "utils/rel.h"
 #include "utils/typcache.h"
 
+#include "base/catalog.h"
+#include "base/unique_index.h"
 #include "matview/analysis/key_mapping.h"
 #include "matview/analysis/query_graph.h"
 #include "matview/analysis/source_table.h"
-#include "matview/apply/diff_query.h"
 
 static bool
 refuse(CjViewAnalysis *analysis, const char *refusal, const char *hint)
@@ -81,18 +83,19 @@ refuse(CjViewAnalysis *analysis, const char *refusal, const char *hint)
 static bool
 allow_view(CjViewAnalysis *analysis, Relation rel)
 {
-	const char *name = cj_source_table_name(RelationGetRelid(rel));
+	const char *name = cj_catalog_name(RelationGetRelid(rel));
 
 	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
 		return refuse(analysis, psprintf("%s is not a materialized view.", name), NULL);
-	if (!OidIsValid(cj_diff_query_index(rel, InvalidAttrNumber)))
+	if (!OidIsValid(cj_unique_index_find(rel, InvalidAttrNumber)))
 		return refuse(
 			analysis,
 			psprintf("%s has no valid unique index on plain columns without WHERE, by which "
 					 "its rows could be distinguished.",
 					 name),
 			psprintf("Fill in and run: CREATE UNIQUE INDEX ON %s (<column>);", name));
-	if (!cj_diff_query_has_room(rel))
+	/* a stored row, the same one as defined, and its address */
+	if (2 * RelationGetNumberOfAttributes(rel) + 1 > MaxTupleAttributeNumber)
 		return refuse(analysis,
 					  psprintf("%s has too many columns for a query that compares its rows with "
 							   "what they should be.",
@@ -110,8 +113,8 @@ allow_key(CjViewAnalysis *analysis, Relation rel, const char *key)
 	analysis->key = get_attnum(RelationGetRelid(rel), key);
 	if (analysis->key <= 0)
 		return refuse(analysis,
-					  psprintf("%s has no column \"%s\".",
-							   cj_source_table_name(RelationGetRelid(rel)), key),
+					  psprintf("%s has no column \"%s\".", cj_catalog_name(RelationGetRelid(rel)),
+							   key),
 					  NULL);
 	column = TupleDescAttr(RelationGetDescr(rel), analysis->key - 1);
 	analysis->key_type = column->atttypid;
@@ -327,7 +330,7 @@ get_source(CjViewAnalysis *analysis, Oid relid)
 	}
 	source = palloc0(sizeof(CjViewSource));
 	source->relid = relid;
-	source->name = cj_source_table_name(relid);
+	source->name = cj_catalog_name(relid);
 	analysis->sources = lappend(analysis->sources, source);
 	return source;
 }
@@ -405,7 +408,7 @@ cj_key_mapping_describe_key_path(const CjViewSource *source, const CjKeyPath *ke
 	texts[2] = kinds[key_path->kind];
 	texts[3] = NULL;
 	if (key_path->kind == CJ_KEY_PATH_VIA)
-		texts[3] = psprintf("%s: %s -> %s", cj_source_table_name(key_path->via),
+		texts[3] = psprintf("%s: %s -> %s", cj_catalog_name(key_path->via),
 							quote_identifier(column_name(key_path->via, key_path->via_column)),
 							quote_identifier(column_name(key_path->via, key_path->via_key)));
 	texts[4] = key_path->reason;

@@ -17,10 +17,10 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "base/catalog.h"
 #include "base/compat.h"
 #include "matview/analysis/query_graph.h"
 #include "matview/analysis/source_table.h"
-#include "matview/apply/diff_query.h"
 
 /* CTEs that name each other twice double the blocks each time. */
 #define MAX_BLOCKS 1000
@@ -104,7 +104,7 @@ visit_table(CjViewGraph *view, RangeTblEntry *entry)
 	if (entry->tablesample)
 		refuse(view,
 			   psprintf("It reads a sample of %s: which rows it is depends on their addresses.",
-						cj_source_table_name(entry->relid)),
+						cj_catalog_name(entry->relid)),
 			   NULL);
 	else if (view->outcome.refusal == NULL)
 		(void) cj_source_table_allow(rel, &view->outcome.refusal, &view->outcome.hint);
@@ -344,7 +344,7 @@ link_outputs(CjViewGraph *view, const CjQueryBlock *block, int entry, const CjQu
 static Query *
 read_definition(Relation view)
 {
-	Query *query = cj_diff_query_definition(view);
+	Query *query = cj_catalog_view_definition(view);
 
 	AcquireRewriteLocks(query, false, false);
 	return query;

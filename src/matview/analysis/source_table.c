@@ -18,14 +18,8 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "base/catalog.h"
 #include "matview/analysis/source_table.h"
-
-char *
-cj_source_table_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
 
 /* is_inherited returns whether a table is a part of inheritance as it was before partitions. */
 static bool
@@ -59,8 +53,7 @@ find_refusal(Relation rel, const char **hint)
 		return "It reads the temporary table %s.";
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
 	{
-		*hint = psprintf("Run: ALTER TABLE %s SET LOGGED;",
-						 cj_source_table_name(RelationGetRelid(rel)));
+		*hint = psprintf("Run: ALTER TABLE %s SET LOGGED;", cj_catalog_name(RelationGetRelid(rel)));
 		return "It reads the unlogged table %s: a crash empties it, and fires no triggers.";
 	}
 	if (is_inherited(rel))
@@ -77,7 +70,7 @@ allow_itself(Relation rel, const char **refusal, const char **hint)
 	if (format)
 	{
 		/* each of them has one %s */
-		char *name = cj_source_table_name(RelationGetRelid(rel));
+		char *name = cj_catalog_name(RelationGetRelid(rel));
 		const char *place = strstr(format, "%s");
 
 		*refusal = psprintf("%.*s%s%s", (int) (place - format), format, name, place + 2);
@@ -116,7 +109,7 @@ note_column(Oid relid, Form_pg_attribute column, Bitmapset **columns, const char
 		*refusal =
 			psprintf("It reads the virtual generated column \"%s\" of %s, whose value triggers do "
 					 "not see.",
-					 NameStr(column->attname), cj_source_table_name(relid));
+					 NameStr(column->attname), cj_catalog_name(relid));
 		*hint = "Write its expression into the view, or make it STORED.";
 		return false;
 	}
@@ -134,9 +127,9 @@ cj_source_table_note_column(Oid relid, AttrNumber attno, Bitmapset **columns, co
 
 	if (attno < 0)
 	{
-		*refusal = psprintf("It reads the system column \"%s\" of %s, which changes unseen.",
-							NameStr(SystemAttributeDefinition(attno)->attname),
-							cj_source_table_name(relid));
+		*refusal =
+			psprintf("It reads the system column \"%s\" of %s, which changes unseen.",
+					 NameStr(SystemAttributeDefinition(attno)->attname), cj_catalog_name(relid));
 		return false;
 	}
 	rel = table_open(relid, AccessShareLock);

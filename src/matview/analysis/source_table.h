@@ -24,7 +24,4 @@ extern bool cj_source_table_allow(Relation rel, const char **refusal, const char
 extern bool cj_source_table_note_column(Oid relid, AttrNumber attno, Bitmapset **columns,
 										const char **refusal, const char **hint);
 
-/* Returns the quoted, schema-qualified name of a relation that exists. */
-extern char *cj_source_table_name(Oid relid);
-
 #endif /* CJ_MATVIEW_ANALYSIS_SOURCE_TABLE_H */

@@ -36,6 +36,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/unique_index.h"
 #include "matview/apply/apply.h"
 #include "matview/apply/diff_query.h"
 #include "matview/apply/tid_set.h"
@@ -145,7 +146,7 @@ cj_apply_begin(Oid view, AttrNumber key, Snapshot snapshot)
 		AllocSetContextCreate(memory, "challenge_jobs patch: keys", ALLOCSET_DEFAULT_SIZES);
 	patch->view = table_open(view, NoLock);
 	patch->key = key;
-	patch->index = cj_diff_query_index(patch->view, key);
+	patch->index = cj_unique_index_find(patch->view, key);
 	patch->snapshot = snapshot;
 	check_view(patch);
 	patch->of_keys = cj_diff_query_make(patch->view, patch->index, key, false);

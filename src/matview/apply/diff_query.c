@@ -22,7 +22,6 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "lib/stringinfo.h"
@@ -37,7 +36,9 @@
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
+#include "base/catalog.h"
 #include "base/compat.h"
+#include "base/unique_index.h"
 #include "matview/apply/diff_query.h"
 
 struct CjViewDifference
@@ -48,101 +49,6 @@ struct CjViewDifference
 	AttrNumber matched; /* a column that is null in no matched row */
 	Oid keys_type;      /* of the parameter; InvalidOid: there is none */
 };
-
-/* ---- the unique index ---- */
-
-/* equality_operator returns the operator of an index for equality in a column, or InvalidOid. */
-static Oid
-equality_operator(Relation index, int column)
-{
-	Oid type = index->rd_opcintype[column];
-
-	return get_opfamily_member(index->rd_opfamily[column], type, type, BTEqualStrategyNumber);
-}
-
-/* is_same_equality returns whether texts that are equal by a collation are so by another one. */
-static bool
-is_same_equality(Oid collation, Oid other)
-{
-	return collation == other || !OidIsValid(collation) || !OidIsValid(other) ||
-		   (get_collation_isdeterministic(collation) && get_collation_isdeterministic(other));
-}
-
-/*
- * can_match returns whether rows can be matched by an index: what REFRESH CONCURRENTLY asks as well; and that rows that are
- * different for the index are so for the columns.
- *
- * Whether there is a predicate is read from the catalog row. RelationGetIndexPredicate() would fold its constants, that
- * is, run functions of the view's owner, and the caller may be the owner of the extension.
- */
-static bool
-can_match(Relation view, Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	if (!form->indisunique || !form->indimmediate || !form->indisvalid || !form->indislive ||
-		index->rd_rel->relam != BTREE_AM_OID ||
-		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
-		return false;
-	for (int i = 0; i < form->indnatts; i++)
-	{
-		if (form->indkey.values[i] <= 0)
-			return false;
-	}
-	/* by operators of other kinds there is no full join */
-	for (int i = 0; i < form->indnkeyatts; i++)
-	{
-		Form_pg_attribute column =
-			TupleDescAttr(RelationGetDescr(view), form->indkey.values[i] - 1);
-		Oid equals = equality_operator(index, i);
-
-		if (!OidIsValid(equals) || !op_mergejoinable(equals, getBaseType(column->atttypid)) ||
-			!is_same_equality(index->rd_indcollation[i], column->attcollation))
-			return false;
-	}
-	return true;
-}
-
-static bool
-has_key_column(Relation index, AttrNumber column)
-{
-	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
-	{
-		if (index->rd_index->indkey.values[i] == column)
-			return true;
-	}
-	return false;
-}
-
-Oid
-cj_diff_query_index(Relation view, AttrNumber key)
-{
-	Oid found = InvalidOid;
-	bool found_key = false;
-	ListCell *cell;
-
-	/* in the order of their OIDs, so that it is the same one each time */
-	foreach(cell, RelationGetIndexList(view))
-	{
-		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
-		bool has_key = has_key_column(index, key);
-
-		/* with the key, rows that are matched cannot be of different keys */
-		if (can_match(view, index) && (!OidIsValid(found) || (has_key && !found_key)))
-		{
-			found = lfirst_oid(cell);
-			found_key = has_key;
-		}
-		index_close(index, NoLock);
-	}
-	return found;
-}
-
-bool
-cj_diff_query_has_room(Relation view)
-{
-	return 2 * RelationGetNumberOfAttributes(view) + 1 <= MaxTupleAttributeNumber;
-}
 
 /* ---- the text ---- */
 
@@ -185,7 +91,8 @@ append_match(StringInfo text, Relation view, Oid index_oid)
 
 		if (i > 0)
 			appendStringInfoString(text, " AND ");
-		generate_operator_clause(text, defined, left, equality_operator(index, i), stored, right);
+		generate_operator_clause(text, defined, left, cj_unique_index_equality(index, i), stored,
+								 right);
 	}
 	index_close(index, NoLock);
 }
@@ -223,8 +130,7 @@ append_key_condition(StringInfo text, char *column, Oid type, bool of_null)
 static Oid
 make_text(StringInfo text, Relation view, Oid index, AttrNumber key, bool of_null)
 {
-	const char *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(view)),
-												  RelationGetRelationName(view));
+	const char *name = cj_catalog_name(RelationGetRelid(view));
 	Oid type = TupleDescAttr(RelationGetDescr(view), key - 1)->atttypid;
 	int count = RelationGetNumberOfAttributes(view);
 	Oid parameter;
@@ -249,20 +155,6 @@ make_text(StringInfo text, Relation view, Oid index, AttrNumber key, bool of_nul
 }
 
 /* ---- the query ---- */
-
-Query *
-cj_diff_query_definition(Relation view)
-{
-	RuleLock *rules = view->rd_rules;
-
-	for (int i = 0; rules && i < rules->numLocks; i++)
-	{
-		if (rules->rules[i]->event == CMD_SELECT && list_length(rules->rules[i]->actions) == 1)
-			return copyObject(linitial_node(Query, rules->rules[i]->actions));
-	}
-	elog(ERROR, "view \"%s\" has no definition", RelationGetRelationName(view));
-	return NULL;
-}
 
 /* view_in returns the entry of the view in a subquery that reads nothing else. */
 static RangeTblEntry *
@@ -289,7 +181,7 @@ put_definition(Query *query, Relation view)
 	(void) view_in(query, 2, view);
 	cj_compat_forget_permissions(rt_fetch(1, query->rtable)->subquery, entry);
 	entry->rtekind = RTE_SUBQUERY;
-	entry->subquery = cj_diff_query_definition(view);
+	entry->subquery = cj_catalog_view_definition(view);
 	entry->relid = InvalidOid;
 	entry->relkind = 0;
 	entry->rellockmode = 0;

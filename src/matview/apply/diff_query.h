@@ -32,15 +32,6 @@ typedef struct CjRowPair
 typedef void (*CjTakeRowPair)(const CjRowPair *pair, void *arg);
 
 /*
- * Finds the unique index by which rows are matched, one with the key if there is such: InvalidOid if there is none.
- * That is one which REFRESH MATERIALIZED VIEW CONCURRENTLY takes as well.
- */
-extern Oid cj_diff_query_index(Relation view, AttrNumber key);
-
-/* Returns whether a view has few enough columns. */
-extern bool cj_diff_query_has_room(Relation view);
-
-/*
  * Makes the query for the rows with given keys, or for those whose key is null. As whoever is the current
  * user, who must be the view's owner. To be released with the current memory context; the locks that it takes
  * on what the view reads are the transaction's.
@@ -54,8 +45,5 @@ extern CjViewDifference *cj_diff_query_make(Relation view, Oid index, AttrNumber
  */
 extern void cj_diff_query_run(const CjViewDifference *difference, Datum keys, Snapshot snapshot,
 							  CjTakeRowPair take, void *arg);
-
-/* Returns a copy of the query that defines a view, materialized or not. */
-extern Query *cj_diff_query_definition(Relation view);
 
 #endif /* CJ_MATVIEW_APPLY_DIFF_QUERY_H */
