@@ -135,7 +135,7 @@ SELECT is(t.error('SELECT t.remind()'), '25006: cannot execute send_streak_remin
 ROLLBACK TO before;
 SELECT is(t.remind(), '3 2', 'the run does what the dry run said');
 SELECT is((SELECT concat_ws(' ', job, status, dry_run, rows_affected, triggered_by, result) FROM t.last_run()),
-          'send_streak_reminders succeeded f 2 function {"errors": 0, "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3}', 'the run that reminds two users says so in its row');
+          'send_streak_reminders succeeded f 2 function {"errors": 0, "insert": "bulk", "locked": 0, "missed": 0, "reminded": 2, "time_zones": 3}', 'the run that reminds two users says so in its row');
 SELECT is((SELECT string_agg(time_zone || '@' || local_date, ' ' ORDER BY time_zone) FROM challenge_jobs.reminder_zone), 'Africa/Abidjan@2024-05-15 Etc/UTC@2024-05-15 UTC@2024-05-15', 'the zones are noted');
 SELECT is(t.remind(dry_run => true), '0 0', 'a dry run afterwards has nothing to do');
 SAVEPOINT before;

@@ -99,7 +99,7 @@ foreach my $format (sort keys %restore)
 
 	$node->safe_psql($copy, "CALL challenge_jobs.run('$JOB', 'copy')");
 	is( last_run($node, $copy, "run_id, triggered_by, status, result"),
-		'2|copy|succeeded|{"errors": 0, "failed": 10, "locked": 0, "sources": ["public.challenge_member_stats"], "notified": 30, "completed": 0, "undecidable": 0, "not_notified": 0}',
+		'2|copy|succeeded|{"errors": 0, "failed": 10, "insert": "plain", "locked": 0, "sources": ["public.challenge_member_stats"], "notified": 30, "completed": 0, "undecidable": 0, "not_notified": 0}',
 		"$format: the job works there, by the settings that came along");
 	is( $node->safe_psql($copy,
 			q(SELECT DISTINCT type, title, body IS NULL FROM "the app".notifications ORDER BY 1)),
