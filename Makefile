@@ -17,7 +17,7 @@ DATA       = $(wildcard sql/challenge_jobs--*.sql)
 DOCS       = $(wildcard doc/*.md)
 PGFILEDESC = "challenge_jobs - scheduled jobs for challenge apps"
 
-REGRESS        = interface binding stats_view job errors rights schedule next_runs
+REGRESS        = interface binding stats_view job errors rights schedule next_runs undo_decisions
 ISOLATION      = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation
 # The TAP tests start servers of their own and take long: PGXS runs those that PROVE_TESTS names.

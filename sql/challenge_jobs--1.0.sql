@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 8';
+AS 'SELECT 9';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -356,6 +356,17 @@ CREATE FUNCTION challenge_jobs.start(job text)
 RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_start';
+
+CREATE FUNCTION challenge_jobs.preview(job text)
+RETURNS TABLE (challenge_key text, challenge_name text, ended_at timestamptz, age interval, average numeric,
+               threshold numeric, members bigint, outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cj_api_preview';
+
+/* As run(): it commits after every batch. */
+CREATE PROCEDURE challenge_jobs.undo_decisions(run_id bigint)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'cj_api_undo_decisions';
 
 /* ---- the app's tables --------------------------------------------------------------------- */
 
@@ -839,6 +850,10 @@ COMMENT ON FUNCTION @extschema@.cleanup_expired_notifications(timestamptz, boole
     'deletes notifications that are old or past their own expiry as of as_of, and the extension''s own old history, in the caller''s transaction; dry_run computes the same figures and changes nothing';
 COMMENT ON PROCEDURE challenge_jobs.run(text, text) IS
     'runs a job now, commits batch by batch, and records the run in job_run; if the job is already running, the run is recorded as skipped';
+COMMENT ON FUNCTION challenge_jobs.preview(text) IS
+    'what auto_complete_challenges would decide now: which challenges, on which average; changes nothing';
+COMMENT ON PROCEDURE challenge_jobs.undo_decisions(bigint) IS
+    'takes back what a run decided, batch by batch: challenges are active again, unread notifications and the decisions are removed; the job must be paused or disabled';
 COMMENT ON FUNCTION challenge_jobs.start(text) IS
     'starts run() of a job in a background worker, as the owner of the extension, and returns at once; the row in job_run shows how the run ends';
 COMMENT ON FUNCTION challenge_jobs.bind(text, text, jsonb, jsonb) IS

@@ -26,6 +26,7 @@
 #include "config/installation.h"
 #include "config/job_config.h"
 #include "config/pg_cron.h"
+#include "jobs/auto_complete_undo.h"
 #include "jobs/job_list.h"
 #include "matview/capture/change_capture.h"
 #include "matview/stats_view.h"
@@ -259,6 +260,18 @@ is_reserved_trigger(const char *triggered_by)
 		   strcmp(triggered_by, "retry") == 0 || strcmp(triggered_by, "catch_up") == 0;
 }
 
+/* require_no_transaction refuses to commit inside of what is not ours; `hint` says what else there is. */
+static void
+require_no_transaction(FunctionCallInfo fcinfo, const char *procedure, const char *hint)
+{
+	if (!may_commit(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("challenge_jobs.%s() cannot run inside a transaction block", procedure),
+				 errdetail("It commits after every batch. Functions, procedures with SECURITY DEFINER or SET, and blocks with an exception handler do not allow that."),
+				 errhint("%s", hint)));
+}
+
 /* run(job text, triggered_by text) */
 CJ_FUNCTION(run)
 {
@@ -274,16 +287,11 @@ CJ_FUNCTION(run)
 				 errdetail("It takes up to %d bytes. \"function\", \"worker\", \"retry\" and \"catch_up\" are reserved.",
 						   MAX_TRIGGERED_BY),
 				 errhint("Omit it to use 'manual'.")));
-	if (!may_commit(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("challenge_jobs.run() cannot run inside a transaction block"),
-				 errdetail("It commits after every batch. Functions, procedures with SECURITY DEFINER or SET, and blocks with an exception handler do not allow that."),
-				 errhint("To run the job in this transaction, use: SELECT * FROM %s();",
-						 quote_qualified_identifier(
-							 get_namespace_name(cj_identity_extension().schema),
-							 job->definition.name))));
-
+	require_no_transaction(fcinfo, "run",
+						   psprintf("To run the job in this transaction, use: SELECT * FROM %s();",
+									quote_qualified_identifier(get_namespace_name(
+																   cj_identity_extension().schema),
+															   job->definition.name)));
 	cj_runner_run_procedure(job, &trigger);
 }
 
@@ -299,6 +307,38 @@ CJ_FUNCTION(start)
 						errmsg("no background worker is free to run job \"%s\"", job->definition.name),
 						errhint("Increase max_worker_processes and restart the server, or run: CALL challenge_jobs.run('%s');",
 								job->definition.name)));
+}
+
+/* preview(job text) */
+CJ_FUNCTION(preview)
+{
+	const CjJob *job = find_job(fcinfo, 0);
+	CjFunctionCall call = {.as_of = GetCurrentTransactionStartTimestamp(),
+						   .dry_run = true,
+						   .is_preview = true};
+	int64 figures[CJ_MAX_FIGURES] = {0};
+
+	if (job != &cj_job_auto_complete_challenges)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("job \"%s\" has no preview", job->definition.name),
+				 errhint("Run: SELECT * FROM challenge_jobs.preview('auto_complete_challenges');")));
+	call.rows = rows->setResult;
+	call.rows_desc = rows->setDesc;
+	cj_runner_run_function(job, &call, figures);
+}
+
+/* undo_decisions(run_id bigint) */
+CJ_FUNCTION(undo_decisions)
+{
+	CjRunTrigger trigger = {.triggered_by = "manual", .attempt = 1};
+
+	require_arg(fcinfo, 0, "run_id",
+				"Run: SELECT DISTINCT run_id FROM challenge_jobs.decision ORDER BY run_id DESC;");
+	require_no_transaction(fcinfo, "undo_decisions", "Call it outside of a transaction block.");
+	trigger.undoes = PG_GETARG_INT64(0);
+	cj_auto_complete_undo_check(trigger.undoes);
+	cj_runner_run_procedure(&cj_job_undo_decisions, &trigger);
 }
 
 /* ---- the app's tables ---- */

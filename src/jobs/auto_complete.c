@@ -336,6 +336,20 @@ static const CjStatement count_members = {
 	"           AND c.{challenges.end_date} OPERATOR(pg_catalog.<) $2)",
 	SPI_OK_SELECT};
 
+/*
+ * $2: how long after its end_date a challenge has ended, $3: the zone of that. A moment comes as the session's zone has it,
+ * which is that of timestamps, and so back to what it is.
+ */
+static const CjStatement preview = {
+	"describe due challenges",
+	"SELECT c.{challenges.id},\n"
+	"       pg_catalog.timezone($3, c.{challenges.end_date}::pg_catalog.timestamp OPERATOR(pg_catalog.+) $2)"
+	"{?challenges.name},\n       c.{challenges.name}::pg_catalog.text{/}\n"
+	"  FROM {challenges} c\n"
+	" WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
+	" ORDER BY c.{challenges.end_date}",
+	SPI_OK_SELECT};
+
 /* ---- the state of a run ---- */
 
 typedef struct State
@@ -874,6 +888,7 @@ list_decisions(const State *state, int from, int to)
 
 	for (int i = from; i < to; i++)
 		decisions[i - from] = (CjDecision){.challenge_key = cj_key_list_describe(list, i),
+										   .is_completed = DatumGetBool(list->values[0][i]),
 										   .average = list->values[1][i],
 										   .has_average = !list->nulls[1][i],
 										   .threshold = list->values[3][i],
@@ -1062,6 +1077,49 @@ count_only(State *state, const Scope *scope, int from, int to, Datum keys)
 	}
 }
 
+/* put_preview returns what would be decided as rows. */
+static void
+put_preview(CjRun *run, const State *state, const Scope *scope, Datum keys, CjDecision *decisions,
+			int count)
+{
+	bool is_date = scope->bound_type == DATEOID;
+	const CjLabelDefinition *labels = cj_entity_definitions[CJ_CHALLENGES].labels;
+	bool has_name = scope->binding->entities[CJ_CHALLENGES].columns[CJ_CHALLENGES_NAME].present;
+	Interval after = {.day = is_date ? 1 : 0};
+	CjRows rows =
+		run_app_sql(scope, &preview,
+					CJ_PARAMS(CJ_ARRAY(state->key_type, keys),
+							  CJ_VALUE(INTERVALOID, IntervalPGetDatum(&after), false),
+							  CJ_TEXT(is_date ? state->day_time_zone : state->time_zone)));
+
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		char *key = cj_sql_text(&rows, row, 1);
+		char *name = has_name ? cj_sql_text(&rows, row, 3) : NULL;
+		CjDecision *decision = cj_decisions_find(decisions, count, key);
+		bool nulls[8] = {[1] = name == NULL};
+		TimestampTz ended_at = DatumGetTimestampTz(cj_sql_datum(&rows, row, 2, &nulls[2]));
+		bool is_completed = decision && decision->is_completed;
+		int outcome = is_completed ? CJ_CHALLENGES_COMPLETED : CJ_CHALLENGES_FAILED;
+		Datum values[8] = {CStringGetTextDatum(key),
+						   name ? CStringGetTextDatum(name) : (Datum) 0,
+						   TimestampTzGetDatum(ended_at),
+						   (Datum) 0,
+						   decision ? decision->average : (Datum) 0,
+						   decision ? decision->threshold : NumericGetDatum(state->threshold),
+						   Int64GetDatum(decision ? decision->members : 0),
+						   CStringGetTextDatum(labels[outcome].name)};
+
+		nulls[3] = TIMESTAMP_NOT_FINITE(ended_at);
+		if (!nulls[3])
+			values[3] =
+				DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(run->as_of), values[2]);
+		nulls[4] = decision == NULL || !decision->has_average;
+		cj_run_put_row(run, values, nulls);
+	}
+	cj_sql_free(&rows);
+}
+
 /* carry_out carries the outcomes of a range of the batch out, in a subtransaction. */
 static void
 carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
@@ -1080,7 +1138,9 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	keys = cj_key_list_keys(state->evaluated, from, to);
 	decisions = list_decisions(state, from, to);
-	if (run->dry_run)
+	if (run->is_preview)
+		put_preview(run, state, &scope, keys, decisions, to - from);
+	else if (run->dry_run)
 		count_only(state, &scope, from, to, keys);
 	else
 		write_and_notify(run, state, &scope, from, to, claim_keys(state, &scope, keys, to - from),

@@ -11,6 +11,7 @@
 typedef struct CjDecision
 {
 	const char *challenge_key;
+	bool is_completed;   /* by the rule */
 	const char *outcome; /* once it has been decided, a label's name, else NULL */
 	Datum average;       /* numeric, rounded as it is compared */
 	bool has_average;

@@ -36,6 +36,8 @@ struct CjRun
 	const CjJobConfig *config;
 	TimestampTz as_of;
 	bool dry_run;          /* compute the same figures, change nothing */
+	bool is_preview;       /* a dry run that returns rows and leaves none in the log */
+	int64 undoes;          /* undo_decisions: the run whose decisions are taken back */
 	bool force_full;       /* refresh: everything anew */
 	bool own_transactions; /* CALL run: commit_batch() commits; else the caller's transaction */
 	bool is_cancelled;     /* max_runtime is over */
@@ -92,6 +94,8 @@ typedef struct CjIndexAdvice
 struct CjJob
 {
 	CjJobDefinition definition;
+	const CjJob *
+		base; /* whose lock and configuration the job has, and which has to be paused or disabled; NULL: itself */
 	const char *const *figures; /* names, NULL-terminated, as the job function's OUT parameters */
 	const char *items;          /* what is counted as locked; NULL: rows */
 

@@ -30,6 +30,7 @@ typedef struct CjRunTrigger
 	const char *triggered_by;
 	TimestampTz scheduled_for; /* the slot of the schedule that it is for; 0: not known */
 	int attempt;               /* from 1 on */
+	int64 undoes;              /* undo_decisions: the run; else 0 */
 } CjRunTrigger;
 
 /* What is known of a run when it starts. */

@@ -80,6 +80,13 @@ static TimeLimit time_limit = {MAX_TIMEOUTS, on_time_limit};
 /* Code of the app can catch a cancellation. So it comes again, so many milliseconds later. */
 #define REPEAT_AFTER 1000
 
+/* base_of returns the definition of the job whose lock and configuration a job has. */
+static const CjJobDefinition *
+base_of(const CjJob *job)
+{
+	return job->base ? &job->base->definition : &job->definition;
+}
+
 /* ---- limits of time ---- */
 
 /* exceed cancels what the backend is doing; runs in a signal handler. */
@@ -135,7 +142,7 @@ explain_max_runtime(CjRun *run, ErrorData *error)
 		psprintf("job \"%s\" has been running for longer than its max_runtime of %d ms",
 				 run->job->definition.name, run->config->max_runtime_ms);
 	error->hint = psprintf("Run: SELECT challenge_jobs.alter_job('%s', max_runtime => '%lld ms');",
-						   run->job->definition.name, 2LL * run->config->max_runtime_ms);
+						   base_of(run->job)->name, 2LL * run->config->max_runtime_ms);
 }
 
 static void
@@ -340,11 +347,12 @@ create_execution(const CjJob *job, const CjRunTrigger *trigger, TimestampTz as_o
 	execution->run.as_of = as_of;
 	execution->run.dry_run = dry_run;
 	execution->run.own_transactions = own_transactions;
+	execution->run.undoes = trigger->undoes;
 	execution->run.memory = memory;
 	execution->run.more_result = makeStringInfo();
 	execution->attempt_memory =
 		AllocSetContextCreate(memory, "challenge_jobs attempt", ALLOCSET_DEFAULT_SIZES);
-	execution->lock = cj_job_lock_of(job->definition.number);
+	execution->lock = cj_job_lock_of(base_of(job)->number);
 	execution->start.job = job->definition.name;
 	execution->start.trigger = *trigger;
 	execution->start.trigger.triggered_by = pstrdup(trigger->triggered_by);
@@ -362,7 +370,7 @@ load_config(CjRun *run, void *arg)
 {
 	MemoryContext caller = MemoryContextSwitchTo(run->memory);
 
-	run->config = cj_job_config_load(&run->job->definition);
+	run->config = cj_job_config_load(base_of(run->job));
 	MemoryContextSwitchTo(caller);
 }
 
@@ -546,7 +554,7 @@ run_in_transaction(Execution *execution)
 	end = make_end(run, NULL);
 	if (run->first_error)
 		report_failed_items(run);
-	if (!XactReadOnly)
+	if (!XactReadOnly && !run->is_preview)
 		cj_run_log_record_for_caller(&execution->start, &end);
 	cj_rolled_back_runs_end(execution->unrecorded_run, &execution->start, &end);
 	notice_locked(run);
@@ -653,6 +661,7 @@ cj_runner_run_function(const CjJob *job, const CjFunctionCall *call, int64 *figu
 	int count;
 
 	run->force_full = call->force_full;
+	run->is_preview = call->is_preview;
 	execution->rows = call->rows;
 	execution->rows_desc = call->rows_desc;
 	error_context_stack = &context;
@@ -839,13 +848,28 @@ run_locked(Execution *execution)
 static ErrorData *
 run_unless_held(Execution *execution)
 {
-	CjHold hold = cj_installation_hold(execution->start.job);
+	CjHold hold = cj_installation_hold(base_of(execution->run.job)->name);
 
-	if (hold.message == NULL)
+	if (hold.message == NULL || execution->run.job->base)
 		return run_locked(execution);
 	skip(execution, hold.message, hold.detail);
 	cj_job_lock_release(&execution->lock, true);
 	return NULL;
+}
+
+/* check_held refuses to take back what the next run of the base job would do again. */
+static void
+check_held(const CjRun *run)
+{
+	const char *base = run->job->base->definition.name;
+
+	if (run->config->enabled && cj_installation_hold(base).message == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job \"%s\" is neither paused nor disabled", base),
+				 errdetail("Its next run would do again what job \"%s\" takes back.",
+						   run->job->definition.name),
+				 errhint("Run: SELECT challenge_jobs.alter_job('%s', enabled => false);", base)));
 }
 
 static void
@@ -899,9 +923,11 @@ cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 	context.arg = execution;
 	error_context_stack = &context;
 	error = cj_run_attempt(run, load_config, NULL);
+	if (error == NULL && job->base)
+		check_held(run);
 	if (error)
 		fail_at_once(execution, error);
-	else if (!run->config->enabled)
+	else if (!run->config->enabled && !job->base)
 		skip(execution, "the job is disabled", NULL);
 	else if (!cj_job_lock_try(&execution->lock, true))
 		skip(execution, "the job is running in another session",

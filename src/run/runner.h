@@ -15,6 +15,7 @@ typedef struct CjFunctionCall
 	TimestampTz as_of;
 	bool dry_run;
 	bool force_full;
+	bool is_preview;       /* the rows of a dry run, which leaves no row in the log */
 	Tuplestorestate *rows; /* where the rows go of a job function that returns a table, else NULL */
 	TupleDesc rows_desc;
 } CjFunctionCall;

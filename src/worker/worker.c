@@ -39,6 +39,7 @@
 #include "base/own_transaction.h"
 #include "base/sql.h"
 #include "config/installation.h"
+#include "jobs/auto_complete_undo.h"
 #include "jobs/job_list.h"
 #include "run/runner.h"
 #include "run/shared_state.h"
@@ -275,6 +276,16 @@ write_refusals(void)
 	cj_own_transaction_commit();
 }
 
+static void
+close_crashed_runs_of(const char *job, uint16 number)
+{
+	int64 last = cj_run_log_last_running(job);
+	CjJobLock lock = cj_job_lock_of(number);
+
+	if (last > 0 && !cj_job_lock_is_held(&lock))
+		(void) cj_run_log_close_crashed(job, last);
+}
+
 /*
  * close_crashed_runs closes the rows of runs that do not live any more. Whoever writes such a row holds the
  * job's lock from before it is there until it is finished. So a row that is seen, without the lock being
@@ -287,17 +298,9 @@ close_crashed_runs(void)
 
 	cj_own_transaction_begin();
 	for (int i = 0; jobs[i]; i++)
-	{
-		const CjJobDefinition *job = &jobs[i]->definition;
-		int64 last = cj_run_log_last_running(job->name);
-		CjJobLock lock;
-
-		if (last == 0)
-			continue;
-		lock = cj_job_lock_of(job->number);
-		if (!cj_job_lock_is_held(&lock))
-			(void) cj_run_log_close_crashed(job->name, last);
-	}
+		close_crashed_runs_of(jobs[i]->definition.name, jobs[i]->definition.number);
+	close_crashed_runs_of(cj_job_undo_decisions.definition.name,
+						  cj_job_undo_decisions.base->definition.number);
 	cj_own_transaction_commit();
 }
 
