@@ -423,7 +423,7 @@ check_claims() {
 		                   ((:live_stats) EXCEPT ALL SELECT * FROM challenge_member_stats))
 		UNION ALL
 		SELECT 'the dry run foretold what the run by hand did',
-		       (SELECT result
+		       (SELECT result - 'insert' -- how they were inserted
 		          FROM challenge_jobs.job_run
 		         WHERE triggered_by = 'manual'
 		           AND job = 'auto_complete_challenges'
