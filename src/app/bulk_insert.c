@@ -55,6 +55,7 @@
 
 #include "app/app_sql.h"
 #include "app/bulk_insert.h"
+#include "base/catalog.h"
 #include "base/identity.h"
 
 #define FLUSH_ROWS  32768
@@ -443,10 +444,7 @@ lock_keys(const ForeignKey *key, Datum *keys, int count)
 	/* a scan of the whole table would cost more and more as it grows */
 	cj_identity_set("enable_seqscan", "off");
 	rows = cj_sql_run(&lock_referenced,
-					  psprintf(LOCK_REFERENCED,
-							   quote_qualified_identifier(get_namespace_name(
-															  get_rel_namespace(key->table)),
-														  get_rel_name(key->table)),
+					  psprintf(LOCK_REFERENCED, cj_catalog_name(key->table),
 							   quote_identifier(key->column), get_opname(key->type->eq_opr),
 							   format_type_be_qualified(get_array_type(type))),
 					  &params);
