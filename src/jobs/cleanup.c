@@ -22,7 +22,6 @@
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "storage/itemptr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -150,17 +149,12 @@ typedef struct State
 	CjExpiry expiry;
 	List *tables;
 	int ways[CJ_WAY_COUNT]; /* how many tables were read in which way */
-	CjAddressList found;
+	CjKeyList *found;
 
 	/* the table at hand */
 	CjExpiredTable *table;
 	CjExpiredRange range;
 	bool worked; /* the last step on the table as a whole */
-
-	/* the batch at hand, in `batch_memory` */
-	MemoryContext batch_memory;
-	int count;
-	CjAddress *addresses;
 
 	/* what the range at hand has done */
 	int64 deleted;
@@ -266,7 +260,7 @@ read_on(CjRun *run, int from, int to, bool *opened, void *arg)
 	State *state = arg;
 
 	*opened = true;
-	cj_cleanup_rows_read(run, &state->expiry, state->table, state->batch_size, &state->found);
+	cj_cleanup_rows_read(run, &state->expiry, state->table, state->batch_size, state->found);
 }
 
 static void
@@ -303,10 +297,8 @@ static char *
 describe_row(CjRun *run, int item, void *arg)
 {
 	State *state = arg;
-	ItemPointer tid = &state->addresses[item].tid;
 
-	return psprintf("row (%u,%u) of %s", ItemPointerGetBlockNumber(tid),
-					ItemPointerGetOffsetNumber(tid), state->table->name);
+	return psprintf("row %s of %s", cj_key_list_describe(state->found, item), state->table->name);
 }
 
 /*
@@ -318,11 +310,10 @@ delete_range(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	State *state = arg;
 
-	for (int i = from; i < to && to - from < state->count; i++)
-		state->addresses[i].suspect = true;
-	state->deleted =
-		cj_cleanup_rows_delete(run, &state->expiry, state->table, state->addresses + from,
-							   to - from, opened, &state->locked);
+	if (to - from < state->found->count)
+		cj_cleanup_rows_suspect(state->found, from, to);
+	state->deleted = cj_cleanup_rows_delete(run, &state->expiry, state->table, state->found, from,
+											to, opened, &state->locked);
 }
 
 static void
@@ -348,15 +339,8 @@ static void
 delete_batch(CjRun *run, State *state)
 {
 	CjBatch batch = {0, delete_range, listed_deleted, describe_row, state};
-	MemoryContext caller;
 
-	MemoryContextReset(state->batch_memory);
-	caller = MemoryContextSwitchTo(state->batch_memory);
-	state->addresses = palloc(sizeof(CjAddress) * state->batch_size);
-	batch.count =
-		cj_cleanup_rows_take(state->table, &state->found, state->addresses, state->batch_size);
-	MemoryContextSwitchTo(caller);
-	state->count = batch.count;
+	batch.count = cj_cleanup_rows_take(state->table, state->found, state->batch_size);
 	cj_batch_process(run, &batch);
 	cj_cleanup_ranges_batch_deleted(&state->range);
 }
@@ -371,7 +355,7 @@ delete_in_range(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	*opened = true;
 	state->locked = 0;
-	cj_cleanup_ranges_delete(run, &state->expiry, &state->table->position, &state->found,
+	cj_cleanup_ranges_delete(run, &state->expiry, &state->table->position, state->found,
 							 &state->range);
 	state->deleted = state->range.deleted;
 }
@@ -407,13 +391,15 @@ clean_by_address(CjRun *run, State *state)
 {
 	while (!state->table->at_end)
 	{
+		int64 enough = state->batch_size;
+
 		CHECK_FOR_INTERRUPTS();
 		if (!clean_range(run, state) && !do_step(run, state, read_on))
 			return;
 		/* what is less than a batch waits for more, to the end of the table or the page of an index */
-		while (
-			state->found.count >= state->batch_size ||
-			(state->found.count > 0 && (state->table->at_end || state->table->way == CJ_WAY_INDEX)))
+		if (state->table->at_end || state->table->way == CJ_WAY_INDEX)
+			enough = 1;
+		while (cj_key_list_unread(state->found) >= enough)
 			delete_batch(run, state);
 	}
 }
@@ -421,7 +407,7 @@ clean_by_address(CjRun *run, State *state)
 static void
 clean_table(CjRun *run, State *state)
 {
-	cj_cleanup_tids_clear(&state->found);
+	cj_key_list_clear(state->found);
 	state->range = (CjExpiredRange){0};
 	if (!do_step(run, state, choose))
 		return;
@@ -497,7 +483,7 @@ clean_notifications(CjRun *run, State *state)
 	ListCell *cell;
 
 	cj_batch_step(run, list_tables, state);
-	cj_cleanup_tids_create(&state->found, run->memory);
+	state->found = cj_cleanup_rows_list(run->memory);
 	PG_TRY();
 	{
 		foreach(cell, state->tables)
@@ -508,8 +494,7 @@ clean_notifications(CjRun *run, State *state)
 	}
 	PG_FINALLY();
 	{
-		/* its files would outlive the transaction */
-		cj_cleanup_tids_end(&state->found);
+		cj_key_list_free(state->found);
 	}
 	PG_END_TRY();
 	note_ways(run, state);
@@ -524,8 +509,6 @@ run_job(CjRun *run)
 
 	state->batch_size = cj_settings_int(run->config->settings, "batch_size");
 	set_expiry(run, &state->expiry);
-	state->batch_memory =
-		AllocSetContextCreate(run->memory, "challenge_jobs batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(caller);
 
 	cj_run_begin_phase(run, "cleaning own history", 0);

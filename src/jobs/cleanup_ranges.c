@@ -168,8 +168,8 @@ has_marked(BlockNumber begin, const CjExpiredRange *range, TransactionId own)
 }
 
 void
-cj_cleanup_ranges_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
-						 CjAddressList *found, CjExpiredRange *range)
+cj_cleanup_ranges_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind, CjKeyList *found,
+						 CjExpiredRange *range)
 {
 	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(behind);
 	CjExpiredScope scope;
@@ -191,7 +191,8 @@ cj_cleanup_ranges_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
 	{
 		cj_sql_param(&params, XIDOID, TransactionIdGetDatum(own), false);
 		cj_cleanup_scope_leave_no_choice(false);
-		(void) cj_cleanup_tids_fill(found, &find_marked, scope.binding, &params);
+		(void) cj_key_list_fill(found, &find_marked,
+								cj_app_sql_expand(&find_marked, scope.binding, NULL), &params);
 	}
 	cj_identity_restore(&scope.identity);
 }

@@ -12,7 +12,7 @@
 #include "storage/itemptr.h"
 
 #include "jobs/cleanup_scope.h"
-#include "jobs/cleanup_tids.h"
+#include "jobs/key_list.h"
 
 typedef struct CjExpiredRange
 {
@@ -40,7 +40,7 @@ extern void cj_cleanup_ranges_prepare(CjRun *run, const CjExpiry *expiry, Oid re
  * what the statements raise.
  */
 extern void cj_cleanup_ranges_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
-									 CjAddressList *found, CjExpiredRange *range);
+									 CjKeyList *found, CjExpiredRange *range);
 
 /* Returns whether the next range is to be tried now. */
 extern bool cj_cleanup_ranges_is_due(const CjExpiredRange *range);

@@ -25,7 +25,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -197,6 +196,28 @@ static const CjStatement count_all = {"count expired notifications",
 									  "  FROM {notifications} n\n"
 									  " WHERE " CJ_IS_EXPIRED,
 									  SPI_OK_SELECT};
+
+/* ---- what is found: addresses, and of each */
+
+enum
+{
+	KEY,    /* created_at or expires_at, a timestamp of either type */
+	SUSPECT /* whether the row may be locked by somebody, or was, once */
+};
+
+CjKeyList *
+cj_cleanup_rows_list(MemoryContext memory)
+{
+	/* of both types of timestamps alike */
+	return cj_key_list_create(memory, TIDOID, 2, (Oid[]){TIMESTAMPTZOID, BOOLOID});
+}
+
+static int64
+find(const CjExpiredScope *scope, const CjStatement *statement, CjParams *params, CjKeyList *found)
+{
+	return cj_key_list_fill(found, statement, cj_app_sql_expand(statement, scope->binding, NULL),
+							params);
+}
 
 /* ---- the tables ---- */
 
@@ -451,7 +472,7 @@ cj_cleanup_rows_passed(CjExpiredTable *table, BlockNumber block)
 
 /* read_range reads the next range of blocks, and makes it wider or narrower by the time it took. */
 static void
-read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
+read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjKeyList *found)
 {
 	CjParams params = cj_cleanup_scope_params(scope);
 	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(&table->position);
@@ -463,7 +484,7 @@ read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAdd
 	cj_sql_param(&params, TIDOID, PointerGetDatum(&table->position), false);
 	cj_sql_param(&params, TIDOID, PointerGetDatum(&end), false);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
-	if (cj_cleanup_tids_fill(found, &read_heap, scope->binding, &params) >= wanted)
+	if (find(scope, &read_heap, &params, found) >= wanted)
 		return; /* the position is that of the last row, when they have been taken out */
 
 	cj_cleanup_rows_passed(table, ItemPointerGetBlockNumberNoCheck(&end));
@@ -475,13 +496,12 @@ read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAdd
 }
 
 static void
-read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddressList *found)
+read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjKeyList *found)
 {
 	const Pass *pass = list_nth(table->passes, table->pass);
 	CjParams params = pass_params(scope, pass, table->in_pass ? table->key : pass->from, wanted);
 
-	if (cj_cleanup_tids_fill(found, &pass->pages[table->in_pass], scope->binding, &params) >=
-		wanted)
+	if (find(scope, &pass->pages[table->in_pass], &params, found) >= wanted)
 	{
 		table->in_pass = true;
 		return;
@@ -492,7 +512,7 @@ read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjAddr
 
 void
 cj_cleanup_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, int wanted,
-					 CjAddressList *found)
+					 CjKeyList *found)
 {
 	CjExpiredScope scope;
 
@@ -505,50 +525,55 @@ cj_cleanup_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, 
 	if (table->way == CJ_WAY_INDEX)
 		read_page(&scope, table, wanted, found);
 	else
-		read_range(&scope, table, wanted - found->count, found);
+		read_range(&scope, table, wanted - cj_key_list_unread(found), found);
 	cj_identity_restore(&scope.identity);
 }
 
 int
-cj_cleanup_rows_take(CjExpiredTable *table, CjAddressList *found, CjAddress *addresses, int size)
+cj_cleanup_rows_take(CjExpiredTable *table, CjKeyList *found, int size)
 {
-	int count = cj_cleanup_tids_take(found, addresses, size, &table->key);
+	ItemPointer last;
 
-	if (count > 0 && table->way == CJ_WAY_HEAP &&
-		ItemPointerCompare(&addresses[count - 1].tid, &table->position) > 0)
-		table->position = addresses[count - 1].tid;
-	return count;
+	if (!cj_key_list_read(found, size))
+		return 0;
+	if (cj_key_list_unread(found) == 0)
+		cj_key_list_clear(found);
+	last = (ItemPointer) DatumGetPointer(found->keys[found->count - 1]);
+	/* by index: never null, since it was compared */
+	table->key = DatumGetTimestampTz(found->values[KEY][found->count - 1]);
+	if (table->way == CJ_WAY_HEAP && ItemPointerCompare(last, &table->position) > 0)
+		table->position = *last;
+	return found->count;
 }
 
 /* ---- deleting ---- */
 
-/* tid_array makes an array of addresses: of all, or of those that are suspect. */
-static Datum
-tid_array(CjAddress *addresses, int count, bool suspect_only)
+void
+cj_cleanup_rows_suspect(CjKeyList *found, int from, int to)
 {
-	Datum *tids = palloc(sizeof(Datum) * count);
-	int n = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		if (addresses[i].suspect || !suspect_only)
-			tids[n++] = PointerGetDatum(&addresses[i].tid);
-	}
-	return cj_sql_array(tids, n, TIDOID);
+	for (int i = from; i < to; i++)
+		found->values[SUSPECT][i] = BoolGetDatum(true);
 }
 
 /* claim_suspects locks those suspects that nobody else has locked, and returns them. */
 static Datum
-claim_suspects(const CjExpiredScope *scope, CjAddress *addresses, int count)
+claim_suspects(const CjExpiredScope *scope, const CjKeyList *found, int from, int to)
 {
-	Datum suspects = tid_array(addresses, count, true);
+	Datum *suspects = palloc(sizeof(Datum) * (to - from));
 	CjParams params = cj_cleanup_scope_params(scope);
+	int count = 0;
 	CjRows rows;
 	Datum claimed;
 
-	if (ARR_NDIM(DatumGetArrayTypeP(suspects)) == 0)
-		return suspects;
-	cj_sql_param_array(&params, TIDOID, suspects);
+	for (int i = from; i < to; i++)
+	{
+		if (DatumGetBool(found->values[SUSPECT][i]))
+			suspects[count++] = found->keys[i];
+	}
+	claimed = cj_sql_array(suspects, count, TIDOID);
+	if (count == 0)
+		return claimed;
+	cj_sql_param_array(&params, TIDOID, claimed);
 	rows = cj_app_sql_run(&claim, scope->binding, NULL, &params);
 	claimed = cj_sql_column(&rows, 1, TIDOID);
 	cj_sql_free(&rows);
@@ -556,8 +581,8 @@ claim_suspects(const CjExpiredScope *scope, CjAddress *addresses, int count)
 }
 
 int64
-cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
-					   CjAddress *addresses, int count, bool *opened, int64 *locked)
+cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table, CjKeyList *found,
+					   int from, int to, bool *opened, int64 *locked)
 {
 	CjExpiredScope scope;
 	CjParams params;
@@ -569,11 +594,11 @@ cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 		return 0;
 	*opened = true;
 	params = cj_cleanup_scope_params(&scope);
-	cj_sql_param_array(&params, TIDOID, tid_array(addresses, count, false));
-	cj_sql_param_array(&params, TIDOID, claim_suspects(&scope, addresses, count));
+	cj_sql_param_array(&params, TIDOID, cj_key_list_keys(found, from, to));
+	cj_sql_param_array(&params, TIDOID, claim_suspects(&scope, found, from, to));
 	rows = cj_app_sql_run(&delete_listed, scope.binding, NULL, &params);
 	deleted = rows.processed;
-	if (deleted < count)
+	if (deleted < to - from)
 	{
 		rows = cj_app_sql_run(&count_locked, scope.binding, NULL, &params);
 		*locked = cj_sql_int64(&rows, 0, 1);

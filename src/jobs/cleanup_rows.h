@@ -14,7 +14,7 @@
 #include "storage/itemptr.h"
 
 #include "jobs/cleanup_scope.h"
-#include "jobs/cleanup_tids.h"
+#include "jobs/key_list.h"
 
 /* How the expired rows of a table are come by. */
 typedef enum CjWay
@@ -45,6 +45,9 @@ typedef struct CjExpiredTable
 	ItemPointerData position; /* by heap: everything up to here has been read */
 } CjExpiredTable;
 
+/* Makes an empty list for what is found. */
+extern CjKeyList *cj_cleanup_rows_list(MemoryContext memory);
+
 /* Lists the tables, in the run's memory. */
 extern List *cj_cleanup_rows_tables(CjRun *run);
 
@@ -57,22 +60,25 @@ extern void cj_cleanup_rows_choose(CjRun *run, const CjExpiry *expiry, CjExpired
  * list before it is called again; by heap, what is less than `wanted` may stay.
  */
 extern void cj_cleanup_rows_read(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
-								 int wanted, CjAddressList *found);
+								 int wanted, CjKeyList *found);
 
 /* By heap: notes that everything before a block has been done in another way. */
 extern void cj_cleanup_rows_passed(CjExpiredTable *table, BlockNumber block);
 
-/* Takes up to `size` addresses out of the list; returns how many. */
-extern int cj_cleanup_rows_take(CjExpiredTable *table, CjAddressList *found, CjAddress *addresses,
-								int size);
+/* Takes a chunk of up to `size` addresses out of the list; returns how many. */
+extern int cj_cleanup_rows_take(CjExpiredTable *table, CjKeyList *found, int size);
+
+/* Notes of some addresses of the chunk at hand that the rows may be locked by somebody. */
+extern void cj_cleanup_rows_suspect(CjKeyList *found, int from, int to);
 
 /*
- * Deletes what is still there and expired of some addresses, passing over what others have locked,
- * which is counted in *locked; returns how many rows have been deleted. Sets *opened once the
- * table has been found and locked.
+ * Deletes what is still there and expired of some addresses of the chunk at hand, passing over what others have
+ * locked, which is counted in *locked; returns how many rows have been deleted. Sets *opened once the table has
+ * been found and locked.
  */
 extern int64 cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table,
-									CjAddress *addresses, int count, bool *opened, int64 *locked);
+									CjKeyList *found, int from, int to, bool *opened,
+									int64 *locked);
 
 /* Deletes all expired rows of a table by one statement; returns their number. */
 extern int64 cj_cleanup_rows_delete_all(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table);

@@ -23,10 +23,7 @@ cj_key_list_create(MemoryContext memory, Oid key_type, int value_count, const Oi
 
 	TupleDescInitEntry(desc, 1, "key", key_type, -1, 0);
 	for (int i = 0; i < value_count; i++)
-	{
 		TupleDescInitEntry(desc, i + 2, "value", value_types[i], -1, 0);
-		list->value_types[i] = value_types[i];
-	}
 	list->key_type = key_type;
 	list->value_count = value_count;
 	list->memory = memory;
@@ -73,16 +70,12 @@ cj_key_list_append(CjKeyList *list, const CjRows *rows, uint64 row)
 }
 
 static Datum
-copy_column(const CjKeyList *list, int column, Oid type, bool *isnull)
+copy_column(const CjKeyList *list, int column, bool *isnull)
 {
+	Form_pg_attribute attr = TupleDescAttr(list->slot->tts_tupleDescriptor, column - 1);
 	Datum value = slot_getattr(list->slot, column, isnull);
-	int16 length;
-	bool by_value;
 
-	if (*isnull)
-		return (Datum) 0;
-	get_typlenbyval(type, &length, &by_value);
-	return datumCopy(value, by_value, length);
+	return *isnull ? (Datum) 0 : datumCopy(value, attr->attbyval, attr->attlen);
 }
 
 bool
@@ -103,27 +96,35 @@ cj_key_list_read(CjKeyList *list, int size)
 	{
 		if (!tuplestore_gettupleslot(list->store, true, false, list->slot))
 			break;
-		list->keys[list->count] = copy_column(list, 1, list->key_type, &isnull);
+		list->keys[list->count] = copy_column(list, 1, &isnull);
 		for (int i = 0; i < list->value_count; i++)
-			list->values[i][list->count] =
-				copy_column(list, i + 2, list->value_types[i], &list->nulls[i][list->count]);
+			list->values[i][list->count] = copy_column(list, i + 2, &list->nulls[i][list->count]);
 	}
+	list->read_count += list->count;
 	/* a tuple that was read from disk is the slot's, and lives in the chunk */
 	ExecClearTuple(list->slot);
 	MemoryContextSwitchTo(caller);
 	return list->count > 0;
 }
 
+int64
+cj_key_list_unread(const CjKeyList *list)
+{
+	return tuplestore_tuple_count(list->store) - list->read_count;
+}
+
 void
 cj_key_list_rewind(CjKeyList *list)
 {
 	tuplestore_rescan(list->store);
+	list->read_count = 0;
 }
 
 void
 cj_key_list_clear(CjKeyList *list)
 {
 	tuplestore_clear(list->store);
+	list->read_count = 0;
 }
 
 Datum

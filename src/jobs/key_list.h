@@ -19,9 +19,9 @@ typedef struct CjKeyList
 {
 	Oid key_type;
 	int value_count;
-	Oid value_types[CJ_KEY_LIST_MAX_VALUES];
 	Tuplestorestate *store;
 	TupleTableSlot *slot;
+	int64 read_count;
 	MemoryContext memory; /* of the list */
 
 	/* the chunk at hand, in a context that the next chunk resets */
@@ -44,7 +44,7 @@ extern void cj_key_list_check_type(const CjKeyList *list, Oid key_type);
 
 /*
  * Appends what a statement returns: a key, and the values that the list has. `text` is the
- * statement expanded. Returns the number of rows.
+ * statement expanded. Returns the number of rows. Of a statement that fails some may stay.
  */
 extern int64 cj_key_list_fill(CjKeyList *list, const CjStatement *statement, const char *text,
 							  CjParams *params);
@@ -52,8 +52,9 @@ extern int64 cj_key_list_fill(CjKeyList *list, const CjStatement *statement, con
 /* Appends a row of a result: the key and its values are the first columns. */
 extern void cj_key_list_append(CjKeyList *list, const CjRows *rows, uint64 row);
 
-/* Reads the next chunk of at most `size` keys; false if there are no more. */
+/* Reads the next chunk of at most `size` keys; false if there are no more. Returns how many have not been read. */
 extern bool cj_key_list_read(CjKeyList *list, int size);
+extern int64 cj_key_list_unread(const CjKeyList *list);
 
 /* Goes back to the beginning; removes all keys. */
 extern void cj_key_list_rewind(CjKeyList *list);
