@@ -48,6 +48,7 @@ typedef struct CjValue
 #define CJ_INT8(value)                CJ_VALUE(INT8OID, Int64GetDatum(value), false)
 #define CJ_OID(value)                 CJ_VALUE(OIDOID, ObjectIdGetDatum(value), false)
 #define CJ_MOMENT(value)              CJ_VALUE(TIMESTAMPTZOID, TimestampTzGetDatum(value), false)
+#define CJ_DATE(value)                CJ_VALUE(DATEOID, DateADTGetDatum(value), false)
 #define CJ_ARRAY(element_type, array) CJ_VALUE(get_array_type(element_type), array, false)
 
 /* Makes parameters of values, as in CJ_PARAMS(CJ_TEXT(job), CJ_OID(table)). */

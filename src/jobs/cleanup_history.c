@@ -8,11 +8,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "alerts/alert.h"
 #include "base/json.h"
@@ -23,21 +20,15 @@
 
 /* ---- job_run ---- */
 
-static const CjStatement list_jobs = {
-	"list the jobs that have run",
-	"WITH RECURSIVE j(job) AS ("
-	"    (SELECT r.job FROM challenge_jobs.job_run r ORDER BY r.job LIMIT 1)"
-	"     UNION ALL "
-	"    SELECT (SELECT r.job FROM challenge_jobs.job_run r WHERE r.job > j.job ORDER BY r.job LIMIT 1)"
-	"      FROM j"
-	"     WHERE j.job IS NOT NULL"
-	")"
-	"SELECT j.job FROM j WHERE j.job IS NOT NULL",
-	SPI_OK_SELECT};
+static const CjStatement next_job = {
+	"find the next job that has run",
+	"SELECT pg_catalog.min(r.job) FROM challenge_jobs.job_run r WHERE r.job > $1", SPI_OK_SELECT};
 
 /*
- * $1 the job, $2 whether the runs went well, $3 whether they count: what is dry, skipped or rolled back says nothing about
- * the job, and has a bound of its own, as whoever may call can add as much of it as he likes.
+ * Parameters of the statements over the runs of a job: $1 the job; $2 whether the runs went well; $3 whether they count:
+ * what is dry, skipped or rolled back says nothing about the job, and has a bound of its own, as whoever may call can add
+ * as much of it as he likes; $4 the bound by age; $5, $6 the newest of those that are too many; $7, $8 the last run of the
+ * page before; $9 how many.
  */
 #define RUNS_OF_KIND                                     \
 	"  FROM challenge_jobs.job_run r"                    \
@@ -46,54 +37,50 @@ static const CjStatement list_jobs = {
 	"   AND (r.status IN ('succeeded', 'skipped')) = $2" \
 	"   AND (NOT r.dry_run AND r.status NOT IN ('skipped', 'rolled_back')) = $3"
 
-/* $4: how many are kept; the newest of those that are not */
+/* $9: how many are kept */
 static const CjStatement find_surplus = {"find runs that are too many",
 										 "SELECT r.started_at, r.run_id" RUNS_OF_KIND
 										 " ORDER BY r.started_at DESC, r.run_id DESC "
-										 "OFFSET $4 LIMIT 1",
+										 "OFFSET $9 LIMIT 1",
 										 SPI_OK_SELECT};
 
-/* $1 the job. What its state is known by is never removed: the last runs, and those as of the latest moments. */
-static const CjStatement find_lasting = {
-	"find the runs by which the state of a job is known",
-	"(SELECT r.run_id"
-	"   FROM challenge_jobs.job_run r"
-	"  WHERE r.job = $1 AND " CJ_RUN_COVERS(
-		"r") " AND r.as_of IS NOT NULL"
-			 "  ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1)"
-			 " UNION ALL "
-			 "(SELECT r.run_id"
-			 "   FROM challenge_jobs.job_run r"
-			 "  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
-			 "  ORDER BY - r.run_id LIMIT 1)"
-			 " UNION ALL "
-			 "(SELECT r.run_id"
-			 "   FROM challenge_jobs.job_run r"
-			 "  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run"
-			 "    AND r.as_of IS NOT NULL"
-			 "  ORDER BY r.as_of DESC LIMIT 1)",
-	SPI_OK_SELECT};
+/* What the state of a job is known by is never removed: the last runs, and those as of the latest moments. */
+#define COVERS CJ_RUN_COVERS("r")
+#define LASTING_RUNS                                                                          \
+	"(SELECT r.run_id"                                                                        \
+	"   FROM challenge_jobs.job_run r"                                                        \
+	"  WHERE r.job = $1 AND " COVERS " AND r.as_of IS NOT NULL"                               \
+	"  ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1)"                                         \
+	" UNION ALL "                                                                             \
+	"(SELECT r.run_id"                                                                        \
+	"   FROM challenge_jobs.job_run r"                                                        \
+	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run" \
+	"  ORDER BY - r.run_id LIMIT 1)"                                                          \
+	" UNION ALL "                                                                             \
+	"(SELECT r.run_id"                                                                        \
+	"   FROM challenge_jobs.job_run r"                                                        \
+	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run" \
+	"    AND r.as_of IS NOT NULL"                                                             \
+	"  ORDER BY r.as_of DESC LIMIT 1)"
 
-/* $4: the bound by age; $5, $6: the newest of those that are too many; $7: those that last */
 #define RUNS_THAT_GO                                                      \
 	RUNS_OF_KIND                                                          \
 	"   AND r.started_at <= GREATEST($4, $5)"                             \
 	"   AND (r.finished_at < $4 OR (r.started_at, r.run_id) <= ($5, $6))" \
-	"   AND r.run_id <> ALL ($7)"
+	"   AND r.run_id <> ALL (ARRAY(" LASTING_RUNS "))"
 
-/* $8, $9: the last run of the page before; $10: how many */
 static const CjStatement find_runs = {"find old runs",
 									  "SELECT r.run_id, r.started_at" RUNS_THAT_GO
-									  "   AND (r.started_at, r.run_id) > ($8, $9)"
+									  "   AND (r.started_at, r.run_id) > ($7, $8)"
 									  " ORDER BY r.started_at, r.run_id"
-									  " LIMIT $10"
+									  " LIMIT $9"
 									  "   FOR UPDATE SKIP LOCKED",
 									  SPI_OK_SELECT};
 
 static const CjStatement count_runs = {"count old runs", "SELECT pg_catalog.count(*)" RUNS_THAT_GO,
 									   SPI_OK_SELECT};
 
-/* $2: how many */
+/* $1: runs, $2: how many rows at most */
 static const CjStatement delete_decisions = {
 	"delete the decisions of old runs",
 	"DELETE FROM challenge_jobs.decision d"
@@ -113,36 +100,42 @@ static const CjStatement delete_runs = {
 
 /* ---- reminder ---- */
 
-/* $1, $2: what is before; $3, $4: the last row of the page before; $5: how many */
-static const CjStatement find_reminders = {"find old reminders",
-										   "SELECT r.local_date, r.user_key"
-										   "  FROM challenge_jobs.reminder r"
-										   " WHERE r.local_date < $1"
-										   "   AND r.reminded_at < $2"
-										   "   AND (r.local_date, r.user_key) > ($3, $4)"
-										   " ORDER BY r.local_date, r.user_key"
-										   " LIMIT $5"
-										   "   FOR UPDATE SKIP LOCKED",
-										   SPI_OK_SELECT};
-
-static const CjStatement delete_reminders = {"delete old reminders",
-											 "DELETE FROM challenge_jobs.reminder r"
-											 " USING unnest($1, $2) AS k(local_date, user_key)"
-											 " WHERE r.local_date = k.local_date"
-											 "   AND r.user_key = k.user_key",
-											 SPI_OK_DELETE};
+/* $1: what is before; $2, $3: the last row of the page before; $4: how many */
+static const CjStatement delete_reminders = {
+	"delete old reminders",
+	"WITH page AS ("
+	"    SELECT r.local_date, r.user_key"
+	"      FROM challenge_jobs.reminder r"
+	"     WHERE r.local_date < ($1 AT TIME ZONE 'UTC')::pg_catalog.date"
+	"       AND r.reminded_at < $1"
+	"       AND (r.local_date, r.user_key) > ($2, $3)"
+	"     ORDER BY r.local_date, r.user_key"
+	"     LIMIT $4"
+	"       FOR UPDATE SKIP LOCKED"
+	"), gone AS ("
+	"    DELETE FROM challenge_jobs.reminder r"
+	"     USING page p"
+	"     WHERE r.local_date = p.local_date"
+	"       AND r.user_key = p.user_key"
+	")"
+	"SELECT pg_catalog.count(*) OVER (), p.local_date, p.user_key"
+	"  FROM page p"
+	" ORDER BY p.local_date DESC, p.user_key DESC"
+	" LIMIT 1",
+	SPI_OK_SELECT};
 
 /* Few: one for each zone, date, and time of day that users have chosen. */
-static const CjStatement delete_zones = {"delete old notes of zones",
-										 "DELETE FROM challenge_jobs.reminder_zone z"
-										 " WHERE z.local_date < $1",
-										 SPI_OK_DELETE};
+static const CjStatement delete_zones = {
+	"delete old notes of zones",
+	"DELETE FROM challenge_jobs.reminder_zone z"
+	" WHERE z.local_date < ($1 AT TIME ZONE 'UTC')::pg_catalog.date",
+	SPI_OK_DELETE};
 
 /* How far a table has been read. */
 typedef struct Progress
 {
 	const CjHistoryLimits *limits;
-	int found;   /* by the last page */
+	int64 found; /* by the last page */
 	int64 count; /* removed, or for a dry run counted */
 
 	/* job_run */
@@ -156,7 +149,6 @@ typedef struct Progress
 	int64 last_run_id;
 
 	/* reminder */
-	DateADT date_before;
 	DateADT last_date;
 	char *last_key; /* in the run's memory */
 
@@ -176,55 +168,32 @@ do_pages(CjRun *run, CjWork work, Progress *progress)
 
 /* ---- job_run ---- */
 
-/* kind_params makes parameters: a job, whether its runs went well, and whether they count. */
-static CjParams
-kind_params(const Progress *progress)
+static CjParams *
+run_params(const Progress *progress, int64 how_many)
 {
-	CjParams params = {0};
-
-	cj_sql_param_text(&params, progress->job);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(progress->went_well), false);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(progress->counts), false);
-	return params;
+	return CJ_PARAMS(CJ_TEXT(progress->job), CJ_BOOL(progress->went_well),
+					 CJ_BOOL(progress->counts), CJ_MOMENT(progress->before),
+					 CJ_MOMENT(progress->surplus_started_at), CJ_INT8(progress->surplus_run_id),
+					 CJ_MOMENT(progress->last_started_at), CJ_INT8(progress->last_run_id),
+					 CJ_INT8(how_many));
 }
 
 static void
 find_newest_surplus(Progress *progress)
 {
-	CjParams params = kind_params(progress);
 	CjRows rows;
-	bool isnull;
 
 	progress->surplus_started_at = DT_NOBEGIN;
 	progress->surplus_run_id = 0;
 	if (progress->limits->max_runs == 0)
 		return;
-	cj_sql_param(&params, INT8OID, Int64GetDatum(progress->limits->max_runs), false);
-	rows = cj_sql_run_own(&find_surplus, &params);
+	rows = cj_sql_run_own(&find_surplus, run_params(progress, progress->limits->max_runs));
 	if (rows.processed > 0)
 	{
-		progress->surplus_started_at = DatumGetTimestampTz(cj_sql_datum(&rows, 0, 1, &isnull));
+		progress->surplus_started_at = cj_sql_moment(&rows, 0, 1);
 		progress->surplus_run_id = cj_sql_int64(&rows, 0, 2);
 	}
 	cj_sql_free(&rows);
-}
-
-/* limit_params makes parameters: as above, and what goes of them. */
-static CjParams
-limit_params(const Progress *progress)
-{
-	CjParams params = kind_params(progress);
-	CjParams job = {0};
-	CjRows rows;
-
-	cj_sql_param_text(&job, progress->job);
-	rows = cj_sql_run_own(&find_lasting, &job);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(progress->before), false);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(progress->surplus_started_at), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(progress->surplus_run_id), false);
-	cj_sql_param_array(&params, INT8OID, cj_sql_column(&rows, 1, INT8OID));
-	cj_sql_free(&rows);
-	return params;
 }
 
 /* delete_page_of_runs removes a page of runs of one kind; the work of an attempt. */
@@ -232,67 +201,47 @@ static void
 delete_page_of_runs(CjRun *run, void *arg)
 {
 	Progress *progress = arg;
-	CjParams params = limit_params(progress);
-	CjParams keys = {0};
-	CjParams decisions;
-	CjRows rows;
-	bool isnull;
+	int64 batch_size = progress->limits->batch_size;
+	CjRows rows = cj_sql_run_own(&find_runs, run_params(progress, batch_size));
+	CjParams *page;
 
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(progress->last_started_at), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(progress->last_run_id), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(progress->limits->batch_size), false);
-	rows = cj_sql_run_own(&find_runs, &params);
 	progress->found = rows.processed;
 	if (progress->found == 0)
 		return;
-	cj_sql_param_array(&keys, INT8OID, cj_sql_column(&rows, 1, INT8OID));
-	decisions = keys;
-	cj_sql_param(&decisions, INT8OID, Int64GetDatum(progress->limits->batch_size), false);
-	if (cj_sql_execute_own(&delete_decisions, &decisions) == progress->limits->batch_size)
+	page = CJ_PARAMS(CJ_ARRAY(INT8OID, cj_sql_column(&rows, 1, INT8OID)), CJ_INT8(batch_size));
+	if (cj_sql_execute_own(&delete_decisions, page) == batch_size)
 	{
 		/* there may be more of them: the same page again */
-		progress->found = progress->limits->batch_size;
+		progress->found = batch_size;
 		return;
 	}
 	progress->last_run_id = cj_sql_int64(&rows, rows.processed - 1, 1);
-	progress->last_started_at =
-		DatumGetTimestampTz(cj_sql_datum(&rows, rows.processed - 1, 2, &isnull));
+	progress->last_started_at = cj_sql_moment(&rows, rows.processed - 1, 2);
 	cj_sql_free(&rows);
-	rows = cj_sql_run_own(&delete_runs, &keys);
-	progress->count += rows.processed;
+	progress->count += cj_sql_execute_own(&delete_runs, page);
 }
 
 /* clean_kind removes or counts the runs of a job that went well, or that did not. */
 static void
 clean_kind(CjRun *run, Progress *progress)
 {
-	CjParams params;
-
 	find_newest_surplus(progress);
 	progress->last_started_at = DT_NOBEGIN;
 	progress->last_run_id = 0;
-	if (!run->dry_run)
-	{
+	if (run->dry_run)
+		progress->count += cj_sql_int64_own(&count_runs, run_params(progress, 0));
+	else
 		do_pages(run, delete_page_of_runs, progress);
-		return;
-	}
-	params = limit_params(progress);
-	progress->count += cj_sql_int64_own(&count_runs, &params);
 }
 
-/* read_jobs lists the names of the jobs that have run, also of those that are no more. */
-static List *
-read_jobs(CjRun *run)
+/* find_next_job moves on to the next of the jobs that have run, also of those that are no more; false: that was the last. */
+static bool
+find_next_job(CjRun *run, Progress *progress)
 {
-	CjRows rows = cj_sql_run_own(&list_jobs, NULL);
-	MemoryContext caller = MemoryContextSwitchTo(run->memory);
-	List *jobs = NIL;
+	char *job = cj_sql_text_own(&next_job, CJ_PARAMS(CJ_TEXT(progress->job)));
 
-	for (uint64 row = 0; row < rows.processed; row++)
-		jobs = lappend(jobs, pstrdup(cj_sql_text(&rows, row, 1)));
-	MemoryContextSwitchTo(caller);
-	cj_sql_free(&rows);
-	return jobs;
+	progress->job = job ? MemoryContextStrdup(run->memory, job) : NULL;
+	return job != NULL;
 }
 
 /* ---- reminder ---- */
@@ -302,41 +251,30 @@ static void
 delete_page_of_reminders(CjRun *run, void *arg)
 {
 	Progress *progress = arg;
-	CjParams params = {0};
-	CjParams keys = {0};
-	CjRows rows;
+	const CjHistoryLimits *limits = progress->limits;
+	CjRows rows =
+		cj_sql_run_own(&delete_reminders,
+					   CJ_PARAMS(CJ_MOMENT(limits->reminders_before), CJ_DATE(progress->last_date),
+								 CJ_TEXT(progress->last_key), CJ_INT8(limits->batch_size)));
 	bool isnull;
 
-	cj_sql_param(&params, DATEOID, DateADTGetDatum(progress->date_before), false);
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(progress->limits->reminders_before),
-				 false);
-	cj_sql_param(&params, DATEOID, DateADTGetDatum(progress->last_date), false);
-	cj_sql_param_text(&params, progress->last_key);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(progress->limits->batch_size), false);
-	rows = cj_sql_run_own(&find_reminders, &params);
-	progress->found = rows.processed;
-	if (progress->found == 0)
-		return;
-	progress->last_date = DatumGetDateADT(cj_sql_datum(&rows, rows.processed - 1, 1, &isnull));
-	pfree(progress->last_key);
-	progress->last_key =
-		MemoryContextStrdup(run->memory, cj_sql_text(&rows, rows.processed - 1, 2));
-	cj_sql_param_array(&keys, DATEOID, cj_sql_column(&rows, 1, DATEOID));
-	cj_sql_param_array(&keys, TEXTOID, cj_sql_column(&rows, 2, TEXTOID));
+	progress->found = rows.processed > 0 ? cj_sql_int64(&rows, 0, 1) : 0;
+	if (progress->found > 0)
+	{
+		progress->last_date = DatumGetDateADT(cj_sql_datum(&rows, 0, 2, &isnull));
+		pfree(progress->last_key);
+		progress->last_key = MemoryContextStrdup(run->memory, cj_sql_text(&rows, 0, 3));
+	}
 	cj_sql_free(&rows);
-	rows = cj_sql_run_own(&delete_reminders, &keys);
 }
 
 /* delete_notes_of_zones removes the notes of zones that were served; the work of an attempt. */
 static void
 delete_notes_of_zones(CjRun *run, void *arg)
 {
-	Progress *progress = arg;
-	CjParams params = {0};
+	const CjHistoryLimits *limits = ((Progress *) arg)->limits;
 
-	cj_sql_param(&params, DATEOID, DateADTGetDatum(progress->date_before), false);
-	cj_sql_execute_own(&delete_zones, &params);
-	progress->found = 0;
+	cj_sql_execute_own(&delete_zones, CJ_PARAMS(CJ_MOMENT(limits->reminders_before)));
 }
 
 /* ---- alert ---- */
@@ -402,12 +340,10 @@ clean_more(CjRun *run, const CjHistoryLimits *limits)
 {
 	Progress progress = {limits};
 
-	progress.date_before = DatumGetDateADT(
-		DirectFunctionCall1(timestamp_date, TimestampGetDatum(limits->reminders_before)));
 	progress.last_date = DATEVAL_NOBEGIN;
 	progress.last_key = MemoryContextStrdup(run->memory, "");
 	do_pages(run, delete_page_of_reminders, &progress);
-	do_pages(run, delete_notes_of_zones, &progress);
+	cj_batch_step(run, delete_notes_of_zones, &progress);
 	do_pages(run, delete_page_of_alerts, &progress);
 	if (limits->prune_cron)
 	{
@@ -419,13 +355,10 @@ clean_more(CjRun *run, const CjHistoryLimits *limits)
 int64
 cj_cleanup_history_clean(CjRun *run, const CjHistoryLimits *limits)
 {
-	Progress progress = {limits};
-	List *jobs = read_jobs(run);
-	ListCell *cell;
+	Progress progress = {limits, .job = ""};
 
-	foreach(cell, jobs)
+	while (find_next_job(run, &progress))
 	{
-		progress.job = lfirst(cell);
 		for (int kind = 0; kind < 4; kind++)
 		{
 			progress.went_well = (kind & 1) != 0;
