@@ -132,9 +132,7 @@ open_source(const CjSource *source, LOCKMODE lock_mode)
 				 errmsg("entity \"%s\": relation %s does not exist", entity, source_name(source)) :
 				 errmsg("entity \"%s\" is not bound, and relation %s does not exist", entity,
 						source_name(source)),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, suggest_relation(source->entity),
-				 		NULL,
-														 NULL, NULL, NULL)))));
+				 errhint("%s", cj_bound_table_hint(source, suggest_relation(source->entity), NULL, NULL))));
 	return relation_open(relid, NoLock);
 }
 
@@ -283,10 +281,8 @@ check_comparable(const CjBinding *binding, const CjSource *sources, CjEntity fro
 					format_type_be(a->type), b->name, binding->entities[to].relation,
 					format_type_be(b->type)),
 			 errdetail("The two hold the same keys and cannot be compared."),
-			 errhint("%s",
-					 cj_hint_run(cj_bound_table_bind_call(&sources[from], binding->entities[from].relation,
-											   cj_entity_definitions[from].columns[from_column].name,
-											   "<column>", NULL, NULL)))));
+			 errhint("%s", cj_bound_table_hint(&sources[from], binding->entities[from].relation,
+					 cj_entity_definitions[from].columns[from_column].name, "<column>"))));
 }
 
 /*
@@ -495,9 +491,7 @@ open_for_bind(const CjSource *source)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("entity \"%s\": relation %s does not exist",
 						cj_entity_definitions[source->entity].name, source->relation),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, suggest_relation(source->entity),
-				 		NULL, NULL, NULL,
-										 NULL)))));
+				 errhint("%s", cj_bound_table_hint(source, suggest_relation(source->entity), NULL, NULL))));
 	rel = relation_open(relid, NoLock);
 	cj_bound_table_check_relation(source, rel);
 

@@ -50,70 +50,78 @@ cj_bound_table_text(Jsonb *object, const char *key, bool *is_null)
 
 /* ---- hints: the call of bind() that would mend it ---- */
 
-char *
-cj_bound_table_bind_call(const CjSource *source, const char *relation, const char *column,
-						 const char *column_value, const char *label, const char *label_value)
+/*
+ * append_names appends to a call of bind() an argument: what is stored for the names of an array of structures that begin
+ * with one, but for `changed` a value (NULL: null).
+ */
+static void
+append_names(StringInfo call, const char *argument, const void *first, Size size, Jsonb *stored,
+			 const char *changed, const char *changed_value)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	cj_json_begin(&names, NULL, '{');
+	for (const char *entry = first; *(const char *const *) entry; entry += size)
+	{
+		const char *name = *(const char *const *) entry;
+		bool is_null;
+		const char *value = cj_bound_table_text(stored, name, &is_null);
+
+		if (changed && strcmp(name, changed) == 0)
+			cj_json_text(&names, name, changed_value);
+		else if (value || is_null)
+			cj_json_text(&names, name, value);
+	}
+	cj_json_end(&names, '}');
+	if (names.len > 2)
+		appendStringInfo(call, ", %s => %s", argument, quote_literal_cstr(names.data));
+}
+
+/* bind_call returns the call of bind() for a source and a relation, with one column or label changed. */
+static char *
+bind_call(const CjSource *source, const char *relation, const char *changed, const char *value)
 {
 	const CjEntityDefinition *definition = &cj_entity_definitions[source->entity];
-	StringInfoData columns;
-	StringInfoData labels;
 	StringInfoData call;
-	bool is_null;
-
-	initStringInfo(&columns);
-	initStringInfo(&labels);
-	cj_json_begin(&columns, NULL, '{');
-	cj_json_begin(&labels, NULL, '{');
-	for (int i = 0; definition->columns[i].name; i++)
-	{
-		const char *name = definition->columns[i].name;
-		const char *value = cj_bound_table_text(source->columns, name, &is_null);
-
-		if (column && strcmp(name, column) == 0)
-			cj_json_text(&columns, name, column_value);
-		else if (value || is_null)
-			cj_json_text(&columns, name, value);
-	}
-	for (int i = 0; definition->labels[i].name; i++)
-	{
-		const char *name = definition->labels[i].name;
-		const char *value = cj_bound_table_text(source->labels, name, &is_null);
-
-		if (label && strcmp(name, label) == 0)
-			cj_json_text(&labels, name, label_value);
-		else if (value)
-			cj_json_text(&labels, name, value);
-	}
-	cj_json_end(&columns, '}');
-	cj_json_end(&labels, '}');
 
 	initStringInfo(&call);
 	appendStringInfo(&call, "SELECT challenge_jobs.bind('%s', %s", definition->name,
 					 quote_literal_cstr(relation));
-	if (columns.len > 2)
-		appendStringInfo(&call, ", columns => %s", quote_literal_cstr(columns.data));
-	if (labels.len > 2)
-		appendStringInfo(&call, ", labels => %s", quote_literal_cstr(labels.data));
+	append_names(&call, "columns", definition->columns, sizeof(CjColumnDefinition), source->columns,
+				 changed, value);
+	append_names(&call, "labels", definition->labels, sizeof(CjLabelDefinition), source->labels,
+				 changed, value);
 	appendStringInfoString(&call, ");");
 	return call.data;
+}
+
+char *
+cj_bound_table_hint(const CjSource *source, const char *relation, const char *changed,
+					const char *value)
+{
+	return cj_hint_run(bind_call(source, relation, changed, value));
 }
 
 /* ---- resolving ---- */
 
 /*
- * suggest_column returns the column of the default name, if it was not the one that was tried, or a place to fill in; NULL where an
- * optional column is better left alone. Of what another column is nothing is known by its type: it is never guessed.
+ * column_hint suggests the column of the default name, if it was not the one that was tried, or a place to fill in; null where
+ * an optional column is better left alone. Of what another column is nothing is known by its type: it is never guessed.
  */
-static const char *
-suggest_column(Relation rel, const CjColumnDefinition *definition, const char *bound, bool required)
+static char *
+column_hint(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
+			const char *bound, bool required)
 {
 	AttrNumber number = get_attnum(RelationGetRelid(rel), definition->name);
+	const char *column = bound || required ? "<column>" : NULL;
 
 	if (number > 0 && !(bound && strcmp(bound, definition->name) == 0) &&
 		cj_entity_accepts(definition->kind,
 						  getBaseType(TupleDescAttr(RelationGetDescr(rel), number - 1)->atttypid)))
-		return definition->name;
-	return bound || required ? "<column>" : NULL;
+		column = definition->name;
+	return cj_bound_table_hint(source, cj_catalog_name(RelationGetRelid(rel)), definition->name,
+							   column);
 }
 
 /* list_columns lists the columns of a relation with their types, for an errdetail. */
@@ -166,17 +174,13 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 					 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
 					 definition->required ? errdetail("Only an optional column can be null.") :
 					 errdetail("The job needs it."),
-					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
-					 		cj_catalog_name(RelationGetRelid(rel)), definition->name,
-											 suggest_column(rel, definition, bound, required), NULL, NULL)))));
+					 errhint("%s", column_hint(source, rel, definition, bound, required))));
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
 						definition->name, cj_catalog_name(RelationGetRelid(rel))),
 				 errdetail("It has the columns: %s.", list_columns(rel)),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
-				 		cj_catalog_name(RelationGetRelid(rel)), definition->name,
-										 suggest_column(rel, definition, bound, required), NULL, NULL)))));
+				 errhint("%s", column_hint(source, rel, definition, bound, required))));
 	}
 
 	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
@@ -190,10 +194,8 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written",
 				 		entity,
 						name, cj_catalog_name(RelationGetRelid(rel))),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, cj_catalog_name(RelationGetRelid(rel)),
-														 definition->name,
-														 required ? "<column>" : NULL,
-														 NULL, NULL)))));
+				 errhint("%s", cj_bound_table_hint(source, cj_catalog_name(RelationGetRelid(rel)),
+						 definition->name, required ? "<column>" : NULL))));
 	}
 	column->present = true;
 	column->name = pstrdup(NameStr(attr->attname));
@@ -210,9 +212,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 						column->name, definition->name, cj_catalog_name(RelationGetRelid(rel)),
 						format_type_be(column->type)),
 				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source,
-				 		cj_catalog_name(RelationGetRelid(rel)), definition->name,
-										 suggest_column(rel, definition, bound, required), NULL, NULL)))));
+				 errhint("%s", column_hint(source, rel, definition, bound, required))));
 }
 
 /* resolve_label fills in one label of an entity and checks that its column can hold it. */
@@ -224,8 +224,7 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 	const CjLabelDefinition *definition = &cj_entity_definitions[source->entity].labels[index];
 	bool is_null;
 	bool is_read = strcmp(definition->name, "active") == 0;
-	char *call =
-		cj_bound_table_bind_call(source, relation, NULL, NULL, definition->name, "<label>");
+	char *call = bind_call(source, relation, definition->name, "<label>");
 
 	*label = cj_bound_table_text(source->labels, definition->name, &is_null);
 	if (*label == NULL)
@@ -257,9 +256,7 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 				 errmsg("entity \"%s\": label \"%s\" does not fit into column \"%s\" of %s", entity,
 						*label, column->name, relation),
 				 errdetail("The column holds %d characters.", column->typmod - (int32) VARHDRSZ),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, relation, NULL, NULL,
-				 		definition->name,
-										 "<label>")))));
+				 errhint("%s", cj_bound_table_hint(source, relation, definition->name, "<label>"))));
 }
 
 void
@@ -277,15 +274,13 @@ cj_bound_table_check_relation(const CjSource *source, Relation rel)
 				 errmsg("entity \"%s\": %s cannot be bound", definition->name,
 				 		cj_catalog_name(RelationGetRelid(rel))),
 				 errdetail("System catalogs and the tables of challenge_jobs cannot be bound."),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
-				 		NULL, NULL)))));
+				 errhint("%s", cj_bound_table_hint(source, "<schema>.<table>", NULL, NULL))));
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("entity \"%s\": %s is a temporary table", definition->name,
 						RelationGetRelationName(rel)),
-				 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL,
-				 		NULL, NULL)))));
+				 errhint("%s", cj_bound_table_hint(source, "<schema>.<table>", NULL, NULL))));
 	if (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE)
 		return;
 	if (definition->may_be_view && (relkind == RELKIND_VIEW || relkind == RELKIND_MATVIEW))
@@ -295,8 +290,7 @@ cj_bound_table_check_relation(const CjSource *source, Relation rel)
 			 errmsg("entity \"%s\": %s is not a table%s", definition->name,
 			 		cj_catalog_name(RelationGetRelid(rel)),
 					definition->may_be_view ? ", view or materialized view" : ""),
-			 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, "<schema>.<table>", NULL, NULL, NULL,
-			 		NULL)))));
+			 errhint("%s", cj_bound_table_hint(source, "<schema>.<table>", NULL, NULL))));
 }
 
 /* check_row_security refuses a table whose policies would hide rows from its own owner. */
@@ -329,9 +323,8 @@ check_active_label(const CjSource *source, const CjBoundEntity *entity)
 					 errmsg("entity \"challenges\": \"%s\" stands for \"active\" and for \"%s\"",
 							active, cj_entity_definitions[CJ_CHALLENGES].labels[i].name),
 					 errdetail("Decided challenges would be due again."),
-					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, entity->relation, NULL, NULL,
-											 cj_entity_definitions[CJ_CHALLENGES].labels[i].name,
-											 		"<label>")))));
+					 errhint("%s", cj_bound_table_hint(source, entity->relation,
+							 cj_entity_definitions[CJ_CHALLENGES].labels[i].name, "<label>"))));
 	}
 }
 
@@ -353,9 +346,7 @@ check_distinct(const CjSource *source, const CjBoundEntity *entity)
 					 errmsg("entity \"%s\": column \"%s\" of %s stands for \"%s\" and for \"%s\"",
 							cj_entity_name(source->entity), entity->columns[i].name,
 							entity->relation, columns[j].name, columns[i].name),
-					 errhint("%s", cj_hint_run(cj_bound_table_bind_call(source, entity->relation,
-															 columns[i].name, "<column>", NULL,
-															 NULL)))));
+					 errhint("%s", cj_bound_table_hint(source, entity->relation, columns[i].name, "<column>"))));
 		}
 	}
 }

@@ -60,13 +60,9 @@ extern void cj_bound_table_describe(const CjSource *source, Relation rel, uint32
 /* The first check of these alone: that the relation is of a kind that may be bound. */
 extern void cj_bound_table_check_relation(const CjSource *source, Relation rel);
 
-/*
- * Returns the call of bind() for a source and a relation, with one column or label changed (NULL:
- * none).
- */
-extern char *cj_bound_table_bind_call(const CjSource *source, const char *relation,
-									  const char *column, const char *column_value,
-									  const char *label, const char *label_value);
+/* Returns as a hint the call of bind() for a source and a relation, with one column or label changed (NULL: none). */
+extern char *cj_bound_table_hint(const CjSource *source, const char *relation, const char *changed,
+								 const char *value);
 
 /* Returns the text under a key of a source's columns or labels, or NULL; *is_null: it is a JSON null. */
 extern char *cj_bound_table_text(Jsonb *object, const char *key, bool *is_null);

@@ -16,7 +16,7 @@
 /*
  * As the table in doc/tables.md has it; in the order of CjEntity and of the enums of columns and labels.
  */
-const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT] = {
+const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT + 1] = {
 	{"challenges",
 	 "challenges",
 	 false,
@@ -88,110 +88,78 @@ cj_entity_name(CjEntity entity)
 	return cj_entity_definitions[entity].name;
 }
 
-int
-cj_entity_find(const char *name, int len)
+/* find_name returns the position of a name in an array of structures that begin with one, or -1. */
+static int
+find_name(const void *first, Size size, const char *name, int len)
 {
-	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
+	const char *entry = first;
+
+	for (int i = 0; *(const char *const *) entry; i++, entry += size)
 	{
-		if (strlen(cj_entity_definitions[i].name) == len &&
-			strncmp(cj_entity_definitions[i].name, name, len) == 0)
+		const char *found = *(const char *const *) entry;
+
+		if (strlen(found) == len && strncmp(found, name, len) == 0)
 			return i;
 	}
 	return -1;
+}
+
+int
+cj_entity_find(const char *name, int len)
+{
+	return find_name(cj_entity_definitions, sizeof(CjEntityDefinition), name, len);
 }
 
 int
 cj_entity_find_column(CjEntity entity, const char *name, int len)
 {
-	const CjColumnDefinition *columns = cj_entity_definitions[entity].columns;
-
-	for (int i = 0; columns[i].name; i++)
-	{
-		if (strlen(columns[i].name) == len && strncmp(columns[i].name, name, len) == 0)
-			return i;
-	}
-	return -1;
+	return find_name(cj_entity_definitions[entity].columns, sizeof(CjColumnDefinition), name, len);
 }
 
 int
 cj_entity_find_label(CjEntity entity, const char *name, int len)
 {
-	const CjLabelDefinition *labels = cj_entity_definitions[entity].labels;
-
-	for (int i = 0; labels[i].name; i++)
-	{
-		if (strlen(labels[i].name) == len && strncmp(labels[i].name, name, len) == 0)
-			return i;
-	}
-	return -1;
+	return find_name(cj_entity_definitions[entity].labels, sizeof(CjLabelDefinition), name, len);
 }
 
-/* is_number returns whether a type is one of the numbers that an average can be taken of. */
-static bool
-is_number(Oid type)
+/* What columns may hold: in words, and the types, where they can be listed. */
+static const struct
 {
-	return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID ||
-		   type == FLOAT4OID || type == FLOAT8OID;
-}
+	const char *name;
+	Oid types[6];
+} kinds[] = {
+	[CJ_KIND_KEY] = {"a type that can be compared and sorted (uuid, bigint, text, ...)"},
+	[CJ_KIND_LABEL] = {"text, varchar, char or an enum", {TEXTOID, VARCHAROID, BPCHAROID}},
+	[CJ_KIND_DATE] = {"date, timestamp or timestamptz", {DATEOID, TIMESTAMPOID, TIMESTAMPTZOID}},
+	[CJ_KIND_DAY] = {"date", {DATEOID}},
+	[CJ_KIND_MOMENT] = {"timestamp or timestamptz", {TIMESTAMPOID, TIMESTAMPTZOID}},
+	[CJ_KIND_TIME] = {"time", {TIMEOID}},
+	[CJ_KIND_BOOLEAN] = {"boolean", {BOOLOID}},
+	[CJ_KIND_NUMBER] = {"a number", {INT2OID, INT4OID, INT8OID, NUMERICOID, FLOAT4OID, FLOAT8OID}},
+	[CJ_KIND_TEXT] = {"a text type"},
+	[CJ_KIND_DOCUMENT] = {"jsonb, json or text", {JSONBOID, JSONOID, TEXTOID}},
+};
 
 bool
 cj_entity_accepts(CjColumnKind kind, Oid type)
 {
-	switch (kind)
+	for (int i = 0; i < lengthof(kinds[kind].types); i++)
 	{
-		case CJ_KIND_KEY:
-			/* not composite types: unnest() takes those apart */
-			return get_typtype(type) != TYPTYPE_COMPOSITE &&
-				   OidIsValid(
-					   lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR)->lt_opr) &&
-				   OidIsValid(get_array_type(type));
-		case CJ_KIND_LABEL:
-			return type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type_is_enum(type);
-		case CJ_KIND_DATE:
-			return type == DATEOID || type == TIMESTAMPOID || type == TIMESTAMPTZOID;
-		case CJ_KIND_DAY:
-			return type == DATEOID;
-		case CJ_KIND_MOMENT:
-			return type == TIMESTAMPOID || type == TIMESTAMPTZOID;
-		case CJ_KIND_TIME:
-			return type == TIMEOID;
-		case CJ_KIND_BOOLEAN:
-			return type == BOOLOID;
-		case CJ_KIND_NUMBER:
-			return is_number(type);
-		case CJ_KIND_TEXT:
-			return TypeCategory(type) == TYPCATEGORY_STRING;
-		case CJ_KIND_DOCUMENT:
-			return type == JSONOID || type == JSONBOID || type == TEXTOID;
+		if (type == kinds[kind].types[i])
+			return true;
 	}
-	return false;
+	if (kind == CJ_KIND_LABEL)
+		return type_is_enum(type);
+	if (kind == CJ_KIND_TEXT)
+		return TypeCategory(type) == TYPCATEGORY_STRING;
+	/* not composite types: unnest() takes those apart */
+	return kind == CJ_KIND_KEY && get_typtype(type) != TYPTYPE_COMPOSITE &&
+		   OidIsValid(lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_LT_OPR)->lt_opr) &&
+		   OidIsValid(get_array_type(type));
 }
 
 const char *
 cj_entity_kind_name(CjColumnKind kind)
 {
-	switch (kind)
-	{
-		case CJ_KIND_KEY:
-			return "a type that can be compared and sorted (uuid, bigint, text, ...)";
-		case CJ_KIND_LABEL:
-			return "text, varchar, char or an enum";
-		case CJ_KIND_DATE:
-			return "date, timestamp or timestamptz";
-		case CJ_KIND_DAY:
-			return "date";
-		case CJ_KIND_MOMENT:
-			return "timestamp or timestamptz";
-		case CJ_KIND_TIME:
-			return "time";
-		case CJ_KIND_BOOLEAN:
-			return "boolean";
-		case CJ_KIND_NUMBER:
-			return "a number";
-		case CJ_KIND_TEXT:
-			return "a text type";
-		case CJ_KIND_DOCUMENT:
-			return "jsonb, json or text";
-	}
-	return "";
+	return kinds[kind].name;
 }

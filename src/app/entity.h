@@ -134,8 +134,8 @@ typedef struct CjEntityDefinition
 	CjLabelDefinition labels[CJ_MAX_LABELS + 1];
 } CjEntityDefinition;
 
-/* In the order of CjEntity; the lists of columns and labels end in one without a name. */
-extern const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT];
+/* In the order of CjEntity; this list and those of columns and labels end in one without a name. */
+extern const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT + 1];
 
 /* Returns the name of an entity. */
 extern const char *cj_entity_name(CjEntity entity);
