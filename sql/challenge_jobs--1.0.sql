@@ -975,7 +975,7 @@ COMMENT ON COLUMN challenge_jobs.job_run.pid IS 'process id of the backend that 
 COMMENT ON TABLE challenge_jobs.decision IS 'the decisions of auto_complete_challenges, removed with their runs';
 COMMENT ON COLUMN challenge_jobs.decision.run_id IS 'the run that decided';
 COMMENT ON COLUMN challenge_jobs.decision.challenge_key IS 'the key of the challenge, as text';
-COMMENT ON COLUMN challenge_jobs.decision.outcome IS 'completed or failed, whatever label the app has for it';
+COMMENT ON COLUMN challenge_jobs.decision.outcome IS 'completed, failed or cancelled, whatever label the app has for it';
 COMMENT ON COLUMN challenge_jobs.decision.average IS 'the average completion rate, rounded as it was compared; NULL: no rate';
 COMMENT ON COLUMN challenge_jobs.decision.threshold IS 'what it was compared with';
 COMMENT ON COLUMN challenge_jobs.decision.members IS 'how many rates the average is of';

@@ -86,6 +86,24 @@ SELECT result->'undone' AS undone, result->'notifications_removed' AS removed, r
   FROM challenge_jobs.job_run WHERE job = 'undo_decisions' ORDER BY run_id DESC LIMIT 1;
 SELECT challenge_jobs.reset_job('auto_complete_challenges');
 
+-- those that were cancelled come back, too, unless there is no such label any more
+SELECT challenge_jobs.bind('challenges', 'undo.challenges', labels => '{"active": "running", "completed": "won", "failed": "lost", "cancelled": "archived"}') \g /dev/null
+UPDATE undo.challenges SET status = 'running';
+DELETE FROM undo.members WHERE challenge_id IN (SELECT id FROM undo.challenges WHERE n <= 25 AND n % 5 = 0);
+CALL challenge_jobs.run('auto_complete_challenges');
+SELECT max(run_id) AS night FROM challenge_jobs.decision \gset
+SELECT status, count(*) FROM undo.challenges GROUP BY status ORDER BY status;
+SELECT challenge_jobs.pause() \g /dev/null
+CALL challenge_jobs.undo_decisions(:night);
+SELECT status, count(*) FROM undo.challenges GROUP BY status ORDER BY status;
+SELECT challenge_jobs.resume() \g /dev/null
+CALL challenge_jobs.run('auto_complete_challenges');
+SELECT max(run_id) AS night FROM challenge_jobs.decision \gset
+SELECT challenge_jobs.pause() \g /dev/null
+SELECT challenge_jobs.bind('challenges', 'undo.challenges', labels => '{"active": "running", "completed": "won", "failed": "lost"}') \g /dev/null
+CALL challenge_jobs.undo_decisions(:night);
+SELECT status, count(*) FROM undo.challenges GROUP BY status ORDER BY status;
+
 DROP EXTENSION challenge_jobs CASCADE;
 DROP SCHEMA undo CASCADE;
 DROP ROLE regress_cj_undo;

@@ -168,13 +168,24 @@ append_operand(StringInfo out, const CjBoundColumn *column)
 		appendStringInfo(out, " COLLATE %s", generate_collation_name(column->collation));
 }
 
+/* find_label returns the label that is named. */
+static int
+find_label(const Token *token)
+{
+	int label = cj_entity_find_label(token->entity, token->suffix + 1, token->suffix_len - 1);
+
+	if (label < 0)
+		elog(ERROR, "unknown label \"%.*s\" in a statement", token->suffix_len, token->suffix);
+	return label;
+}
+
 /* append_label appends a label as a literal of the type of its column. */
 static void
 append_label(StringInfo out, const CjBoundEntity *entity, const Token *token)
 {
-	int label = cj_entity_find_label(token->entity, token->suffix + 1, token->suffix_len - 1);
+	int label = find_label(token);
 
-	if (label < 0 || entity->labels[label] == NULL)
+	if (entity->labels[label] == NULL)
 		elog(ERROR, "unknown label \"%.*s\" in a statement", token->suffix_len, token->suffix);
 
 	appendStringInfoString(out, quote_literal_cstr(entity->labels[label]));
@@ -203,6 +214,14 @@ append_token(StringInfo out, const Token *token, const CjBinding *binding, const
 		append_operand(out, column);
 	else
 		append_label(out, entity, token);
+}
+
+/* is_present returns whether an entity has a column, and the label where one is named. */
+static bool
+is_present(const Token *token, const CjBoundEntity *entity)
+{
+	return entity->columns[token->column].present &&
+		   (token->suffix_len == 0 || entity->labels[find_label(token)] != NULL);
 }
 
 char *
@@ -234,7 +253,7 @@ cj_app_sql_expand(const CjStatement *statement, const CjBinding *binding, const 
 			continue;
 		}
 		token = parse_token(open + 2, close - open - 2);
-		if (!binding->entities[token.entity].columns[token.column].present)
+		if (!is_present(&token, &binding->entities[token.entity]))
 		{
 			p = strstr(p, "{/}");
 			if (p == NULL)

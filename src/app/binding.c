@@ -331,6 +331,18 @@ build_search_path(const CjBinding *binding)
 	return path.data;
 }
 
+/* is_used returns whether an entity that a job names is used as it is bound. */
+static bool
+is_used(const CjSource *sources, const CjUsage *usage)
+{
+	const char *cancelled =
+		cj_entity_definitions[CJ_CHALLENGES].labels[CJ_CHALLENGES_CANCELLED].name;
+	bool is_null;
+
+	return !usage->only_to_cancel ||
+		   cj_bound_table_text(sources[CJ_CHALLENGES].labels, cancelled, &is_null) != NULL;
+}
+
 /* lock_sources locks all that a job uses, a plain view with what it reads. */
 static void
 lock_sources(const CjSource *sources, const CjUsage *usage, int count)
@@ -341,7 +353,7 @@ lock_sources(const CjSource *sources, const CjUsage *usage, int count)
 	{
 		Oid relid = find_source(&sources[usage[i].entity], NoLock);
 
-		if (!OidIsValid(relid))
+		if (!OidIsValid(relid) || !is_used(sources, &usage[i]))
 			continue;
 		locks = cj_relation_locks_add(locks, relid, usage[i].lock_mode);
 		if (get_rel_relkind(relid) == RELKIND_VIEW)
@@ -361,8 +373,11 @@ cj_binding_resolve(const CjUsage *usage, int count)
 	for (int i = 0; i < count; i++)
 	{
 		CjEntity entity = usage[i].entity;
-		Relation rel = open_source(&sources[entity], usage[i].lock_mode);
+		Relation rel;
 
+		if (!is_used(sources, &usage[i]))
+			continue;
+		rel = open_source(&sources[entity], usage[i].lock_mode);
 		cj_bound_table_describe(&sources[entity], rel, usage[i].columns, usage[i].required,
 								usage[i].labels, &binding->entities[entity]);
 		check_apart(sources, entity, binding->entities[entity].relation);

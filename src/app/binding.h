@@ -17,11 +17,12 @@
 typedef struct CjUsage
 {
 	CjEntity entity;
-	uint32 columns;     /* CJ_BIT(CJ_…) of the columns */
-	uint32 labels;      /* CJ_BIT(CJ_…) of the labels */
-	LOCKMODE lock_mode; /* AccessShareLock to read, RowExclusiveLock to write */
-	AclMode privileges; /* ACL_SELECT | …: what the owner needs */
-	uint32 required;    /* of `columns`: optional ones that this job cannot do without */
+	uint32 columns;      /* CJ_BIT(CJ_…) of the columns */
+	uint32 labels;       /* CJ_BIT(CJ_…) of the labels */
+	LOCKMODE lock_mode;  /* AccessShareLock to read, RowExclusiveLock to write */
+	AclMode privileges;  /* ACL_SELECT | …: what the owner needs */
+	uint32 required;     /* of `columns`: optional ones that this job cannot do without */
+	bool only_to_cancel; /* used only where the label "cancelled" of challenges is bound */
 } CjUsage;
 
 typedef struct CjBinding

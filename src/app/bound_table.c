@@ -227,9 +227,9 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 	char *call = bind_call(source, relation, definition->name, "<label>");
 
 	*label = cj_bound_table_text(source->labels, definition->name, &is_null);
-	if (*label == NULL)
+	if (*label == NULL && definition->value)
 		*label = pstrdup(definition->value);
-	if (!column->present)
+	if (*label == NULL || !column->present)
 		return;
 
 	if (type_is_enum(column->base_type) &&
@@ -315,7 +315,7 @@ check_active_label(const CjSource *source, const CjBoundEntity *entity)
 {
 	const char *active = entity->labels[CJ_CHALLENGES_ACTIVE];
 
-	for (int i = CJ_CHALLENGES_COMPLETED; i <= CJ_CHALLENGES_FAILED; i++)
+	for (int i = CJ_CHALLENGES_COMPLETED; i <= CJ_CHALLENGES_CANCELLED; i++)
 	{
 		if (active && entity->labels[i] && strcmp(active, entity->labels[i]) == 0)
 			ereport(ERROR,

@@ -30,7 +30,7 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT + 1] = {
 		 {"threshold", CJ_KIND_NUMBER, false, true},
 		 {"creator_id", CJ_KIND_KEY, false, true},
 	 },
-	 {{"active", "active"}, {"completed", "completed"}, {"failed", "failed"}}},
+	 {{"active", "active"}, {"completed", "completed"}, {"failed", "failed"}, {"cancelled", NULL}}},
 	{"challenge_members",
 	 "challenge_members",
 	 false,

@@ -77,7 +77,8 @@ enum
 {
 	CJ_CHALLENGES_ACTIVE,
 	CJ_CHALLENGES_COMPLETED,
-	CJ_CHALLENGES_FAILED
+	CJ_CHALLENGES_FAILED,
+	CJ_CHALLENGES_CANCELLED
 };
 
 enum
@@ -121,7 +122,7 @@ typedef struct CjColumnDefinition
 typedef struct CjLabelDefinition
 {
 	const char *name;  /* in bind() */
-	const char *value; /* by default */
+	const char *value; /* by default; NULL: none, jobs do without */
 } CjLabelDefinition;
 
 typedef struct CjEntityDefinition

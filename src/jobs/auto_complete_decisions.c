@@ -6,8 +6,9 @@
 
 #include "utils/builtins.h"
 
-#include "base/sql.h"
+#include "app/entity.h"
 #include "jobs/auto_complete_decisions.h"
+#include "jobs/auto_complete_scope.h"
 
 /* $1: the run; the rest: lists. Challenges with the same key are decided as one. */
 static const CjStatement write_decisions = {
@@ -24,18 +25,51 @@ compare(const void *a, const void *b)
 	return strcmp(((const CjDecision *) a)->challenge_key, ((const CjDecision *) b)->challenge_key);
 }
 
-void
-cj_decisions_sort(CjDecision *decisions, int count)
+CjDecision *
+cj_decisions_list(const CjKeyList *evaluated, int from, int to)
 {
-	qsort(decisions, count, sizeof(CjDecision), compare);
+	CjDecision *decisions = palloc0(sizeof(CjDecision) * (to - from));
+
+	for (int i = from; i < to; i++)
+		decisions[i - from] =
+			(CjDecision){.challenge_key = cj_key_list_describe(evaluated, i),
+						 .key = evaluated->keys[i],
+						 .label = DatumGetBool(evaluated->values[CJ_EVALUATION_IS_COMPLETED][i])
+									  ? CJ_CHALLENGES_COMPLETED
+									  : CJ_CHALLENGES_FAILED,
+						 .average = evaluated->values[CJ_EVALUATION_AVERAGE][i],
+						 .has_average = !evaluated->nulls[CJ_EVALUATION_AVERAGE][i],
+						 .threshold = evaluated->values[CJ_EVALUATION_THRESHOLD][i],
+						 .members = DatumGetInt64(evaluated->values[CJ_EVALUATION_MEMBERS][i])};
+	qsort(decisions, to - from, sizeof(CjDecision), compare);
+	return decisions;
 }
 
 CjDecision *
 cj_decisions_find(CjDecision *decisions, int count, const char *challenge_key)
 {
 	CjDecision key = {challenge_key};
+	CjDecision *found = bsearch(&key, decisions, count, sizeof(CjDecision), compare);
 
-	return bsearch(&key, decisions, count, sizeof(CjDecision), compare);
+	if (found == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the key of challenge %s was changed while it was decided", challenge_key)));
+	return found;
+}
+
+Datum
+cj_decisions_keys(const CjDecision *decisions, int count, int label, Oid key_type)
+{
+	Datum *keys = palloc(sizeof(Datum) * count);
+	int found = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (decisions[i].label == label)
+			keys[found++] = decisions[i].key;
+	}
+	return cj_sql_array(keys, found, key_type);
 }
 
 void
@@ -49,10 +83,11 @@ cj_decisions_write(int64 run_id, const CjDecision *decisions, int count)
 		columns[i] = palloc(sizeof(Datum) * count);
 	for (const CjDecision *decision = decisions; decision < decisions + count; decision++)
 	{
-		if (decision->outcome == NULL)
+		if (!decision->is_decided)
 			continue;
 		columns[0][decided] = CStringGetTextDatum(decision->challenge_key);
-		columns[1][decided] = CStringGetTextDatum(decision->outcome);
+		columns[1][decided] =
+			CStringGetTextDatum(cj_entity_definitions[CJ_CHALLENGES].labels[decision->label].name);
 		columns[2][decided] = decision->average;
 		columns[3][decided] = decision->threshold;
 		columns[4][decided] = Int64GetDatum(decision->members);

@@ -8,11 +8,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "nodes/value.h"
 
 #include "alerts/alert.h"
-#include "base/sql.h"
+#include "base/json.h"
 #include "jobs/auto_complete_statistics.h"
-#include "run/findings.h"
 
 /* $1 the statistics, $2 who reads */
 static const CjStatement list_sources = {
@@ -62,6 +62,13 @@ static const CjStatement find_undecided = {
 		"l") " ORDER BY - l.run_id LIMIT 1",
 	SPI_OK_SELECT};
 
+/* Without a condition on the key: is there anything at all? */
+static const CjStatement find_statistics = {
+	"look whether there are statistics",
+	"SELECT EXISTS (SELECT FROM {challenge_member_stats!} s)\n"
+	"    OR NOT EXISTS (SELECT FROM {challenge_members} m)",
+	SPI_OK_SELECT};
+
 static List *
 read_names(CjRows *rows)
 {
@@ -73,8 +80,12 @@ read_names(CjRows *rows)
 	return names;
 }
 
-List *
-cj_auto_complete_statistics_sources(const CjBinding *binding)
+/*
+ * read_sources returns the tables that the bound statistics read, by way of whatever views, as far as the owner of the bound
+ * tables may read all of their rows: a list of quoted, qualified names.
+ */
+static List *
+read_sources(const CjBinding *binding)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -86,8 +97,9 @@ cj_auto_complete_statistics_sources(const CjBinding *binding)
 	return read_names(&rows);
 }
 
-List *
-cj_auto_complete_statistics_filled_before(const char *job)
+/* read_filled_before returns those that had rows when the job last succeeded with something to decide; NIL: it never did. */
+static List *
+read_filled_before(const char *job)
 {
 	CjParams params = {0};
 	CjRows rows;
@@ -97,8 +109,9 @@ cj_auto_complete_statistics_filled_before(const char *job)
 	return read_names(&rows);
 }
 
-List *
-cj_auto_complete_statistics_filled(List *sources)
+/* list_filled returns those that have rows. */
+static List *
+list_filled(List *sources)
 {
 	static const CjStatement look = {"look whether a table has rows", NULL, SPI_OK_SELECT};
 	List *filled = NIL;
@@ -115,6 +128,94 @@ cj_auto_complete_statistics_filled(List *sources)
 		cj_sql_free(&rows);
 	}
 	return filled;
+}
+
+/* find_emptied returns the first of the tables that had rows before and have none now, though they are still read. */
+static const char *
+find_emptied(List *before, List *sources, List *filled)
+{
+	ListCell *cell;
+
+	foreach(cell, before)
+	{
+		String *name = makeString(lfirst(cell));
+
+		if (list_member(sources, name) && !list_member(filled, name))
+			return lfirst(cell);
+	}
+	return NULL;
+}
+
+/* as_strings makes a list of nodes, which can be searched, of a list of texts. */
+static List *
+as_strings(List *texts)
+{
+	List *strings = NIL;
+	ListCell *cell;
+
+	foreach(cell, texts)
+		strings = lappend(strings, makeString(lfirst(cell)));
+	return strings;
+}
+
+/* keep_sources puts the tables that have rows into the result of the run, for the next one. */
+static void
+keep_sources(CjRun *run, List *filled)
+{
+	ListCell *cell;
+
+	cj_json_begin(run->more_result, "sources", '[');
+	foreach(cell, filled)
+		cj_json_text(run->more_result, NULL, lfirst(cell));
+	cj_json_end(run->more_result, ']');
+}
+
+/* leave_undecided leaves what is due to a later run, and says why. */
+static void
+leave_undecided(CjRun *run, CjAutoComplete *state, const char *why)
+{
+	run->figures[CJ_AUTO_COMPLETE_UNDECIDABLE] = state->due_count;
+	cj_key_list_clear(state->evaluated);
+	ereport(WARNING,
+			(errmsg("job \"auto_complete_challenges\" left " INT64_FORMAT " due challenges undecided",
+					state->due_count),
+			 errdetail("%s", why),
+			 errhint("To decide them without statistics, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
+					 "settings => '{\"decide_without_statistics\": true}');")));
+}
+
+void
+cj_auto_complete_statistics_check(CjRun *run, void *arg)
+{
+	CjAutoComplete *state = arg;
+	CjAutoCompleteScope scope;
+	List *before = read_filled_before(run->job->definition.name);
+	List *sources;
+	List *filled;
+	const char *emptied;
+	bool has_any = true;
+
+	cj_auto_complete_open(run, state, &scope, true);
+	sources = read_sources(scope.binding);
+	filled = list_filled(sources);
+	if (state->notify && !state->has_statistics)
+	{
+		CjRows rows = cj_auto_complete_run_sql(&scope, &find_statistics, NULL);
+
+		has_any = cj_sql_bool(&rows, 0, 1);
+		cj_sql_free(&rows);
+	}
+	cj_identity_restore(&scope.identity);
+
+	emptied = find_emptied(before, as_strings(sources), as_strings(filled));
+	if (emptied)
+		leave_undecided(run, state,
+						psprintf("%s had rows when challenges were last decided, and has none now.",
+								 emptied));
+	else if (!has_any)
+		leave_undecided(run, state, "The statistics have no row at all, though there are members.");
+	else
+		keep_sources(run, filled);
 }
 
 void

@@ -1,26 +1,18 @@
 /*
  * jobs/auto_complete_statistics.h
  *		Whether the statistics have anything to decide on.
- *
- * The caller is connected to SPI, and has resolved what it uses of the app's tables.
  */
 #ifndef CJ_JOBS_AUTO_COMPLETE_STATISTICS_H
 #define CJ_JOBS_AUTO_COMPLETE_STATISTICS_H
 
-#include "app/binding.h"
-#include "run/job.h"
+#include "jobs/auto_complete_scope.h"
+#include "run/findings.h"
 
 /*
- * Returns the tables that the bound statistics read, by way of whatever views, as far as the owner of the bound tables may
- * read all of their rows: a list of quoted, qualified names.
+ * Sees to it that nothing is decided on data that is not there: tables that are being restored, or loaded anew. No row for a
+ * challenge means that it has failed, but no row at all means nothing. The work of an attempt; `arg` is the state.
  */
-extern List *cj_auto_complete_statistics_sources(const CjBinding *binding);
-
-/* Returns those that had rows when the job last succeeded with something to decide; NIL: it never did. */
-extern List *cj_auto_complete_statistics_filled_before(const char *job);
-
-/* Returns those that have rows; the caller has become the owner of the bound tables. */
-extern List *cj_auto_complete_statistics_filled(List *sources);
+extern void cj_auto_complete_statistics_check(CjRun *run, void *arg);
 
 /* Adds a finding if the last run left challenges undecided. */
 extern void cj_auto_complete_statistics_examine(const char *job, CjFindings *findings);

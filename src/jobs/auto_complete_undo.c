@@ -105,7 +105,7 @@ usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 	items[count++] =
 		(CjUsage){CJ_CHALLENGES, CJ_BIT(CJ_CHALLENGES_ID) | CJ_BIT(CJ_CHALLENGES_STATUS),
 				  CJ_BIT(CJ_CHALLENGES_ACTIVE) | CJ_BIT(CJ_CHALLENGES_COMPLETED) |
-					  CJ_BIT(CJ_CHALLENGES_FAILED),
+					  CJ_BIT(CJ_CHALLENGES_FAILED) | CJ_BIT(CJ_CHALLENGES_CANCELLED),
 				  RowExclusiveLock, ACL_SELECT | ACL_UPDATE};
 	if (cj_settings_bool(config->settings, "notify"))
 		items[count++] =
@@ -170,7 +170,7 @@ undo_outcome(const State *state, const CjBinding *binding, int label, int from, 
 		if (strcmp(TextDatumGetCString(state->decisions->values[0][i]), outcome) == 0)
 			keys[count++] = from_text(TextDatumGetCString(state->decisions->keys[i]), key_type);
 	}
-	if (count == 0)
+	if (count == 0 || challenges->labels[label] == NULL)
 		return;
 	rows = cj_app_sql_run(
 		&reactivate, binding, NULL,
@@ -215,8 +215,8 @@ undo(CjRun *run, int from, int to, bool *opened, void *arg)
 	cj_app_sql_set_all_constraints_immediate();
 	cj_identity_become_owner(&identity, binding->owner, binding->search_path, state->time_zone);
 	*opened = true;
-	undo_outcome(state, binding, CJ_CHALLENGES_COMPLETED, from, to, &undone);
-	undo_outcome(state, binding, CJ_CHALLENGES_FAILED, from, to, &undone);
+	for (int label = CJ_CHALLENGES_COMPLETED; label <= CJ_CHALLENGES_CANCELLED; label++)
+		undo_outcome(state, binding, label, from, to, &undone);
 	if (undone.count > 0 && state->stay_since == NULL)
 	{
 		CjRows rows =

@@ -674,10 +674,11 @@ check_entity(CjFindings *findings, const CjUsage *usage)
 		return false;
 	}
 	entity = &trial.binding->entities[usage->entity];
-	cj_findings_add(findings, check, "ok",
-					psprintf("%s, %s", entity->relation,
-							 entity->is_bound ? "bound" : "by its default name"),
-					NULL);
+	if (entity->used)
+		cj_findings_add(findings, check, "ok",
+						psprintf("%s, %s", entity->relation,
+								 entity->is_bound ? "bound" : "by its default name"),
+						NULL);
 	return true;
 }
 
