@@ -105,6 +105,18 @@ cj_bound_table_hint(const CjSource *source, const char *relation, const char *ch
 
 /* ---- resolving ---- */
 
+/* has_column returns whether a relation has a column of the default name that can be used. */
+static bool
+has_column(Relation rel, const CjColumnDefinition *definition)
+{
+	AttrNumber number = get_attnum(RelationGetRelid(rel), definition->name);
+
+	return number > 0 &&
+		   cj_entity_accepts(definition->kind,
+							 getBaseType(
+								 TupleDescAttr(RelationGetDescr(rel), number - 1)->atttypid));
+}
+
 /*
  * column_hint suggests the column of the default name, if it was not the one that was tried, or a place to fill in; null where
  * an optional column is better left alone. Of what another column is nothing is known by its type: it is never guessed.
@@ -113,12 +125,9 @@ static char *
 column_hint(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
 			const char *bound, bool required)
 {
-	AttrNumber number = get_attnum(RelationGetRelid(rel), definition->name);
 	const char *column = bound || required ? "<column>" : NULL;
 
-	if (number > 0 && !(bound && strcmp(bound, definition->name) == 0) &&
-		cj_entity_accepts(definition->kind,
-						  getBaseType(TupleDescAttr(RelationGetDescr(rel), number - 1)->atttypid)))
+	if (!(bound && strcmp(bound, definition->name) == 0) && has_column(rel, definition))
 		column = definition->name;
 	return cj_bound_table_hint(source, cj_catalog_name(RelationGetRelid(rel)), definition->name,
 							   column);
@@ -160,12 +169,15 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 	bool is_null;
 	const char *bound = cj_bound_table_text(source->columns, definition->name, &is_null);
 	const char *name = bound ? bound : definition->name;
-	bool is_used = bound || !(is_null || definition->only_if_bound);
+	bool is_used = bound || !(is_null || definition->meaning);
 	AttrNumber number = is_used ? get_attnum(RelationGetRelid(rel), name) : InvalidAttrNumber;
 	Form_pg_attribute attr;
 
 	if (number <= 0)
 	{
+		if (!is_null && definition->meaning && has_column(rel, definition))
+			column->candidate = bind_call(source, cj_catalog_name(RelationGetRelid(rel)),
+										  definition->name, definition->name);
 		if (!required && bound == NULL)
 			return;
 		if (is_null)

@@ -23,6 +23,8 @@ typedef struct CjBoundColumn
 	int32 typmod;
 	Oid collation; /* or invalid */
 	bool has_default;
+	/* Not used since bind() does not name it, though it is there: the call that would. */
+	char *candidate;
 } CjBoundColumn;
 
 typedef struct CjBoundEntity

@@ -27,8 +27,8 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT + 1] = {
 		 {"end_date", CJ_KIND_DATE, true},
 		 {"name", CJ_KIND_TEXT, false},
 		 {"start_date", CJ_KIND_DATE, false},
-		 {"threshold", CJ_KIND_NUMBER, false, true},
-		 {"creator_id", CJ_KIND_KEY, false, true},
+		 {"threshold", CJ_KIND_NUMBER, false, "the average that the challenge has to reach"},
+		 {"creator_id", CJ_KIND_KEY, false, "a user who is notified like a member"},
 	 },
 	 {{"active", "active"}, {"completed", "completed"}, {"failed", "failed"}, {"cancelled", NULL}}},
 	{"challenge_members",
@@ -41,7 +41,7 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT + 1] = {
 		 {"status", CJ_KIND_LABEL, false},
 		 {"current_streak", CJ_KIND_NUMBER, false},
 		 {"last_checkin_at", CJ_KIND_DATE, false},
-		 {"next_due_on", CJ_KIND_DAY, false, true},
+		 {"next_due_on", CJ_KIND_DAY, false, "the day from which on the member is reminded"},
 	 },
 	 {{"active", "active"}}},
 	{"challenge_member_stats",
@@ -77,7 +77,7 @@ const CjEntityDefinition cj_entity_definitions[CJ_ENTITY_COUNT + 1] = {
 	 {
 		 {"id", CJ_KIND_KEY, true},
 		 {"timezone", CJ_KIND_TEXT, false},
-		 {"reminder_time", CJ_KIND_TIME, false, true},
+		 {"reminder_time", CJ_KIND_TIME, false, "the time of day at which the user is reminded"},
 	 },
 	 {{NULL}}},
 };

@@ -115,8 +115,8 @@ typedef struct CjColumnDefinition
 	const char *name;
 	CjColumnKind kind;
 	bool required;
-	bool
-		only_if_bound; /* its name may mean something else in an app: used only where bind() names it */
+	/* Where its name may mean something else in an app: what it is to jobs. It is used only where bind() names it. */
+	const char *meaning;
 } CjColumnDefinition;
 
 typedef struct CjLabelDefinition

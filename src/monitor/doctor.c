@@ -658,6 +658,23 @@ check_tables(CjFindings *findings, const CjJob *job, CjJobConfig *config, CjBind
 	}
 }
 
+/* list_candidates names columns that jobs can use, and do not since their names may mean something else. */
+static void
+list_candidates(CjFindings *findings, CjEntity id, const CjBoundEntity *entity)
+{
+	const CjColumnDefinition *columns = cj_entity_definitions[id].columns;
+
+	for (int i = 0; columns[i].name; i++)
+	{
+		if (entity->columns[i].candidate)
+			cj_findings_add_hint(
+				findings, psprintf("candidate:%s.%s", cj_entity_name(id), columns[i].name), "ok",
+				psprintf("column %s of %s is not used", quote_identifier(columns[i].name),
+						 entity->relation),
+				psprintf("If it is %s, run: %s", columns[i].meaning, entity->columns[i].candidate));
+	}
+}
+
 /* check_entity resolves one entity by itself; false if it cannot be used. */
 static bool
 check_entity(CjFindings *findings, const CjUsage *usage)
@@ -679,6 +696,7 @@ check_entity(CjFindings *findings, const CjUsage *usage)
 						psprintf("%s, %s", entity->relation,
 								 entity->is_bound ? "bound" : "by its default name"),
 						NULL);
+	list_candidates(findings, usage->entity, entity);
 	return true;
 }
 

@@ -50,6 +50,23 @@ END
 $$;
 SELECT t.fill() \g /dev/null
 SELECT t.check('columns of these names, not bound', false, false);
+SELECT is((SELECT string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) FROM challenge_jobs.doctor() WHERE check_name ~ '^candidate'),
+          'candidate:challenges.creator_id ok, candidate:challenges.threshold ok', 'the doctor lists them as what could be bound');
+SELECT is((SELECT advice FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges.threshold'),
+          'If it is the average that the challenge has to reach, run: SELECT challenge_jobs.bind(''challenges'', ''app.challenges'', columns => ''{"threshold": "threshold"}'');',
+          'and says what to type');
+SAVEPOINT candidates;
+SELECT substring(advice FROM 'SELECT .*') AS call FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges.threshold' \gset
+:call \g /dev/null
+SELECT substring(advice FROM 'SELECT .*') AS call FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges.creator_id' \gset
+:call \g /dev/null
+SELECT is((SELECT columns FROM challenge_jobs.binding WHERE entity = 'challenges'), '{"threshold": "threshold", "creator_id": "creator_id"}'::jsonb, 'one after the other, typed as it stands');
+SELECT is_empty($$SELECT FROM challenge_jobs.doctor() WHERE check_name ~ '^candidate'$$, 'then they are used');
+ROLLBACK TO candidates;
+SELECT challenge_jobs.bind('challenges', 'app.challenges', '{"threshold": null}') \g /dev/null
+ALTER TABLE app.challenges ALTER creator_id TYPE point USING NULL;
+SELECT is_empty($$SELECT FROM challenge_jobs.doctor() WHERE check_name ~ '^candidate'$$, 'one that bind() says is not to be used is none, nor is one of another type');
+ROLLBACK TO candidates;
 SELECT t.fill(), t.bind_challenges('{"threshold": "threshold"}') \g /dev/null
 SELECT t.check('threshold', true, false);
 SELECT is((SELECT string_agg(DISTINCT threshold::text, ' ' ORDER BY threshold::text) FROM challenge_jobs.decision WHERE run_id = (t.last_run()).run_id), '0 100 60 75.5 80', 'the decision keeps the threshold that it was made by');
