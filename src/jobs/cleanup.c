@@ -74,56 +74,70 @@ static const CjIndexAdvice indexes[] = {
 	{0},
 };
 
-/* Partitions that their table's owner may not delete from; $1 the table, $2 the owner. */
+/* The table $1 and its parts. */
+#define PARTS                                                                                \
+	"WITH RECURSIVE part(oid) AS ("                                                          \
+	"    SELECT $1"                                                                          \
+	"     UNION "                                                                            \
+	"    SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid" \
+	")"
+
+/* $2 the owner, $3 the name of the table */
 static const CjStatement closed_parts = {
 	"find partitions that the owner may not delete from",
-	"WITH RECURSIVE part(oid) AS ("
-	"    SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = $1"
-	"     UNION "
-	"    SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid"
-	")"
-	"SELECT p.oid::pg_catalog.regclass::text, $2::pg_catalog.regrole::text"
+	PARTS
+	"SELECT 'privileges:notifications', 'error',"
+	"       pg_catalog.format('the owner of %s may not delete from its partition %s', $3, p.oid::pg_catalog.regclass),"
+	"       pg_catalog.format('GRANT SELECT, UPDATE, DELETE ON %s TO %s;', p.oid::pg_catalog.regclass,"
+	"                         $2::pg_catalog.regrole), NULL"
 	"  FROM part p"
 	"  JOIN pg_catalog.pg_class c ON c.oid = p.oid"
 	" WHERE c.relkind <> 'p'"
 	"   AND NOT (pg_catalog.has_table_privilege($2, p.oid, 'SELECT')"
 	"            AND pg_catalog.has_table_privilege($2, p.oid, 'UPDATE')"
 	"            AND pg_catalog.has_table_privilege($2, p.oid, 'DELETE'))"
-	" ORDER BY 1",
+	" ORDER BY p.oid::pg_catalog.regclass::text",
 	SPI_OK_SELECT};
 
-/*
- * Foreign keys that refer to the table $1 or a part of it: what refers, the constraint, its columns, its
- * definition up to what happens on deletion, whether it forbids deletion, whether an index serves it.
- */
+/* Foreign keys that forbid deletion, or make it slow. */
 static const CjStatement find_references = {
 	"find foreign keys to the notifications",
-	"WITH RECURSIVE part(oid) AS ("
-	"    SELECT $1"
-	"     UNION "
-	"    SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid"
-	")"
-	"SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),"
-	"       pg_catalog.quote_ident(f.conname),"
-	"       (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position)"
-	"          FROM pg_catalog.unnest(f.conkey) WITH ORDINALITY AS k(number, position)"
-	"          JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number),"
-	"       pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(f.oid), ' (ON DELETE|DEFERRABLE|NOT VALID|NOT ENFORCED).*$', ''),"
-	"       f.confdeltype IN ('a', 'r'),"
-	"       EXISTS (SELECT 1"
-	"                 FROM pg_catalog.pg_index i"
-	"                WHERE i.indrelid = f.conrelid"
-	"                  AND i.indisvalid"
-	"                  AND i.indpred IS NULL"
-	"                  AND i.indkey[0] = ANY (f.conkey)),"
-	"       c.relkind = 'p'"
-	"  FROM pg_catalog.pg_constraint f"
-	"  JOIN part p ON p.oid = f.confrelid"
-	"  JOIN pg_catalog.pg_class c ON c.oid = f.conrelid"
-	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-	" WHERE f.contype = 'f'"
-	"   AND f.conparentid = 0"
-	" ORDER BY 1, 2",
+	PARTS
+	"SELECT pg_catalog.format('reference:%s(%s)', r.name, r.columns), 'warning', f.finding, f.remedy, NULL"
+	"  FROM (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,"
+	"               pg_catalog.quote_ident(k.conname) AS key,"
+	"               (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY l.position)"
+	"                  FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY AS l(number, position)"
+	"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = l.number) AS columns,"
+	"               pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid),"
+	"                                         ' (ON DELETE|DEFERRABLE|NOT VALID|NOT ENFORCED).*$', '') AS definition,"
+	"               k.confdeltype IN ('a', 'r') AS forbids,"
+	"               EXISTS (SELECT 1"
+	"                         FROM pg_catalog.pg_index i"
+	"                        WHERE i.indrelid = k.conrelid"
+	"                          AND i.indisvalid"
+	"                          AND i.indpred IS NULL"
+	"                          AND i.indkey[0] = ANY (k.conkey)) AS has_index,"
+	"               CASE c.relkind WHEN 'p' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently"
+	"          FROM pg_catalog.pg_constraint k"
+	"          JOIN part p ON p.oid = k.confrelid"
+	"          JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
+	"          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	"         WHERE k.contype = 'f'"
+	"           AND k.conparentid = 0) r"
+	" CROSS JOIN LATERAL (VALUES"
+	"       (1, r.forbids,"
+	"        pg_catalog.format('foreign key %s of %s prevents the deletion of notifications that are referred to',"
+	"                          r.key, r.name),"
+	"        pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %2$s %3$s ON DELETE <action>;',"
+	"                          r.name, r.key, r.definition)),"
+	"       (2, NOT r.has_index,"
+	"        pg_catalog.format('%s has no index that begins with %s: the whole table is read for each deleted notification',"
+	"                          r.name, r.columns),"
+	"        pg_catalog.format('CREATE INDEX %sON %s (%s);', r.concurrently, r.name, r.columns)))"
+	"       f(position, is_so, finding, remedy)"
+	" WHERE f.is_so"
+	" ORDER BY r.name, r.key, f.position",
 	SPI_OK_SELECT};
 
 /* $1 the table, $2 the first columns, $3 the predicate or null */
@@ -523,43 +537,6 @@ run_job(CjRun *run)
 	run->figures[NOTIFICATIONS] = run->rows_affected = state->deleted;
 }
 
-/* examine_references reports foreign keys that forbid deletion, or make it slow. */
-static void
-examine_references(const CjBoundEntity *entity, CjFindings *findings)
-{
-	CjParams params = {0};
-	CjRows rows;
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	rows = cj_sql_run_own(&find_references, &params);
-	for (uint64 row = 0; row < rows.processed; row++)
-	{
-		const char *table = cj_sql_text(&rows, row, 1);
-		const char *constraint = cj_sql_text(&rows, row, 2);
-		const char *columns = cj_sql_text(&rows, row, 3);
-		const char *check = psprintf("reference:%s(%s)", table, columns);
-
-		if (cj_sql_bool(&rows, row, 5))
-			cj_findings_add_hint(
-				findings, check, "warning",
-				psprintf(
-					"foreign key %s of %s prevents the deletion of notifications that are referred to",
-					constraint, table),
-				psprintf(
-					"Fill in and run: ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %s %s ON DELETE <action>;",
-					table, constraint, constraint, cj_sql_text(&rows, row, 4)));
-		if (!cj_sql_bool(&rows, row, 6))
-			cj_findings_add(
-				findings, check, "warning",
-				psprintf(
-					"%s has no index that begins with %s: the whole table is read for each deleted notification",
-					table, columns),
-				psprintf("CREATE INDEX %sON %s (%s);",
-						 cj_sql_bool(&rows, row, 7) ? "" : "CONCURRENTLY ", table, columns));
-	}
-	cj_sql_free(&rows);
-}
-
 /* require_index reports that an index is missing, without which what is kept is read each night. */
 static void
 require_index(const CjBoundEntity *entity, bool by_type, const char *read, CjFindings *findings)
@@ -570,13 +547,12 @@ require_index(const CjBoundEntity *entity, bool by_type, const char *read, CjFin
 											 quote_identifier(created_at->name))
 								  : quote_identifier(created_at->name);
 	Datum numbers[] = {Int16GetDatum(type->number), Int16GetDatum(created_at->number)};
-	CjParams params = {0};
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	cj_sql_param_array(&params, INT2OID,
-					   cj_sql_array(numbers + !by_type, by_type ? 2 : 1, INT2OID));
-	cj_sql_param_text(&params, read);
-	if (cj_sql_execute_own(&find_index, &params) > 0)
+	if (cj_sql_execute_own(&find_index,
+						   CJ_PARAMS(CJ_OID(entity->relid),
+									 CJ_ARRAY(INT2OID, cj_sql_array(numbers + !by_type,
+																	by_type ? 2 : 1, INT2OID)),
+									 CJ_TEXT(read))) > 0)
 		return;
 	cj_findings_add_as(
 		findings, psprintf("index:retention(%s%s)", columns, read ? ", read" : ""), "warning",
@@ -612,30 +588,15 @@ examine_retention(const CjJobConfig *config, const CjBinding *binding, CjFinding
 static void
 examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 {
-	CjParams params = {0};
-	CjRows rows;
+	const CjBoundEntity *table = &binding->entities[CJ_NOTIFICATIONS];
 	const char *problem;
 	const char *hint;
 
-	examine_references(&binding->entities[CJ_NOTIFICATIONS], findings);
+	cj_findings_add_found(findings, &find_references, CJ_PARAMS(CJ_OID(table->relid)));
 	examine_retention(config, binding, findings);
-
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_NOTIFICATIONS].relid),
-				 false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->owner), false);
-	rows = cj_sql_run_own(&closed_parts, &params);
-	for (uint64 row = 0; row < rows.processed; row++)
-	{
-		const char *part = cj_sql_text(&rows, row, 1);
-		const char *owner = cj_sql_text(&rows, row, 2);
-
-		cj_findings_add(findings, "privileges:notifications", "error",
-						psprintf("the owner of %s may not delete from its partition %s",
-								 binding->entities[CJ_NOTIFICATIONS].relation, part),
-						psprintf("GRANT SELECT, UPDATE, DELETE ON %s TO %s;", part, owner));
-	}
-	cj_sql_free(&rows);
-
+	cj_findings_add_found(findings, &closed_parts,
+						  CJ_PARAMS(CJ_OID(table->relid), CJ_OID(binding->owner),
+									CJ_TEXT(table->relation)));
 	if (!cj_settings_bool(config->settings, "prune_cron_history"))
 		return;
 	problem = cj_pg_cron_prune_problem(&hint);

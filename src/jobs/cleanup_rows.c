@@ -47,7 +47,9 @@
  * Behind a sub-select, so that the planner does not see the array: it takes it to be short then, and the
  * rows are fetched by it.
  */
-#define IS_LISTED(n) "n.ctid OPERATOR(pg_catalog.=) ANY ((SELECT $" n ")::pg_catalog.tid[])"
+#define IS_LISTED                                                         \
+	"n.ctid OPERATOR(pg_catalog.=) ANY ((SELECT $7)::pg_catalog.tid[])\n" \
+	"   AND " CJ_IS_EXPIRED
 
 static const CjStatement find_all = {"find expired notifications",
 									 "SELECT n.ctid\n"
@@ -152,11 +154,10 @@ static const CjStatement list_types = {
 #define MAX_TYPES 1000
 
 /* $7: addresses. Whoever refers to a row, or reads it FOR SHARE, is not waited for either. */
-#define LOCK_ROWS                                         \
-	"  FROM {notifications} n\n"                          \
-	" WHERE " IS_LISTED("7") "\n"                         \
-							 "   AND " CJ_IS_EXPIRED "\n" \
-							 "   FOR UPDATE SKIP LOCKED"
+#define LOCK_ROWS                \
+	"  FROM {notifications} n\n" \
+	" WHERE " IS_LISTED "\n"     \
+	"   FOR UPDATE SKIP LOCKED"
 
 static const CjStatement claim = {"claim expired notifications", "SELECT n.ctid\n" LOCK_ROWS,
 								  SPI_OK_SELECT};
@@ -167,11 +168,9 @@ static const CjStatement claim = {"claim expired notifications", "SELECT n.ctid\
  */
 static const CjStatement delete_listed = {"delete expired notifications",
 										  "DELETE FROM {notifications} AS n\n"
-										  " WHERE " IS_LISTED(
-											  "7") "\n"
-												   "   AND " CJ_IS_EXPIRED "\n"
-												   "   AND (" CJ_IS_UNTOUCHED
-												   " OR n.ctid OPERATOR(pg_catalog.=) ANY ($8))",
+										  " WHERE " IS_LISTED "\n"
+										  "   AND (" CJ_IS_UNTOUCHED
+										  " OR n.ctid OPERATOR(pg_catalog.=) ANY ($8))",
 										  SPI_OK_DELETE};
 
 /* What is still there less what is not locked: a trigger may have kept rows from being deleted. */
@@ -179,11 +178,9 @@ static const CjStatement count_locked = {
 	"count expired notifications that others have locked",
 	"SELECT (SELECT pg_catalog.count(*)\n"
 	"          FROM {notifications} n\n"
-	"         WHERE " IS_LISTED("7") "\n"
-									 "           AND " CJ_IS_EXPIRED ")\n"
-									 "       OPERATOR(pg_catalog.-)\n"
-									 "       (SELECT pg_catalog.count(*) FROM (SELECT 1\n" LOCK_ROWS
-									 ") l)",
+	"         WHERE " IS_LISTED ")\n"
+	"       OPERATOR(pg_catalog.-)\n"
+	"       (SELECT pg_catalog.count(*) FROM (SELECT 1\n" LOCK_ROWS ") l)",
 	SPI_OK_SELECT};
 
 static const CjStatement delete_all = {"delete all expired notifications",
@@ -197,7 +194,7 @@ static const CjStatement count_all = {"count expired notifications",
 									  " WHERE " CJ_IS_EXPIRED,
 									  SPI_OK_SELECT};
 
-/* ---- what is found: addresses, and of each */
+/* ---- what is found: addresses, and of each ---- */
 
 enum
 {

@@ -81,6 +81,18 @@ cj_findings_add_hint(CjFindings *findings, const char *check_name, const char *s
 }
 
 void
+cj_findings_add_found(CjFindings *findings, const CjStatement *statement, CjParams *params)
+{
+	CjRows rows = cj_sql_run_own(statement, params);
+
+	for (uint64 row = 0; row < rows.processed; row++)
+		cj_findings_add_as(findings, cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2),
+						   cj_sql_text(&rows, row, 3), cj_sql_text(&rows, row, 4),
+						   cj_sql_text(&rows, row, 5));
+	cj_sql_free(&rows);
+}
+
+void
 cj_findings_add_error(CjFindings *findings, const char *check_name, const ErrorData *error)
 {
 	cj_findings_add_hint(findings, check_name, "error",

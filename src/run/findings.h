@@ -6,6 +6,8 @@
 #include "utils/elog.h"
 #include "utils/tuplestore.h"
 
+#include "base/sql.h"
+
 typedef struct CjFindings CjFindings;
 
 /* Statements that only a superuser may run: what the column run_as says of them. */
@@ -26,6 +28,10 @@ extern void cj_findings_add_as(CjFindings *findings, const char *check_name, con
 /* The same with a hint, or NULL: "Run: …;" is a remedy (base/hint), anything else advice. */
 extern void cj_findings_add_hint(CjFindings *findings, const char *check_name, const char *status,
 								 const char *finding, const char *hint);
+
+/* Adds what a statement over the catalogs or the extension's tables finds: check_name, status, finding, remedy, run_as. */
+extern void cj_findings_add_found(CjFindings *findings, const CjStatement *statement,
+								  CjParams *params);
 
 /* Adds an error, with its detail and hint. */
 extern void cj_findings_add_error(CjFindings *findings, const char *check_name,
