@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 9';
+AS 'SELECT 10';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -780,6 +780,656 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cj_api_report_html';
 
+/* A text of the database as text of a page; every one that stands in the report comes through here. */
+CREATE FUNCTION challenge_jobs.html_text(characters text)
+RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cj_api_html_text';
+
+CREATE FUNCTION challenge_jobs.scheduled_times(schedule text, after timestamptz, n integer)
+RETURNS SETOF timestamptz
+LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 3
+AS 'MODULE_PATHNAME', 'cj_api_scheduled_times';
+
+CREATE FUNCTION challenge_jobs.report_moment(moment timestamp, pattern text DEFAULT 'YYYY-MM-DD HH24:MI')
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN isfinite(moment)
+            THEN format('<time datetime="%s">%s</time>', to_char(moment, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), to_char(moment, pattern))
+            ELSE 'never' END;
+
+/* Two units at most: 4.2 ms, 420 ms, 3.5 s, 4 min 12 s, 3 h 20 min, 2 d 4 h. Where rounding gives 1000 ms or 60 s, the next unit begins. */
+CREATE FUNCTION challenge_jobs.report_duration(seconds numeric)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT CASE WHEN seconds < 0 THEN '-' ELSE '' END
+               || CASE WHEN e.exact < 59.5
+                       THEN format('%s %s', CASE WHEN d.number >= 9.95 THEN round(d.number) ELSE trim_scale(round(d.number, 1)) END, d.unit)
+                       ELSE format('%s %s', div(w.number, w.per), w.large)
+                            || CASE WHEN w.number % w.per > 0 THEN format(' %s %s', w.number % w.per, w.small) ELSE '' END END
+          FROM (SELECT abs(seconds), round(abs(seconds))) e(exact, whole)
+         CROSS JOIN LATERAL (SELECT CASE WHEN e.exact < 0.9995 THEN e.exact * 1000 ELSE e.exact END,
+                                    CASE WHEN e.exact < 0.9995 THEN 'ms' ELSE 's' END) d(number, unit)
+         CROSS JOIN LATERAL (VALUES (3600, e.whole, 60, 'min', 's'), (86400, div(e.whole, 60), 60, 'h', 'min'),
+                                    ('infinity'::numeric, div(e.whole, 3600), 24, 'd', 'h')) w(below, number, per, large, small)
+         WHERE e.whole < w.below
+         ORDER BY w.below
+         LIMIT 1);
+
+/* 1,234,567, with a unit: 1 run, 2 runs */
+CREATE FUNCTION challenge_jobs.report_count(number numeric, unit text DEFAULT NULL)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN to_char(number, 'FM9,999,999,999,999,999,990')
+       || CASE WHEN unit IS NULL THEN '' WHEN number = 1 THEN ' ' || unit ELSE format(' %ss', unit) END;
+
+/* A text that may not be there, between a beginning and an end; NULL if it is not, or is empty. */
+CREATE FUNCTION challenge_jobs.report_text(beginning text, characters text, ending text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN beginning || challenge_jobs.html_text(NULLIF(characters, '')) || ending;
+
+/* The end of a list that is not complete. */
+CREATE FUNCTION challenge_jobs.report_rest(more numeric, place text)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN more > 0 THEN format(E'<li class="rest">%s more, in <code>%s</code></li>\n', challenge_jobs.report_count(more), place) END;
+
+/* The axis of time below a drawing: ticks, and their texts. Every other text is left out on small screens. */
+CREATE FUNCTION challenge_jobs.report_axis(since timestamp, until timestamp, top integer, bottom integer)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (WITH step(seconds) AS (
+            SELECT COALESCE(min(s.seconds) FILTER (WHERE s.seconds >= floor(EXTRACT(epoch FROM until - since) / 8) + 1), max(s.seconds))
+              FROM unnest('{1 min,5 min,15 min,30 min,1 hour,3 hours,6 hours,12 hours,1 day,2 days,7 days,14 days,30 days,91 days,365 days,'
+                          '1461 days,5844 days}'::interval[]) i(length)
+             CROSS JOIN LATERAL EXTRACT(epoch FROM i.length) s(seconds)
+        ), tick AS (
+            SELECT s.seconds, t.moment, row_number() OVER (ORDER BY t.moment) AS number,
+                   round(100 * EXTRACT(epoch FROM t.moment - since) / EXTRACT(epoch FROM until - since), 2) AS x
+              FROM step s
+             CROSS JOIN LATERAL make_interval(secs => s.seconds) i(length)
+             CROSS JOIN LATERAL generate_series(date_bin(i.length, since, '2000-01-01'), until, i.length) t(moment)
+             WHERE t.moment > since AND t.moment < until
+        )
+        SELECT format(E'<g class="axis">%s</g>\n', string_agg(
+                   format('<line x1="%s%%" x2="%1$s%%" y1="%s" y2="%s"/>', t.x, top, bottom + 5)
+                   || CASE WHEN t.x < 92
+                           THEN format('<text x="%s%%" dx="4" y="%s"%s>%s</text>', t.x, bottom + 15,
+                                       CASE WHEN t.number % 2 = 0 THEN ' class="alternate"' END,
+                                       to_char(t.moment, CASE WHEN t.seconds >= 91 * 86400 THEN 'Mon YYYY'
+                                                              WHEN t.moment = date_trunc('day', t.moment) THEN 'FMDD Mon' ELSE 'HH24:MI' END))
+                           ELSE '' END, '' ORDER BY t.moment))
+          FROM tick t);
+
+/*
+ * How it looks. Colours are named by what they stand for, once for light and once for dark; all that is text has a contrast of 4.5
+ * to 1 at least on what it stands on.
+ */
+CREATE FUNCTION challenge_jobs.report_style()
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN replace(replace($style$
+:root{color-scheme:light dark;{light}}
+@media (prefers-color-scheme:dark){:root{{dark}}}
+*{box-sizing:border-box}
+html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
+body{margin:0;background:var(--page);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","Liberation Sans",sans-serif}
+header,main,footer{max-width:68rem;margin:0 auto;padding:0 1.5rem}
+header{padding-top:3rem}
+h1,h2,h3,p,ul,dl,dd,figure,pre{margin:0;padding:0}
+h1{font-size:2.25rem;line-height:1.15;letter-spacing:-.022em;font-weight:650;text-wrap:balance}
+h1 .sign{width:1.1em;height:1.1em;vertical-align:-.16em;margin:0 .3em 0 -.15em}
+h2{font-size:1.25rem;line-height:1.3;letter-spacing:-.01em;font-weight:650}
+h3{font-size:1rem;font-weight:600;line-height:1.4}
+code,.name,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono","Liberation Mono",monospace;
+font-size:.9em}
+.name,.message,.where,code,pre,dd{overflow-wrap:anywhere}
+time,.figure,td,.number{font-variant-numeric:tabular-nums}
+.kicker{color:var(--soft);font-size:.875rem;margin-bottom:.75rem}
+.period{color:var(--soft);margin-top:.6rem}
+section{margin-top:3.5rem}
+section>p{color:var(--soft);max-width:44rem;margin-top:.25rem}
+.card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1.25rem 1.5rem}
+.nothing{color:var(--soft)}
+section>.card{margin-top:1.25rem}
+
+/* the figures at the top */
+.figures{display:grid;grid-template-columns:repeat(4,1fr);gap:1px;background:var(--line);
+border:1px solid var(--line);border-radius:12px;overflow:hidden;margin-top:2rem;list-style:none}
+.figures li{background:var(--card);padding:1rem 1.5rem}
+.figure{display:block;font-size:1.75rem;line-height:1.2;font-weight:600;letter-spacing:-.02em}
+.figure+span{color:var(--soft);font-size:.875rem}
+
+/* signs: a shape, a colour and a word */
+.shapes{position:absolute}
+.sign{flex:none;vertical-align:-2px;overflow:visible}
+.full{fill:currentColor}
+.line{fill:none;stroke:currentColor;stroke-width:1.9;stroke-linecap:round;stroke-linejoin:round}
+.c-ok,.c-succeeded,.c-recovered{color:var(--good);--wash:var(--good-wash)}
+.c-failed,.c-failing,.c-error{color:var(--bad);--wash:var(--bad-wash)}
+.c-crashed{color:var(--dead);--wash:var(--bad-wash)}
+.c-cancelled,.c-overdue,.c-warning{color:var(--halt);--wash:var(--halt-wash)}
+.c-running{color:var(--work);--wash:var(--work-wash)}
+.c-skipped,.c-rolled_back,.c-disabled,.c-never_run{color:var(--aside);--wash:var(--aside-wash)}
+.badge{display:inline-flex;align-items:center;gap:.35rem;font-size:.8125rem;font-weight:600;line-height:1;
+white-space:nowrap;padding:.35rem .6rem .35rem .45rem;border-radius:99px;background:var(--wash)}
+
+/* the jobs */
+.jobs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,25rem),1fr));gap:1rem;margin-top:1.25rem}
+.job{display:flex;flex-direction:column;gap:.5rem}
+.top{display:flex;flex-wrap:wrap;align-items:center;justify-content:space-between;gap:.5rem .75rem}
+.job p{color:var(--soft);font-size:.9375rem}
+.job dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.25rem;font-size:.9375rem;
+margin-top:.5rem;padding-top:.9rem;border-top:1px solid var(--line)}
+dt{color:var(--soft)}
+.soft{color:var(--soft)}
+.unit{white-space:nowrap}
+.job p::first-letter{text-transform:uppercase}
+
+/* drawings */
+.chart{display:block;overflow:visible}
+.chart text{fill:var(--soft);font-size:12px}
+.chart .lane{fill:var(--ink);font-size:13px;font-weight:600}
+.chart .lane,.chart .number,.chart .value{paint-order:stroke;stroke:var(--card);stroke-width:6px;
+stroke-linejoin:round}
+.chart .number{text-anchor:end}
+.axis line{stroke:var(--line)}
+.track{fill:var(--track)}
+.timeline rect{fill:var(--bar)}
+.timeline .track{fill:var(--track)}
+.timeline g:hover rect{fill:var(--good)}
+.durations circle{fill:var(--good);r:2.25px}
+.durations g:hover circle{fill:var(--ink)}
+.durations g:not(.axis) line{stroke:var(--bar);stroke-width:1.5;opacity:.6}
+.mean{overflow:visible}
+.mean polyline{fill:none;stroke:var(--bar);stroke-width:1.25;opacity:.75}
+.sign.c-succeeded{color:var(--bar)}
+.legend{display:flex;flex-wrap:wrap;gap:.4rem 1.25rem;list-style:none;font-size:.8125rem;color:var(--soft);
+margin-top:1rem;padding-top:1rem;border-top:1px solid var(--line)}
+.legend li{display:inline-flex;align-items:center;gap:.4rem}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,25rem),1fr));gap:1rem;margin-top:1.25rem}
+figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:.1rem .75rem;margin-bottom:.5rem}
+figcaption span:last-child{color:var(--soft);font-size:.875rem}
+
+/* tables */
+.sheet{padding:0;overflow:hidden}
+summary:focus-visible{outline:2px solid var(--link);outline-offset:2px}
+table{border-collapse:collapse;width:100%;font-size:.9375rem}
+caption{text-align:left;color:var(--soft);font-size:.875rem;padding:1rem 1.5rem .25rem}
+th,td{padding:.65rem .75rem;text-align:left;border-top:1px solid var(--line);font-weight:400}
+thead th{border-top:0;color:var(--soft);font-size:.8125rem;vertical-align:bottom}
+th:first-child,td:first-child{padding-left:1.5rem}
+th:last-child,td:last-child{padding-right:1.5rem}
+.numbers td,.numbers thead th:not(:first-child){text-align:right;white-space:nowrap}
+.numbers .sign{margin-right:.35rem}
+.zero{color:var(--soft)}
+td small{display:block;color:var(--soft);font-size:.8125rem}
+
+/* what went wrong, alerts, findings */
+.list{padding:0;overflow:hidden}
+.list ul{list-style:none}
+.list li{padding:1.1rem 1.5rem;border-top:1px solid var(--line);display:grid;
+grid-template-columns:minmax(0,1fr);gap:.4rem}
+.list>ul>li:first-child{border-top:0}
+.further>summary{width:auto;padding:1rem 1.5rem;border-top:1px solid var(--line);outline-offset:-4px;
+font-weight:600;border-radius:0}
+.where{display:flex;flex-wrap:wrap;align-items:center;gap:.4rem .75rem;font-size:.9375rem}
+.where time,.where .soft{font-size:.875rem;color:var(--soft)}
+.message{font-weight:600;white-space:pre-wrap;unicode-bidi:isolate}
+.more{color:var(--soft);font-size:.9375rem;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate}
+.more b{color:var(--ink);font-weight:600}
+details{font-size:.875rem;color:var(--soft)}
+summary{cursor:pointer;width:max-content;border-radius:4px}
+pre{white-space:pre-wrap;background:var(--track);color:var(--ink);border-radius:8px;padding:.75rem 1rem;
+margin-top:.4rem;unicode-bidi:isolate}
+.list .rest{color:var(--soft);font-size:.9375rem}
+footer{color:var(--soft);font-size:.875rem;margin-top:4rem;padding-top:1.5rem;padding-bottom:3rem}
+footer p{border-top:1px solid var(--line);padding-top:1.5rem}
+@media (max-width:44rem){
+header,main,footer{padding-left:1rem;padding-right:1rem}
+header{padding-top:2rem}
+h1{font-size:1.75rem}
+section{margin-top:2.5rem}
+.figures{grid-template-columns:1fr 1fr}
+.figures li,.card,.list li,.further>summary{padding-left:1rem;padding-right:1rem}
+.sheet,.list{padding-left:0;padding-right:0}
+.durations circle{r:1.75px}
+
+/* a row becomes a card */
+table,tbody,caption{display:block}
+caption{padding:.9rem 1rem}
+thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+tbody tr{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;padding:.9rem 1rem;border-top:1px solid var(--line)}
+tbody tr th:first-child,tbody tr td:nth-child(n){border:0;padding:0}
+.job .name{font-size:.8125rem}
+tbody tr th{flex:1 0 100%;font-weight:600}
+.numbers .zero{display:none}
+.numbers td::after{content:"\a0" attr(data-label);color:var(--soft)}
+.upcoming td{flex:1 0 100%;display:flex;justify-content:space-between}
+.alternate{display:none}
+}
+@media print{:root{{light}}body{font-size:12px}.card,.list li{break-inside:avoid}}
+$style$,
+    '{light}', '--page:#f6f6f3;--card:#fff;--ink:#1b1f24;--soft:#565d66;--line:#e2e2dd;--track:#efefeb;--link:#2456b8;--good:#1a7a4c;'
+               '--bar:#3f9a6f;--bad:#bf2b23;--dead:#8a2f8f;--halt:#8f5a00;--work:#2456b8;--aside:#5f6670;--bad-wash:#fdf1ef;'
+               '--good-wash:#eef7f1;--halt-wash:#fbf4e6;--aside-wash:#f1f1ee;--work-wash:#eef3fc;'),
+    '{dark}', '--page:#121417;--card:#1a1d21;--ink:#e9eaec;--soft:#a3a9b2;--line:#2d3137;--track:#24282d;--link:#8ab4f8;--good:#5fcf97;'
+              '--bar:#3f9d72;--bad:#ff8379;--dead:#dd93e2;--halt:#e5b454;--work:#8ab4f8;--aside:#a3a9b2;--bad-wash:#2d1c1b;'
+              '--good-wash:#17271f;--halt-wash:#2b2416;--aside-wash:#24282d;--work-wash:#1b2536;');
+
+/*
+ * The page: what it shows is read in one statement, bounded however large the log is. Moments are in UTC. A drawing is laid out in
+ * percent from left to right and in pixels from top to bottom, so that it becomes narrower on a phone without its texts and marks
+ * becoming smaller. A mark stands for the runs of a 96th of the period; its title says which.
+ */
+CREATE FUNCTION challenge_jobs.report_page(since timestamp, until timestamp, findings jsonb, has_command boolean, version text)
+RETURNS text
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH
+/* ---- signs: a status of a run, a state of a job or a finding, as it is drawn around the point 0, 0, within 5 pixels ---- */
+shape(name, kind, path) AS (
+    VALUES ('succeeded', 'full', 'M-2-5H2Q3-5 3-4V4Q3 5 2 5H-2Q-3 5-3 4V-4Q-3-5-2-5Z'),
+           ('failed', 'line', 'M-3.6-3.6 3.6 3.6M3.6-3.6-3.6 3.6'),
+           ('crashed', 'full', 'M0-5 5 4H-5Z'),
+           ('cancelled', 'full', 'M-3.8-3.8H3.8V3.8H-3.8Z'),
+           ('running', 'full', 'M-3.4-4.8 5 0-3.4 4.8Z'),
+           ('rolled_back', 'line', 'M3.2-4.2-4 0 3.2 4.2Z'),
+           ('skipped', 'line', 'M0-3.6A3.6 3.6 0 1 1 0 3.6 3.6 3.6 0 1 1 0-3.6Z'),
+           ('ok', 'line', 'M-4.4.2-1.4 3.4 4.4-3.2'),
+           ('failing', 'line', 'M-3.6-3.6 3.6 3.6M3.6-3.6-3.6 3.6'),
+           ('overdue', 'line', 'M0-4.6A4.6 4.6 0 1 1 0 4.6 4.6 4.6 0 1 1 0-4.6ZM0-2.4V0L1.8 1.4'),
+           ('never_run', 'line', 'M0-3.6A3.6 3.6 0 1 1 0 3.6 3.6 3.6 0 1 1 0-3.6Z'),
+           ('disabled', 'line', 'M-2-3.8V3.8M2-3.8V3.8'),
+           ('paused', 'line', 'M-2-3.8V3.8M2-3.8V3.8'),
+           ('restored', 'line', 'M-2-3.8V3.8M2-3.8V3.8'),
+           ('recovered', 'line', 'M-4.4.2-1.4 3.4 4.4-3.2'),
+           ('warning', 'full', 'M0-5 5 0 0 5-5 0Z'),
+           ('error', 'line', 'M-3.6-3.6 3.6 3.6M3.6-3.6-3.6 3.6')
+), sign AS MATERIALIZED (
+    SELECT s.name, l.label, v.svg, format('<span class="badge c-%s">%s%s</span>', s.name, v.svg, l.label) AS badge
+      FROM shape s
+     CROSS JOIN LATERAL (SELECT CASE s.name WHEN 'restored' THEN 'copy, held back' ELSE replace(s.name, '_', ' ') END) l(label)
+     CROSS JOIN LATERAL format('<svg xmlns="http://www.w3.org/2000/svg" class="sign c-%s" width="14" height="14" viewBox="-7 -7 14 14" '
+                               'aria-hidden="true"><use href="#s-%1$s"/></svg>', s.name) v(svg)
+),
+/* ---- what is shown: jobs, their runs, what went wrong ---- */
+period AS (
+    SELECT EXTRACT(epoch FROM until - since) AS seconds, challenge_jobs.report_duration(EXTRACT(epoch FROM until - since) / 96) AS slice
+), job AS MATERIALIZED (
+    SELECT d.n, d.job, challenge_jobs.html_text(d.job) AS name, challenge_jobs.html_text(d.description) AS description, s.state, s.engine, s.schedule,
+           s.last_run AT TIME ZONE 'UTC' AS last_run, s.last_status, s.last_success AT TIME ZONE 'UTC' AS last_success,
+           s.consecutive_failures, EXTRACT(epoch FROM s.avg_duration) AS mean, EXTRACT(epoch FROM s.p95_duration) AS p95,
+           ARRAY(SELECT t.moment AT TIME ZONE 'UTC'
+                   FROM challenge_jobs.scheduled_times(s.schedule, s.next_due - interval '1 microsecond', 3) t(moment)) AS next
+      FROM challenge_jobs.job_default() WITH ORDINALITY
+           d(job, description, schedule, max_runtime, max_retries, retry_delay, catch_up, grace, settings, n)
+      JOIN challenge_jobs.job_status s ON s.job = d.job
+), status(n, name, y) AS (
+    /* Those of one height share a mark: of what went wrong, and of what did nothing or has not ended, the first has its shape. */
+    VALUES (1, 'crashed', 31), (2, 'failed', 31), (3, 'cancelled', 31), (4, 'succeeded', 41), (5, 'running', 67), (6, 'rolled_back', 67),
+           (7, 'skipped', 67)
+), looked_at AS MATERIALIZED (
+    SELECT j.n AS job, r.*
+      FROM job j
+     CROSS JOIN period p
+     CROSS JOIN LATERAL (
+            SELECT GREATEST(0, LEAST(95, floor(date_part('epoch', l.started_at - since) * 96 / p.seconds::float8)))::integer AS slice,
+                   l.status, l.dry_run, count(*) AS runs, min(l.started_at) AS first, max(l.started_at) AS last,
+                   min(l.seconds)::numeric AS shortest, avg(l.seconds)::numeric AS mean, max(l.seconds)::numeric AS longest,
+                   COALESCE(sum(l.rows_affected), 0) AS rows
+              FROM (SELECT n.status, n.dry_run, n.started_at AT TIME ZONE 'UTC' AS started_at, date_part('epoch', n.duration) AS seconds,
+                           n.rows_affected
+                      FROM challenge_jobs.job_run n
+                     WHERE n.job = j.job AND n.started_at >= since AT TIME ZONE 'UTC' AND n.started_at < 'infinity'
+                     ORDER BY n.started_at DESC
+                     LIMIT 50000) l
+             GROUP BY 1, 2, 3
+           ) r
+), total AS MATERIALIZED (
+    SELECT j.n AS job, s.n AS status, s.name, COALESCE(sum(r.runs), 0) AS runs
+      FROM job j
+     CROSS JOIN status s
+      LEFT JOIN looked_at r ON r.job = j.n AND r.status = s.name AND NOT r.dry_run
+     GROUP BY j.n, s.n, s.name
+), of_job AS MATERIALIZED (
+    SELECT t.job, sum(t.runs) AS runs, sum(t.runs) FILTER (WHERE t.name = 'succeeded') AS succeeded, sum(t.runs) FILTER (WHERE t.status <= 3) AS wrong
+      FROM total t
+     GROUP BY t.job
+), of_all AS (
+    SELECT sum(o.runs) AS runs, sum(o.succeeded) AS succeeded, sum(o.wrong) AS wrong FROM of_job o
+), mark AS MATERIALIZED (
+    SELECT r.job, r.slice, s.y, round(100 * (r.slice + 0.5) / 96, 2) AS x, (array_agg(s.name ORDER BY s.n))[1] AS name,
+           format('<title>%s</title>', string_agg(
+               concat(challenge_jobs.report_count(r.runs), ' ', replace(s.name, '_', ' '), ', ', to_char(r.first, 'YYYY-MM-DD HH24:MI:SS'),
+                      CASE WHEN r.runs > 1 THEN to_char(r.last, '" to "YYYY-MM-DD HH24:MI:SS') END, ' UTC',
+                      CASE WHEN s.name <> 'running'
+                           THEN concat(', ', CASE WHEN r.runs > 1 THEN 'on average ' END, challenge_jobs.report_duration(r.mean)) END,
+                      CASE WHEN s.name = 'succeeded' THEN ', ' || challenge_jobs.report_count(r.rows, 'row') END),
+               E'\n' ORDER BY s.n)) AS title
+      FROM looked_at r
+      JOIN status s ON s.name = r.status
+     WHERE NOT r.dry_run
+     GROUP BY r.job, r.slice, s.y
+), failure AS MATERIALIZED (
+    SELECT row_number() OVER (ORDER BY f.started_at DESC, f.run_id DESC) AS n, f.*
+      FROM job j
+     CROSS JOIN LATERAL (
+            SELECT r.*
+              FROM (SELECT n.*
+                      FROM challenge_jobs.job_run n
+                     WHERE n.job = j.job AND n.started_at >= since AT TIME ZONE 'UTC' AND n.started_at < 'infinity'
+                     ORDER BY n.started_at DESC
+                     LIMIT 50000) r
+             WHERE r.status IN ('failed', 'crashed', 'cancelled') AND NOT r.dry_run
+             ORDER BY r.started_at DESC
+             LIMIT 25) f
+     ORDER BY f.started_at DESC, f.run_id DESC
+     LIMIT 25
+), alert AS MATERIALIZED (
+    SELECT a.* FROM challenge_jobs.alert a WHERE a.next_attempt_at IS NOT NULL ORDER BY a.alert_id DESC LIMIT 20
+), waiting AS (
+    SELECT count(*) AS alerts FROM (SELECT FROM challenge_jobs.alert a WHERE a.next_attempt_at IS NOT NULL LIMIT 1001) a
+), finding AS MATERIALIZED (
+    SELECT f.n, f.value ->> 'check_name' AS check_name, f.value ->> 'status' AS status, f.value ->> 'finding' AS finding,
+           f.value ->> 'remedy' AS remedy, f.value ->> 'advice' AS advice
+      FROM jsonb_array_elements(findings) WITH ORDINALITY f(value, n)
+),
+/* ---- the parts of the page ---- */
+headline AS (
+    SELECT CASE WHEN s.restored > 0 THEN 'error' WHEN s.paused > 0 THEN 'paused' WHEN s.failing > 0 THEN 'failing' WHEN s.overdue > 0 THEN 'overdue'
+                WHEN s.never_run + s.disabled < s.jobs THEN 'ok' END AS sign,
+           CASE WHEN s.restored > 0 THEN 'This database is a copy: nothing runs until it is resumed'
+                WHEN s.paused > 0 THEN 'All jobs are paused'
+                WHEN s.failing + s.overdue > 0
+                THEN format('%s of %s jobs need%s attention', s.failing + s.overdue, s.jobs, CASE WHEN s.failing + s.overdue = 1 THEN 's' END)
+                WHEN s.never_run = s.jobs THEN 'No job has run yet'
+                WHEN s.disabled = s.jobs THEN 'All jobs are disabled'
+                WHEN s.never_run + s.disabled = s.jobs THEN 'No job that is enabled has run yet'
+                ELSE 'All jobs are well' END AS text
+      FROM (SELECT count(*), count(*) FILTER (WHERE j.state = 'failing'), count(*) FILTER (WHERE j.state = 'overdue'),
+                   count(*) FILTER (WHERE j.state = 'never_run'), count(*) FILTER (WHERE j.state = 'disabled'),
+                   count(*) FILTER (WHERE j.state = 'restored'), count(*) FILTER (WHERE j.state = 'paused')
+              FROM job j) s(jobs, failing, overdue, never_run, disabled, restored, paused)
+), header AS (
+    SELECT concat('<header>', E'\n<p class="kicker">challenge_jobs in database <bdi>', challenge_jobs.html_text(current_database()), E'</bdi></p>\n',
+                  '<h1>', s.svg, h.text, E'</h1>\n',
+                  format(E'<p class="period">%s to %s, <span class="unit">%s.</span> All times are UTC.</p>\n', challenge_jobs.report_moment(since),
+                         challenge_jobs.report_moment(until), challenge_jobs.report_duration(p.seconds)),
+                  format(E'<ul class="figures">\n%s</ul>\n</header>\n',
+                         (SELECT string_agg(format(E'<li><span class="figure">%s</span><span>%s</span></li>\n', f.figure, f.label), '' ORDER BY f.n)
+                            FROM (VALUES (1, challenge_jobs.report_count(o.runs), CASE WHEN o.runs = 1 THEN 'run' ELSE 'runs' END),
+                                         /* of those that ended by themselves; 100 % are all of them */
+                                         (2, COALESCE(trim_scale(trunc(100 * o.succeeded / NULLIF(o.succeeded + o.wrong, 0), 1)) || ' %', '&#x2013;'),
+                                          'succeeded'),
+                                         (3, challenge_jobs.report_count(o.wrong), 'went wrong'),
+                                         (4, CASE WHEN w.alerts > 1000 THEN 'over 1,000' ELSE challenge_jobs.report_count(w.alerts) END,
+                                          CASE WHEN w.alerts = 1 THEN 'alert waits' ELSE 'alerts wait' END)) f(n, figure, label)))) AS html
+      FROM headline h
+     CROSS JOIN period p
+     CROSS JOIN of_all o
+     CROSS JOIN waiting w
+      LEFT JOIN sign s ON s.name = h.sign
+), upcoming AS MATERIALIZED (
+    SELECT j.n AS job, t.n, challenge_jobs.report_moment(t.moment) AS moment,
+           CASE WHEN m.minutes < 1 THEN 'in a moment' ELSE 'in ' || challenge_jobs.report_duration(60 * m.minutes) END AS distance
+      FROM job j
+     CROSS JOIN unnest(j.next) WITH ORDINALITY t(moment, n)
+     CROSS JOIN LATERAL div(EXTRACT(epoch FROM t.moment - until), 60) m(minutes)
+), jobs AS (
+    SELECT string_agg(concat(
+               format(E'<article class="card job" aria-labelledby="job-%s">\n<div class="top"><h3 class="name" id="job-%1$s">%s</h3>%s</div>\n'
+                      '<p>%s</p>', j.n, j.name, s.badge, j.description),
+               format(E'<dl>\n<dt>Schedule</dt><dd><code>%s</code> <span class="soft">%s</span></dd>\n', challenge_jobs.html_text(j.schedule),
+                      COALESCE('by ' || challenge_jobs.html_text(j.engine), 'not scheduled')),
+               format(E'<dt>Last run</dt><dd>%s%s</dd>\n', challenge_jobs.report_moment(j.last_run),
+                      '<span class="soft"> ' || replace(j.last_status, '_', ' ') || '</span>'),
+               format(E'<dt>Last success</dt><dd>%s</dd>\n', challenge_jobs.report_moment(j.last_success)),
+               format(E'<dt>Next due</dt><dd>%s</dd>\n',
+                      COALESCE(u.moment || ' <span class="soft unit">' || u.distance || '</span>', 'not foreseen')),
+               E'<dt>Takes</dt><dd><span class="unit">' || challenge_jobs.report_duration(j.mean)
+               || '</span> <span class="soft">on average, 95 of 100 up to <span class="unit">' || challenge_jobs.report_duration(j.p95)
+               || E'</span></span></dd>\n',
+               CASE WHEN j.consecutive_failures > 0
+                    THEN format(E'<dt>Failed</dt><dd>%s in a row</dd>\n', challenge_jobs.report_count(j.consecutive_failures)) END,
+               E'</dl>\n</article>\n'), '' ORDER BY j.n) AS html
+      FROM job j
+      JOIN sign s ON s.name = j.state
+      LEFT JOIN upcoming u ON u.job = j.n AND u.n = 1
+), left_out AS (
+    SELECT string_agg(format(E'<p>Of %s the newest 50,000 runs are looked at and no more: those since %s.</p>\n', j.name,
+                             challenge_jobs.report_moment(l.oldest)), '' ORDER BY j.n) AS html
+      FROM (SELECT r.job, min(r.first) AS oldest FROM looked_at r GROUP BY r.job HAVING sum(r.runs) >= 50000) l
+      JOIN job j ON j.n = l.job
+), lane AS (
+    SELECT string_agg(concat(
+               format(E'<text class="lane" x="0" y="%1$s">%2$s</text><text class="number" x="100%%" y="%1$s">%3$s</text>'
+                      '<rect class="track" x="0" y="%4$s" width="100%%" height="16" rx="3"/>\n',
+                      l.top + 14, j.name, challenge_jobs.report_count(o.runs, 'run'), l.top + 41),
+               (SELECT string_agg(format('<g class="c-%s">%s', m.name, m.title)
+                                  || CASE WHEN m.name = 'succeeded'
+                                          THEN format('<rect x="%s%%" y="%s" width="%s%%" height="16" rx="2"/>', round(m.x - 40.0 / 96, 2),
+                                                      l.top + m.y, round(80.0 / 96, 2))
+                                          ELSE format('<use href="#s-%s" x="%s%%" y="%s"/>', m.name, m.x, l.top + m.y) END
+                                  || '</g>', '' ORDER BY m.slice, m.y)
+                  FROM mark m
+                 WHERE m.job = j.n), E'\n'), '' ORDER BY j.n) AS html
+      FROM job j
+      JOIN of_job o ON o.job = j.n
+     CROSS JOIN LATERAL (SELECT 92 * (j.n - 1)) l(top)
+), timeline AS (
+    SELECT concat(format(E'<svg xmlns="http://www.w3.org/2000/svg" class="chart timeline" role="img" aria-labelledby="timeline-title timeline-desc" '
+                         'width="100%%" height="%s">\n<title id="timeline-title">Runs of each job over time</title>\n', 92 * n.jobs + 22),
+                  format('<desc id="timeline-desc">From %s to %s UTC.%s The table below has the same numbers.</desc>',
+                         to_char(since, 'YYYY-MM-DD HH24:MI'), to_char(until, 'YYYY-MM-DD HH24:MI'), n.totals),
+                  E'\n', challenge_jobs.report_axis(since, until, 0, 92 * n.jobs), l.html, E'</svg>\n') AS html
+      FROM lane l
+     CROSS JOIN (SELECT count(*)::integer, string_agg(
+                            format(' %s: %s%s.', j.name, challenge_jobs.report_count(o.runs, 'run'),
+                                   (SELECT string_agg(format(', %s %s', challenge_jobs.report_count(t.runs), replace(t.name, '_', ' ')), ''
+                                                      ORDER BY t.status)
+                                      FROM total t
+                                     WHERE t.job = j.n AND t.runs > 0)), '' ORDER BY j.n)
+                   FROM job j
+                   JOIN of_job o ON o.job = j.n) n(jobs, totals)
+), legend AS (
+    SELECT string_agg(format(E'<li>%s%s</li>\n', s.svg, s.label), '' ORDER BY t.n) AS html FROM status t JOIN sign s ON s.name = t.name
+), numbers AS (
+    SELECT string_agg(format(E'<tr role="row"><th scope="row" role="rowheader" class="name">%s</th>%s%s</tr>\n', j.name,
+                             (SELECT string_agg(format('<td role="cell" class="%s" data-label="%s">%s%s</td>',
+                                                       CASE WHEN t.runs = 0 THEN 'zero' ELSE 'some' END, s.label,
+                                                       CASE WHEN t.runs > 0 THEN s.svg END, challenge_jobs.report_count(t.runs)), ''
+                                                ORDER BY t.status)
+                                FROM total t
+                                JOIN sign s ON s.name = t.name
+                               WHERE t.job = j.n),
+                             format('<td role="cell" class="some" data-label="in all">%s</td>', challenge_jobs.report_count(o.runs))), ''
+                      ORDER BY j.n) AS html
+      FROM job j
+      JOIN of_job o ON o.job = j.n
+),
+/* the top of the axis of durations: of some round ones, or an even number of days; a negative one, by a clock that was set back, counts as 0 */
+scale AS (
+    SELECT l.job, l.longest, COALESCE(min(s.seconds) FILTER (WHERE s.seconds >= GREATEST(l.longest, 0.000001)),
+                                      86400 * 2 * ceil((div(l.longest, 86400) + 1) / 2)) AS top
+      FROM (SELECT r.job, GREATEST(max(r.longest), 0) AS longest FROM looked_at r WHERE r.status = 'succeeded' AND NOT r.dry_run GROUP BY r.job) l
+     CROSS JOIN unnest('{1 ms,2 ms,4 ms,6 ms,10 ms,20 ms,40 ms,60 ms,100 ms,200 ms,400 ms,600 ms,1 s,2 s,4 s,6 s,10 s,20 s,40 s,'
+                       '1 min,2 min,4 min,6 min,10 min,20 min,40 min,1 h,2 h,4 h,6 h,12 h}'::interval[]) i(length)
+     CROSS JOIN LATERAL EXTRACT(epoch FROM i.length) s(seconds)
+     GROUP BY l.job, l.longest
+), point AS (
+    SELECT r.job, r.slice, r.runs, m.x, m.title, y.shortest, y.mean, y.longest
+      FROM looked_at r
+      JOIN scale c ON c.job = r.job
+      JOIN mark m ON m.job = r.job AND m.slice = r.slice AND m.name = 'succeeded'
+     CROSS JOIN LATERAL (SELECT round(96 - 96 * GREATEST(r.shortest, 0) / c.top, 1), round(96 - 96 * GREATEST(r.mean, 0) / c.top, 1),
+                                round(96 - 96 * GREATEST(r.longest, 0) / c.top, 1)) y(shortest, mean, longest)
+     WHERE r.status = 'succeeded' AND NOT r.dry_run
+), drawing AS (
+    SELECT c.job, concat(
+               format(E'<svg xmlns="http://www.w3.org/2000/svg" class="chart durations" role="img" '
+                      'aria-labelledby="durations-%s-title durations-%1$s-desc" width="100%%" height="136">\n'
+                      '<title id="durations-%1$s-title">Durations of %s</title>\n', j.n, j.name),
+               format('<desc id="durations-%s-desc">%s that succeeded from %s to %s UTC, the longest took %s.</desc>', j.n,
+                      challenge_jobs.report_count(o.succeeded, 'run'), to_char(since, 'YYYY-MM-DD HH24:MI'), to_char(until, 'YYYY-MM-DD HH24:MI'),
+                      challenge_jobs.report_duration(c.longest)),
+               E'\n', challenge_jobs.report_axis(since, until, 18, 114),
+               E'<g class="axis"><line x1="0" x2="100%" y1="18" y2="18"/><line x1="0" x2="100%" y1="66" y2="66"/>'
+               '<line x1="0" x2="100%" y1="114" y2="114"/></g>\n',
+               '<svg class="mean" y="18" width="100%" height="96" viewBox="0 0 96 96" preserveAspectRatio="none">',
+               p.lines, p.marks, format(E'<text class="value" x="0" y="13">%s</text><text class="value" x="0" y="61">%s</text>\n</svg>\n',
+                                        challenge_jobs.report_duration(c.top), challenge_jobs.report_duration(c.top / 2))) AS html
+      FROM scale c
+      JOIN job j ON j.n = c.job
+      JOIN of_job o ON o.job = c.job
+     CROSS JOIN LATERAL (
+            SELECT format(E'<polyline vector-effect="non-scaling-stroke" points="%s"/></svg>\n',
+                          string_agg(format('%s,%s', p.slice + 0.5, p.mean), ' ' ORDER BY p.slice)),
+                   string_agg(concat('<g>', p.title,
+                                     CASE WHEN p.runs > 1
+                                          THEN format('<line x1="%s%%" x2="%1$s%%" y1="%s" y2="%s"/>', p.x, 18 + p.shortest, 18 + p.longest) END,
+                                     format('<circle cx="%s%%" cy="%s" r="2.5"/></g>', p.x, 18 + p.mean)), '' ORDER BY p.slice)
+              FROM point p
+             WHERE p.job = c.job) p(lines, marks)
+), durations AS (
+    SELECT string_agg(format(E'<figure class="card">\n<figcaption><span class="name">%s</span><span>%s</span></figcaption>\n%s</figure>\n', j.name,
+                             challenge_jobs.report_count(o.succeeded, 'run'),
+                             COALESCE(d.html, '<p class="nothing">No run has succeeded in this period.</p>')), '' ORDER BY j.n) AS html
+      FROM job j
+      JOIN of_job o ON o.job = j.n
+      LEFT JOIN drawing d ON d.job = j.n
+), failures AS (
+    /* the first few are to be seen at once, the others when asked for */
+    SELECT string_agg(concat(
+               CASE WHEN f.n = 6 THEN format(E'</ul>\n<details class="further"><summary>%s before that</summary>\n<ul>\n', c.shown - 5) END,
+               format(E'<li>\n<div class="where">%s<span class="name">%s</span>%s<span class="soft">run %s', s.badge, challenge_jobs.html_text(f.job),
+                      challenge_jobs.report_moment(f.started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), f.run_id),
+               CASE WHEN f.attempt > 1 THEN format(', attempt %s', f.attempt) END,
+               ', after ' || challenge_jobs.report_duration(EXTRACT(epoch FROM f.duration)),
+               challenge_jobs.report_text(', by <bdi>', f.triggered_by, '</bdi>'),
+               challenge_jobs.report_text(' as <bdi>', f.role_name, '</bdi>'),
+               challenge_jobs.report_text(', SQLSTATE <bdi>', f.sqlstate, '</bdi>'),
+               E'</span></div>\n',
+               challenge_jobs.report_text('<p class="message">', f.message, E'</p>\n'),
+               challenge_jobs.report_text('<p class="more">', f.detail, E'</p>\n'),
+               challenge_jobs.report_text('<p class="more"><b>Hint:</b> ', f.hint, E'</p>\n'),
+               challenge_jobs.report_text('<details><summary>Context</summary><pre>', f.context, E'</pre></details>\n'),
+               E'</li>\n'), '' ORDER BY f.n) AS items,
+           c.wrong - c.shown AS more, CASE WHEN c.shown > 5 THEN E'</details>\n' END AS html_end
+      FROM failure f
+      JOIN sign s ON s.name = f.status
+     CROSS JOIN (SELECT (SELECT count(*) FROM failure), o.wrong FROM of_all o) c(shown, wrong)
+     GROUP BY c.shown, c.wrong
+), alerts AS (
+    SELECT string_agg(concat(
+               format(E'<li>\n<div class="where">%s<span class="name">%s</span>%s<span class="soft">alert %s, %s</span></div>\n', s.badge,
+                      challenge_jobs.html_text(a.job), challenge_jobs.report_moment(a.raised_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+                      a.alert_id, CASE WHEN a.attempts = 0 THEN 'not tried yet' ELSE 'tried ' || challenge_jobs.report_count(a.attempts, 'time') END),
+               challenge_jobs.report_text('<p class="message">', a.payload ->> 'message', E'</p>\n'),
+               challenge_jobs.report_text('<p class="more"><b>Last attempt:</b> ', a.last_error, E'</p>\n'),
+               E'</li>\n'), '' ORDER BY a.alert_id DESC) AS items,
+           (SELECT w.alerts FROM waiting w) - count(*) AS more
+      FROM alert a
+      JOIN sign s ON s.name = a.kind
+), next_runs AS (
+    SELECT string_agg(format(E'<tr role="row"><th scope="row" role="rowheader" class="name">%s</th>%s%s</tr>\n', j.name,
+                             (SELECT string_agg(format('<td role="cell">%s<small>%s</small></td>', u.moment, u.distance), '' ORDER BY u.n)
+                                FROM upcoming u
+                               WHERE u.job = j.n),
+                             CASE WHEN cardinality(j.next) < 3
+                                  THEN format('<td role="cell" colspan="%s" class="soft">%s</td>', 3 - cardinality(j.next),
+                                              CASE WHEN j.next <> '{}' THEN 'none'
+                                                   WHEN j.state IN ('disabled', 'paused') THEN j.state
+                                                   WHEN j.state = 'restored' THEN 'held back, as this database is a copy'
+                                                   WHEN j.engine IS NULL THEN 'not scheduled'
+                                                   ELSE 'its schedule has none' END) END), '' ORDER BY j.n) AS html
+      FROM job j
+), found AS (
+    SELECT string_agg(concat(
+               format(E'<li>\n<div class="where">%s<span class="name">%s</span></div>\n', s.badge, challenge_jobs.html_text(f.check_name)),
+               challenge_jobs.report_text('<p class="message">', f.finding, E'</p>\n'),
+               challenge_jobs.report_text('<pre>', f.remedy, E'</pre>\n'),
+               challenge_jobs.report_text('<p class="more">', f.advice, E'</p>\n'),
+               E'</li>\n'), '' ORDER BY f.n) FILTER (WHERE f.n <= 50) AS items,
+           count(*) - 50 AS more
+      FROM finding f
+      JOIN sign s ON s.name = f.status
+), section(n, id, heading, html) AS (
+    SELECT 1, 'jobs', 'Jobs', format(E'<div class="jobs">\n%s</div>\n', j.html) FROM jobs j
+     UNION ALL
+    SELECT 2, 'runs', 'Runs',
+           concat('<p>What went wrong stands above a lane, what did nothing or has not ended below it. Dry runs are left out.</p>', E'\n', o.html,
+                  E'<div class="card">\n', t.html, E'<ul class="legend">\n', l.html,
+                  format(E'<li>a mark stands for the runs of %s</li>\n</ul>\n</div>\n', p.slice),
+                  '<div class="card sheet">', E'\n<table class="numbers" role="table">\n<caption>Number of runs of each job by status</caption>\n',
+                  '<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">job</th>',
+                  (SELECT string_agg(format('<th scope="col" role="columnheader">%s</th>', replace(s.name, '_', ' ')), '' ORDER BY s.n)
+                     FROM status s),
+                  '<th scope="col" role="columnheader">in all</th></tr></thead>', E'\n<tbody role="rowgroup">\n', n.html,
+                  E'</tbody>\n</table>\n</div>\n')
+      FROM timeline t
+     CROSS JOIN left_out o
+     CROSS JOIN legend l
+     CROSS JOIN numbers n
+     CROSS JOIN period p
+     UNION ALL
+    SELECT 3, 'durations', 'How long they take',
+           format(E'<p>Runs that succeeded: a dot is the average of those of %s, a line reaches from the shortest run to the longest.</p>'
+                  '\n<div class="charts">\n%s</div>\n', p.slice, d.html)
+      FROM durations d
+     CROSS JOIN period p
+     UNION ALL
+    SELECT 4, 'failures', 'What went wrong',
+           COALESCE((SELECT concat(E'<p>Runs that failed, crashed or were cancelled, the last one first.</p>\n<div class="card list">\n<ul>\n',
+                                   f.items, challenge_jobs.report_rest(f.more, 'challenge_jobs.job_run'),
+                                   E'</ul>\n', f.html_end, E'</div>\n')
+                       FROM failures f), E'<p>Nothing in this period.</p>\n')
+     UNION ALL
+    SELECT 5, 'alerts', 'Alerts that wait',
+           CASE WHEN a.items IS NULL THEN E'<p>None.</p>\n'
+                ELSE concat('<p>Not taken by <code>challenge_jobs.alert_command</code>',
+                            CASE WHEN has_command THEN ' yet' ELSE ', which is not set' END,
+                            E', the last one first.</p>\n<div class="card list">\n<ul>\n', a.items,
+                            challenge_jobs.report_rest(a.more, 'challenge_jobs.alert'),
+                            E'</ul>\n</div>\n') END
+      FROM alerts a
+     UNION ALL
+    SELECT 6, 'next', 'What comes next',
+           concat('<div class="card sheet">', E'\n<table class="upcoming" role="table">\n<caption>The next runs of each job</caption>\n',
+                  '<thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">job</th><th scope="col" role="columnheader">next</th>'
+                  '<th scope="col" role="columnheader">after it</th><th scope="col" role="columnheader">then</th></tr></thead>',
+                  E'\n<tbody role="rowgroup">\n', r.html, E'</tbody>\n</table>\n</div>\n')
+      FROM next_runs r
+     UNION ALL
+    SELECT 7, 'doctor', 'What the doctor says',
+           CASE WHEN findings IS NULL
+                THEN E'<p>Whoever made this report may not ask: that takes EXECUTE on <code>challenge_jobs.doctor()</code>.</p>\n'
+                WHEN f.items IS NULL THEN E'<p>Nothing: all checks are content.</p>\n'
+                ELSE concat(E'<p>What is not as it should be, and what to type to mend it.</p>\n<div class="card list">\n<ul>\n', f.items,
+                            challenge_jobs.report_rest(f.more, 'challenge_jobs.doctor()'),
+                            E'</ul>\n</div>\n') END
+      FROM found f
+)
+SELECT concat(E'<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml" lang="en" xml:lang="en">\n<head>\n<meta charset="utf-8"/>\n',
+              E'<meta http-equiv="Content-Security-Policy" content="default-src ''none''; style-src ''unsafe-inline''; base-uri ''none''; '
+              'form-action ''none''"/>\n<meta name="viewport" content="width=device-width, initial-scale=1"/>\n',
+              E'<meta name="color-scheme" content="light dark"/>\n<meta name="referrer" content="no-referrer"/>\n'
+              '<meta name="robots" content="noindex"/>\n',
+              format(E'<title>challenge_jobs in %s, %s UTC</title>\n<style>%s</style>\n</head>\n<body>\n',
+                     challenge_jobs.html_text(current_database()), to_char(until, 'YYYY-MM-DD HH24:MI'), challenge_jobs.report_style()),
+              '<svg xmlns="http://www.w3.org/2000/svg" class="shapes" width="0" height="0" aria-hidden="true"><defs>',
+              (SELECT string_agg(format('<path id="s-%s" class="%s" d="%s"/>', s.name, s.kind, s.path), '') FROM shape s),
+              E'</defs></svg>\n', (SELECT h.html FROM header h), E'<main>\n',
+              (SELECT string_agg(format(E'<section aria-labelledby="%s">\n<h2 id="%1$s">%s</h2>\n%s</section>\n', s.id, s.heading, s.html), ''
+                                 ORDER BY s.n)
+                 FROM section s),
+              format(E'</main>\n<footer>\n<p>Made by challenge_jobs %s with PostgreSQL %s at %s UTC, by '
+                     '<code>SELECT challenge_jobs.report_html();</code></p>\n</footer>\n</body>\n</html>\n', challenge_jobs.html_text(version),
+                     challenge_jobs.html_text(current_setting('server_version')), challenge_jobs.report_moment(until, 'YYYY-MM-DD HH24:MI:SS')));
+END;
+
 /* ---- rights: nobody but the owner --------------------------------------------------------- */
 
 /* Not only PUBLIC: default privileges may have granted rights to any role while the script ran. */
@@ -899,6 +1549,16 @@ COMMENT ON FUNCTION challenge_jobs.doctor() IS
 
 COMMENT ON FUNCTION challenge_jobs.progress() IS
     'the runs that are at work in this database, read from shared memory; empty if the library is not preloaded';
+COMMENT ON FUNCTION challenge_jobs.html_text(text) IS 'a text as part of an HTML page: plain ASCII without markup, cut if it is long';
+COMMENT ON FUNCTION challenge_jobs.scheduled_times(text, timestamptz, integer) IS 'the first n scheduled times of a cron expression after a moment; none if it cannot be read';
+COMMENT ON FUNCTION challenge_jobs.report_moment(timestamp, text) IS 'part of report_html(): a moment';
+COMMENT ON FUNCTION challenge_jobs.report_duration(numeric) IS 'part of report_html(): a duration, given in seconds, in words';
+COMMENT ON FUNCTION challenge_jobs.report_count(numeric, text) IS 'part of report_html(): a number, and what it counts';
+COMMENT ON FUNCTION challenge_jobs.report_text(text, text, text) IS 'part of report_html(): a text that may not be there';
+COMMENT ON FUNCTION challenge_jobs.report_rest(numeric, text) IS 'part of report_html(): the end of a list that is not complete';
+COMMENT ON FUNCTION challenge_jobs.report_axis(timestamp, timestamp, integer, integer) IS 'part of report_html(): the axis of time of a drawing';
+COMMENT ON FUNCTION challenge_jobs.report_style() IS 'part of report_html(): the style sheet';
+COMMENT ON FUNCTION challenge_jobs.report_page(timestamp, timestamp, jsonb, boolean, text) IS 'report_html() of a period, with what the doctor found; NULL: it was not asked';
 COMMENT ON FUNCTION challenge_jobs.report_html(interval) IS
     'a self-contained HTML page about the jobs: state, runs and durations over the given period, failures, waiting alerts, next runs, and, for callers who may execute doctor(), its findings';
 

@@ -33,6 +33,7 @@
 #include "matview/tracking.h"
 #include "matview/view_names.h"
 #include "monitor/doctor.h"
+#include "monitor/html.h"
 #include "monitor/report.h"
 #include "run/runner.h"
 #include "run/shared_state.h"
@@ -587,12 +588,24 @@ CJ_FUNCTION(resume)
 	put_rows(rows, cj_installation_scheduled_jobs());
 }
 
+/* put_scheduled_times appends the first n scheduled times after a moment. */
+static void
+put_scheduled_times(ReturnSetInfo *result, const CjCronExpression *cron, TimestampTz moment, int n)
+{
+	bool isnull = false;
+
+	for (int i = 0; i < n && cj_cron_next(cron, moment, &moment); i++)
+	{
+		Datum value = TimestampTzGetDatum(moment);
+
+		tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
+	}
+}
+
 /* next_runs(job text, n integer) */
 CJ_FUNCTION(next_runs)
 {
 	const CjJob *job = find_job(fcinfo, 0);
-	TimestampTz moment = GetCurrentStatementStartTimestamp();
-	CjCronExpression cron;
 	int n;
 
 	require_arg(fcinfo, 1, "n", "Omit it to use 5.");
@@ -604,15 +617,8 @@ CJ_FUNCTION(next_runs)
 				 errhint("Run: SELECT * FROM challenge_jobs.next_runs('%s', 5);",
 						 job->definition.name)));
 
-	cron = cj_job_config_load(&job->definition)->cron;
-
-	for (int i = 0; i < n && cj_cron_next(&cron, moment, &moment); i++)
-	{
-		Datum value = TimestampTzGetDatum(moment);
-		bool isnull = false;
-
-		tuplestore_putvalues(rows->setResult, rows->setDesc, &value, &isnull);
-	}
+	put_scheduled_times(rows, &cj_job_config_load(&job->definition)->cron,
+						GetCurrentStatementStartTimestamp(), n);
 }
 
 /* ---- alerts ---- */
@@ -704,4 +710,22 @@ CJ_VALUE_FUNCTION(report_html)
 	memcpy(VARDATA(page), html, strlen(html));
 	finish_spi();
 	PG_RETURN_TEXT_P(page);
+}
+
+/* html_text(characters text) */
+CJ_VALUE_FUNCTION(html_text)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	return CStringGetTextDatum(cj_html_text(get_text_arg(fcinfo, 0)));
+}
+
+/* scheduled_times(schedule text, after timestamptz, n integer): none of a schedule that cannot be read */
+CJ_FUNCTION(scheduled_times)
+{
+	CjCronExpression cron;
+
+	if (!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2) &&
+		cj_cron_parse(get_text_arg(fcinfo, 0), &cron) == NULL)
+		put_scheduled_times(rows, &cron, PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_INT32(2));
 }

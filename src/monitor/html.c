@@ -12,6 +12,9 @@
 #include "base/utf8.h"
 #include "monitor/html.h"
 
+/* A longer text is cut. */
+#define MAX_CHARACTERS 600
+
 #define REPLACEMENT 0xFFFD
 #define ELLIPSIS    0x2026
 
@@ -52,15 +55,16 @@ put_character(StringInfo html, pg_wchar c)
 }
 
 char *
-cj_html_text_cut(const char *text, int characters)
+cj_html_text(const char *text)
 {
+	int characters = MAX_CHARACTERS;
 	StringInfoData html;
 
 	initStringInfo(&html);
 	for (const unsigned char *rest = (unsigned char *) cj_utf8_from_database(text); *rest;
 		 rest += pg_utf_mblen(rest))
 	{
-		if (characters-- <= 0)
+		if (characters-- == 0)
 		{
 			put_character(&html, ELLIPSIS);
 			break;
@@ -68,10 +72,4 @@ cj_html_text_cut(const char *text, int characters)
 		put_character(&html, utf8_to_unicode(rest));
 	}
 	return html.data;
-}
-
-char *
-cj_html_text(const char *text)
-{
-	return cj_html_text_cut(text, PG_INT32_MAX);
 }

@@ -79,6 +79,7 @@ SELECT is(t.number('refresh_challenge_stats', 'in all', page), '0', 'another job
 SELECT is(t.marks('c-succeeded', page), '1 succeeded, @ UTC, 1 min 30 s, 7 rows 1 succeeded, @ UTC, 1 s, 7 rows', 'marks of what succeeded') FROM p;
 SELECT is(t.marks('c-crashed', page), E'1 crashed, @ UTC, 1 s\n1 failed, @ UTC, 1 s\n1 cancelled, @ UTC, 1 s', 'one mark for what went wrong in a slice; the worst is its shape') FROM p;
 SELECT is(t.marks('c-running', page), E'1 running, @ UTC\n1 rolled back, @ UTC, 1 s\n1 skipped, @ UTC, 1 s', 'and one for what is running or did nothing') FROM p;
+SELECT is(t.find('//s:svg[contains(@class, "timeline")]/s:text[@class="number"]/text()', page), '8 runs 0 runs 0 runs 0 runs', 'each lane has the number of its runs') FROM p;
 SELECT is(t.find('//x:section[@aria-labelledby="failures"]//x:li/x:div/x:span[contains(@class, "badge")]/text()', page), 'failed crashed cancelled', 'failures, the last one first') FROM p;
 SELECT is(t.find('//x:ul[@class="figures"]/x:li/x:span[@class="figure"]/text()', page), '8 40 % 3 ' || (SELECT count(*) FROM challenge_jobs.alert WHERE next_attempt_at IS NOT NULL),
           'the figures at the top: a share of those that ended by themselves') FROM p;
