@@ -26,7 +26,6 @@
  */
 #include "postgres.h"
 
-#include "port/pg_bitutils.h"
 #include "utils/datetime.h"
 
 #include "config/cron.h"
@@ -34,13 +33,10 @@
 #define MINUTES_PER_DAY (HOURS_PER_DAY * MINS_PER_HOUR)
 
 /* The Gregorian calendar, weekdays included, repeats after 400 years. */
-#define MONTHS_PER_CYCLE (400 * MONTHS_PER_YEAR)
+#define DAYS_PER_CYCLE (400 * 365 + 97)
 
 /* pg_cron takes no longer ones. */
 #define MAX_LENGTH 999
-
-/* No such day or time of day. */
-#define NONE (-1)
 
 typedef struct Field
 {
@@ -276,118 +272,31 @@ cj_cron_parse(const char *text, CjCronExpression *result)
 
 /* ---- scheduled times ---- */
 
-/* matching_days returns the days of a month that match: bit n is day n. */
-static uint32
-matching_days(const CjCronExpression *expression, int year, int month)
-{
-	int length = day_tab[isleap(year)][month - 1];
-	int first_weekday = j2day(date2j(year, month, 1));
-	uint32 days = expression->days;
-	uint32 weekdays = expression->weekdays;
-	uint64 week;
-
-	if ((expression->months & 1 << month) == 0)
-		return 0;
-	if (expression->last_day)
-		days |= (uint32) 1 << length;
-
-	/* the week that begins with the first of the month, five times in a row from bit 1 on */
-	week = (weekdays << 7 | weekdays) >> first_weekday & 0x7f;
-	weekdays = (uint32) (week * UINT64CONST(0x10204081) << 1);
-
-	if (expression->any_day || expression->any_weekday)
-		days &= weekdays;
-	else
-		days |= weekdays;
-	return days & (uint32) ((UINT64CONST(2) << length) - 2);
-}
-
-/* day_from returns the first Julian day from the one given on that matches, or NONE. */
-static int
-day_from(const CjCronExpression *expression, int from)
+/* is_day returns whether a Julian day is one that matches. */
+static bool
+is_day(const CjCronExpression *expression, int julian)
 {
 	int year;
 	int month;
 	int day;
+	bool in_days;
+	bool in_weekdays = (expression->weekdays >> j2day(julian) & 1) != 0;
 
-	j2date(from, &year, &month, &day);
-	for (int i = 0; i <= MONTHS_PER_CYCLE; i++)
-	{
-		uint32 days = matching_days(expression, year, month) >> day << day;
-
-		if (days != 0)
-			return date2j(year, month, pg_rightmost_one_pos32(days));
-		day = 1;
-		if (++month > MONTHS_PER_YEAR)
-		{
-			month = 1;
-			year++;
-		}
-	}
-	return NONE;
+	j2date(julian, &year, &month, &day);
+	if ((expression->months >> month & 1) == 0)
+		return false;
+	in_days = (expression->days >> day & 1) != 0 ||
+			  (expression->last_day && day == day_tab[isleap(year)][month - 1]);
+	return expression->any_day || expression->any_weekday ? in_days && in_weekdays
+														  : in_days || in_weekdays;
 }
 
-/* day_until returns the last Julian day up to the one given that matches, or NONE. */
-static int
-day_until(const CjCronExpression *expression, int to)
+/* is_time returns whether a minute of the day is one that matches. */
+static bool
+is_time(const CjCronExpression *expression, int minute)
 {
-	int year;
-	int month;
-	int day;
-
-	j2date(to, &year, &month, &day);
-	/* Julian days begin in the year -4713 */
-	for (int i = 0; i <= MONTHS_PER_CYCLE && year >= -4713; i++)
-	{
-		uint32 days =
-			matching_days(expression, year, month) & (uint32) ((UINT64CONST(2) << day) - 1);
-
-		if (days != 0)
-			return date2j(year, month, pg_leftmost_one_pos32(days));
-		day = 31;
-		if (--month < 1)
-		{
-			month = MONTHS_PER_YEAR;
-			year--;
-		}
-	}
-	return NONE;
-}
-
-/* time_from returns the first minute of the day from the one given on that matches, or NONE. */
-static int
-time_from(const CjCronExpression *expression, int from)
-{
-	int hour = from / MINS_PER_HOUR;
-	uint64 minutes = expression->minutes >> from % MINS_PER_HOUR << from % MINS_PER_HOUR;
-	uint32 hours = expression->hours >> hour << hour;
-
-	if (minutes == 0 || (hours & 1 << hour) == 0)
-	{
-		hours &= ~((uint32) 1 << hour);
-		minutes = expression->minutes;
-	}
-	if (hours == 0)
-		return NONE;
-	return pg_rightmost_one_pos32(hours) * MINS_PER_HOUR + pg_rightmost_one_pos64(minutes);
-}
-
-/* time_until returns the last minute of the day up to the one given that matches, or NONE. */
-static int
-time_until(const CjCronExpression *expression, int to)
-{
-	int hour = to / MINS_PER_HOUR;
-	uint64 minutes = expression->minutes & ((UINT64CONST(2) << to % MINS_PER_HOUR) - 1);
-	uint32 hours = expression->hours & (((uint32) 2 << hour) - 1);
-
-	if (minutes == 0 || (hours & 1 << hour) == 0)
-	{
-		hours &= ~((uint32) 1 << hour);
-		minutes = expression->minutes;
-	}
-	if (hours == 0)
-		return NONE;
-	return pg_leftmost_one_pos32(hours) * MINS_PER_HOUR + pg_leftmost_one_pos64(minutes);
+	return (expression->hours >> (minute / MINS_PER_HOUR) & 1) != 0 &&
+		   (expression->minutes >> (minute % MINS_PER_HOUR) & 1) != 0;
 }
 
 /* minute_of returns in which minute since the beginning of Julian day 0 a moment is. */
@@ -398,59 +307,44 @@ minute_of(TimestampTz moment)
 	return (int64) (((uint64) moment - (uint64) MIN_TIMESTAMP) / USECS_PER_MINUTE);
 }
 
-/* make_moment makes a scheduled time of a Julian day and a minute of the day, if there is one in range. */
+/* search finds the first minute that matches, from one on, by a step of 1 or back by -1; false if there is none in range. */
 static bool
-make_moment(int day, int time, TimestampTz *moment)
+search(const CjCronExpression *expression, int64 minute, int step, TimestampTz *moment)
 {
-	if (day < 0 || day >= TIMESTAMP_END_JULIAN || time == NONE)
-		return false;
-	*moment = (day - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + time * USECS_PER_MINUTE;
-	return true;
+	int day = (int) (minute / MINUTES_PER_DAY);
+	int time = (int) (minute % MINUTES_PER_DAY);
+
+	for (int i = 0; i <= DAYS_PER_CYCLE && day >= 0 && day < TIMESTAMP_END_JULIAN; i++)
+	{
+		bool matches = is_day(expression, day);
+
+		for (; matches && time >= 0 && time < MINUTES_PER_DAY; time += step)
+		{
+			if (!is_time(expression, time))
+				continue;
+			*moment = (day - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + time * USECS_PER_MINUTE;
+			return true;
+		}
+		day += step;
+		time = step > 0 ? 0 : MINUTES_PER_DAY - 1;
+	}
+	return false;
 }
 
 bool
 cj_cron_next(const CjCronExpression *expression, TimestampTz after, TimestampTz *moment)
 {
-	int64 minute;
-	int from;
-	int day;
-	int time;
-
 	if (after >= END_TIMESTAMP)
 		return false;
-	minute = after < MIN_TIMESTAMP ? 0 : minute_of(after) + 1;
-	from = (int) (minute / MINUTES_PER_DAY);
-	day = day_from(expression, from);
-	time = time_from(expression, day == from ? (int) (minute % MINUTES_PER_DAY) : 0);
-	if (time == NONE)
-	{
-		day = day_from(expression, from + 1);
-		time = time_from(expression, 0);
-	}
-	return make_moment(day, time, moment);
+	return search(expression, after < MIN_TIMESTAMP ? 0 : minute_of(after) + 1, 1, moment);
 }
 
 bool
 cj_cron_previous(const CjCronExpression *expression, TimestampTz at, TimestampTz *moment)
 {
-	int64 minute;
-	int to;
-	int day;
-	int time;
-
 	if (at < MIN_TIMESTAMP)
 		return false;
-	minute = minute_of(Min(at, END_TIMESTAMP - 1));
-	to = (int) (minute / MINUTES_PER_DAY);
-	day = day_until(expression, to);
-	time =
-		time_until(expression, day == to ? (int) (minute % MINUTES_PER_DAY) : MINUTES_PER_DAY - 1);
-	if (time == NONE)
-	{
-		day = to > 0 ? day_until(expression, to - 1) : NONE;
-		time = time_until(expression, MINUTES_PER_DAY - 1);
-	}
-	return make_moment(day, time, moment);
+	return search(expression, minute_of(Min(at, END_TIMESTAMP - 1)), -1, moment);
 }
 
 static bool
@@ -468,17 +362,15 @@ is_daily(const CjCronExpression *expression)
 int
 cj_cron_longest_pause(const CjCronExpression *expression)
 {
-	int day = HOURS_PER_DAY * MINS_PER_HOUR;
 	int last = -1;
 	int longest = 0;
 
 	if (!is_daily(expression))
-		return 2 * day;
+		return 2 * MINUTES_PER_DAY;
 	/* once around the clock, and on to the first scheduled time of the next day */
-	for (int minute = 0; minute < 2 * day; minute++)
+	for (int minute = 0; minute < 2 * MINUTES_PER_DAY; minute++)
 	{
-		if ((expression->hours >> (minute % day / MINS_PER_HOUR) & 1) == 0 ||
-			(expression->minutes >> (minute % MINS_PER_HOUR) & 1) == 0)
+		if (!is_time(expression, minute % MINUTES_PER_DAY))
 			continue;
 		if (last >= 0)
 			longest = Max(longest, minute - last);
