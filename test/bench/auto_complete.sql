@@ -75,10 +75,10 @@ SELECT NOT EXISTS (SELECT
                      JOIN challenges c USING (id)
                     WHERE c.status <> v.status)
    AND NOT EXISTS (SELECT
-                     FROM (SELECT user_id, data, count(*)
+                     FROM (SELECT user_id, data - ARRAY['average', 'run_id'] AS data, count(*)
                              FROM notifications
                             WHERE type = 'challenge_completed'
-                            GROUP BY user_id, data) notified
+                            GROUP BY 1, 2) notified
                      FULL JOIN (SELECT user_id, data, count(*)
                                   FROM bench.message
                                  GROUP BY user_id, data) wanted USING (user_id, data)

@@ -9,10 +9,10 @@
 #                                   makes a database to copy: the demo app, then the SQL of FILE, both
 #                                   with these variables of psql
 #   bench_measure TEMPLATE SIDE ROUND SQL
-#                                   runs SQL in a fresh copy, notes seconds and peak memory
-#   bench_median COLUMN TEMPLATE SIDE      the median of "seconds" or "memory" over the rounds
+#                                   runs SQL in a fresh copy, notes seconds, CPU seconds and peak memory
+#   bench_median COLUMN TEMPLATE SIDE      the median of "seconds", "cpu" or "memory" over the rounds
 #   bench_best TEMPLATE SIDE               the shortest time
-#   bench_ratio TEMPLATE SIDE OTHER        the median over the rounds of the quotient of the times
+#   bench_ratio TEMPLATE SIDE OTHER [COLUMN]   the median over the rounds of the quotient of the times, or of "cpu"
 #
 # The copy is called $BENCH_COPY; the benchmark may look at it until the next bench_measure.
 
@@ -110,18 +110,22 @@ bench_read_within_20_ms() {
 	[ "$status" -le 128 ]
 }
 
-# Runs SQL in a fresh copy and adds a line to the results: template, side, round, seconds, peak kB.
+# The CPU seconds that this backend has had, as the kernel has them: user and system, to a hundredth.
+BENCH_CPU="(SELECT (s[12]::numeric + s[13]::numeric) / 100
+  FROM string_to_array(regexp_replace(pg_read_file('/proc/self/stat'), '^.*[)] ', ''), ' ') s)"
+
+# Runs SQL in a fresh copy and adds a line to the results: template, side, round, seconds, peak kB, CPU seconds.
 # The time is the server's own, first statement to last commit; memory is sampled every 20 ms.
 bench_measure() {
 	local template=$1 side=$2 round=$3 pid seconds='' memory peak=0 answers psql
 	bench_copy "$template"
 	cat >"$CJ_TMP/bench.sql" <<-END
 		SELECT pg_backend_pid();
-		SELECT clock_timestamp() AS began \gset
+		SELECT clock_timestamp() AS began, $BENCH_CPU AS cpu \gset
 		\o /dev/null
 		$4
 		\o
-		SELECT extract(epoch FROM clock_timestamp() - :'began');
+		SELECT extract(epoch FROM clock_timestamp() - :'began') || ' ' || $BENCH_CPU - :cpu;
 	END
 	rm -f "$CJ_TMP/bench.answers"
 	mkfifo "$CJ_TMP/bench.answers"
@@ -137,13 +141,13 @@ bench_measure() {
 	fi
 	exec {answers}<&-
 	wait "$psql" || cj_die "the side \"$side\" failed"
-	echo "$template $side $round $seconds $peak" >>"$BENCH_RESULTS"
+	echo "$template $side $round ${seconds% *} $peak ${seconds#* }" >>"$BENCH_RESULTS"
 }
 
 # Prints a column of the results of a side, a line a round.
 bench_column() {
 	local number
-	case $1 in seconds) number=4 ;; memory) number=5 ;; esac
+	case $1 in seconds) number=4 ;; memory) number=5 ;; cpu) number=6 ;; esac
 	awk -v template="$2" -v side="$3" -v number="$number" \
 		'$1 == template && $2 == side { print $number }' "$BENCH_RESULTS"
 }
@@ -160,6 +164,6 @@ bench_best() { bench_column seconds "$@" | sort -g | head -n 1; }
 
 # Compares two sides round by round, since a machine that is slow for a while is slow for both.
 bench_ratio() {
-	paste -d ' ' <(bench_column seconds "$1" "$2") <(bench_column seconds "$1" "$3") |
-		awk '{ print $1 / $2 }' | bench_median_of
+	paste -d ' ' <(bench_column "${4:-seconds}" "$1" "$2") <(bench_column "${4:-seconds}" "$1" "$3") |
+		awk '{ print $2 ? $1 / $2 : 0 }' | bench_median_of
 }
