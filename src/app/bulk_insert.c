@@ -478,6 +478,8 @@ check_foreign_key(BulkInsert *bulk, const ForeignKey *key)
 				keys[count++] = datumCopy(value, attr->attbyval, attr->attlen);
 		}
 		all_found = count == 0 || lock_keys(key, keys, count);
+		/* a row that was read from disk is the slot's, and lives in what is reset */
+		ExecClearTuple(bulk->input);
 		MemoryContextReset(bulk->flush);
 	}
 	MemoryContextSwitchTo(caller);

@@ -204,6 +204,13 @@ SELECT is(t.method(), 'bulk 39065', 'more rows than are kept in memory at once')
 SELECT is((SELECT count(*) FROM app.notifications), 39065::bigint, 'all of them are there');
 SELECT is(t.check_indexes(), '5 checked', 'in each index');
 
+/* the last of the first 32768 rows is too large for memory, so that the query's rows come back from disk */
+INSERT INTO app.challenges VALUES (31, repeat('long ', 7000000)), (32, 'last');
+INSERT INTO app.challenge_members SELECT 32, u FROM generate_series(1, 20) u UNION ALL SELECT 31, 1257;
+SELECT is(t.method(), 'bulk 39086', 'more than goes into memory');
+SELECT is((SELECT count(*) FROM app.notifications WHERE length(body) > 35000000), 1::bigint, 'the large one is there as well');
+DELETE FROM app.challenges WHERE id = 31;
+
 /* ---- reminders ---- */
 
 ALTER TABLE app.users ADD timezone text DEFAULT 'UTC';
