@@ -23,7 +23,6 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/nbtree.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -49,7 +48,7 @@
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
-#include "utils/sortsupport.h"
+#include "utils/tuplesort.h"
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
@@ -64,12 +63,14 @@
 
 /*
  * $1: keys. Names: the table, the column, the operator, the type of the array. That the array comes from a query keeps the
- * planner from looking at each of the keys.
+ * planner from looking at each of the keys. (A collation of the column could have some of them be equal that are counted
+ * as different: then INSERT has to find out.)
  */
-#define LOCK_REFERENCED                                                   \
-	"SELECT pg_catalog.count(*)\n"                                        \
-	"  FROM (SELECT FROM ONLY %s r\n"                                     \
-	"         WHERE r.%s OPERATOR(pg_catalog.%s) ANY ((SELECT $1)::%s)\n" \
+#define LOCK_REFERENCED                                                                       \
+	"SELECT pg_catalog.count(*) OPERATOR(pg_catalog.=)\n"                                     \
+	"       (SELECT pg_catalog.count(DISTINCT k.key) FROM pg_catalog.unnest($1) AS k(key))\n" \
+	"  FROM (SELECT FROM ONLY %s r\n"                                                         \
+	"         WHERE r.%s OPERATOR(pg_catalog.%s) ANY ((SELECT $1)::%s)\n"                     \
 	"           FOR KEY SHARE) l"
 
 static const CjStatement lock_referenced = {"lock the rows that foreign keys refer to", NULL,
@@ -83,7 +84,6 @@ typedef struct ForeignKey
 	Oid owner;
 	char *column;
 	TypeCacheEntry *type;
-	Oid collation;
 } ForeignKey;
 
 /* The rows of the query, on their way. */
@@ -252,7 +252,6 @@ find_foreign_key(const BulkInsert *bulk, Oid constraint)
 		key->owner = referenced->rd_rel->relowner;
 		key->column = pstrdup(NameStr(to->attname));
 		key->type = lookup_type_cache(to->atttypid, TYPECACHE_EQ_OPR);
-		key->collation = to->attcollation;
 		allowed = from->atttypid == to->atttypid && key->type->eq_opr == info->conpfeqop[0] &&
 				  key->type->eq_opr < FirstNormalObjectId &&
 				  referenced->rd_rel->relkind == RELKIND_RELATION &&
@@ -398,47 +397,15 @@ next_input(BulkInsert *bulk)
 
 /* ---- foreign keys ---- */
 
-/* set_order prepares comparisons by a btree operator family. */
-static void
-set_order(SortSupport sort, Oid family, Oid type, Oid collation)
-{
-	Oid support = get_opfamily_proc(family, type, type, BTSORTSUPPORT_PROC);
-
-	memset(sort, 0, sizeof(SortSupportData));
-	sort->ssup_cxt = CurrentMemoryContext;
-	sort->ssup_collation = collation;
-	if (OidIsValid(support))
-		OidFunctionCall1(support, PointerGetDatum(sort));
-	if (sort->comparator == NULL)
-		PrepareSortSupportComparisonShim(get_opfamily_proc(family, type, type, BTORDER_PROC), sort);
-}
-
-static int
-compare_keys(const void *a, const void *b, void *arg)
-{
-	return ApplySortComparator(*(const Datum *) a, false, *(const Datum *) b, false, arg);
-}
-
 /* lock_keys locks the rows that have some keys; returns whether there is one for each. */
 static bool
 lock_keys(const ForeignKey *key, Datum *keys, int count)
 {
 	Oid type = key->type->type_id;
-	SortSupportData sort;
-	CjParams params = {0};
 	CjIdentity saved;
 	CjRows rows;
 	bool all_found;
-	int distinct = 0;
 
-	set_order(&sort, key->type->btree_opf, key->type->btree_opintype, key->collation);
-	qsort_arg(keys, count, sizeof(Datum), compare_keys, &sort);
-	for (int i = 0; i < count; i++)
-	{
-		if (i == 0 || compare_keys(&keys[distinct - 1], &keys[i], &sort) != 0)
-			keys[distinct++] = keys[i];
-	}
-	cj_sql_param_array(&params, type, cj_sql_array(keys, distinct, type));
 	cj_identity_become_owner(&saved, key->owner, "pg_catalog",
 							 GetConfigOption("TimeZone", false, false));
 	/* a scan of the whole table would cost more and more as it grows */
@@ -447,8 +414,8 @@ lock_keys(const ForeignKey *key, Datum *keys, int count)
 					  psprintf(LOCK_REFERENCED, cj_catalog_name(key->table),
 							   quote_identifier(key->column), get_opname(key->type->eq_opr),
 							   format_type_be_qualified(get_array_type(type))),
-					  &params);
-	all_found = cj_sql_int64(&rows, 0, 1) == distinct;
+					  CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(keys, count, type))));
+	all_found = cj_sql_bool(&rows, 0, 1);
 	cj_sql_free(&rows);
 	cj_identity_restore(&saved);
 	return all_found;
@@ -501,49 +468,6 @@ check_foreign_keys(BulkInsert *bulk)
 
 /* ---- indexes ---- */
 
-typedef struct IndexEntry
-{
-	ItemPointer address;
-	Datum *values;
-	bool *nulls;
-} IndexEntry;
-
-typedef struct IndexOrder
-{
-	int count;
-	SortSupportData columns[INDEX_MAX_KEYS];
-} IndexOrder;
-
-static int
-compare_entries(const void *a, const void *b, void *arg)
-{
-	const IndexEntry *one = a;
-	const IndexEntry *other = b;
-	IndexOrder *order = arg;
-	int result = 0;
-
-	for (int i = 0; i < order->count && result == 0; i++)
-		result = ApplySortComparator(one->values[i], one->nulls[i], other->values[i],
-									 other->nulls[i], &order->columns[i]);
-	return result != 0 ? result : ItemPointerCompare(one->address, other->address);
-}
-
-static void
-sort_entries(Relation index, IndexEntry *entries, int count)
-{
-	IndexOrder *order = palloc(sizeof(IndexOrder));
-
-	order->count = IndexRelationGetNumberOfKeyAttributes(index);
-	for (int i = 0; i < order->count; i++)
-	{
-		set_order(&order->columns[i], index->rd_opfamily[i], index->rd_opcintype[i],
-				  index->rd_indcollation[i]);
-		order->columns[i].ssup_reverse = (index->rd_indoption[i] & INDOPTION_DESC) != 0;
-		order->columns[i].ssup_nulls_first = (index->rd_indoption[i] & INDOPTION_NULLS_FIRST) != 0;
-	}
-	qsort_arg(entries, count, sizeof(IndexEntry), compare_entries, order);
-}
-
 /* belongs_in returns whether a row belongs in an index. */
 static bool
 belongs_in(BulkInsert *bulk, IndexInfo *info, TupleTableSlot *slot)
@@ -565,33 +489,30 @@ belongs_in(BulkInsert *bulk, IndexInfo *info, TupleTableSlot *slot)
 static void
 fill_index(BulkInsert *bulk, Relation index, IndexInfo *info, int count)
 {
-	int columns = info->ii_NumIndexAttrs;
-	IndexEntry *entries = palloc(sizeof(IndexEntry) * count);
-	Datum *values = palloc(sizeof(Datum) * columns * count);
-	bool *nulls = palloc(sizeof(bool) * columns * count);
-	int kept = 0;
+	Tuplesortstate *entries =
+		tuplesort_begin_index_btree(bulk->rel, index, false, false, Max(work_mem, STORE_KB), NULL,
+									TUPLESORT_NONE);
+	IndexUniqueCheck check = index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO;
+	Datum values[INDEX_MAX_KEYS];
+	bool nulls[INDEX_MAX_KEYS];
+	IndexTuple entry;
 
 	for (int i = 0; i < count; i++)
 	{
-		IndexEntry *entry = &entries[kept];
-
+		ResetPerTupleExprContext(bulk->estate);
 		if (!belongs_in(bulk, info, bulk->slots[i]))
 			continue;
-		*entry =
-			(IndexEntry){&bulk->slots[i]->tts_tid, values + columns * kept, nulls + columns * kept};
-		FormIndexDatum(info, bulk->slots[i], bulk->estate, entry->values, entry->nulls);
-		kept++;
+		FormIndexDatum(info, bulk->slots[i], bulk->estate, values, nulls);
+		tuplesort_putindextuplevalues(entries, index, &bulk->slots[i]->tts_tid, values, nulls);
 	}
-	sort_entries(index, entries, kept);
-	for (int i = 0; i < kept; i++)
+	tuplesort_performsort(entries);
+	while ((entry = tuplesort_getindextuple(entries, true)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		(void) index_insert(index, entries[i].values, entries[i].nulls, entries[i].address,
-							bulk->rel,
-							index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-							false, info);
+		index_deform_tuple(entry, RelationGetDescr(index), values, nulls);
+		(void) index_insert(index, values, nulls, &entry->t_tid, bulk->rel, check, false, info);
 	}
-	ResetPerTupleExprContext(bulk->estate);
+	tuplesort_end(entries);
 }
 
 /* ---- rows ---- */
