@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 10';
+AS 'SELECT 11';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -558,6 +558,345 @@ AS 'MODULE_PATHNAME', 'cj_api_settle_alerts';
 CREATE PROCEDURE challenge_jobs.deliver_alerts()
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'cj_api_deliver_alerts';
+
+CREATE FUNCTION challenge_jobs.host_name()
+RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cj_api_host_name';
+
+/*
+ * Whether a run covers the scheduled times up to its as_of, and ends failures. One that has left something over, as locked or
+ * undecidable, does not: whoever holds a lock could have a job succeed by having it pass over what it fails at. As the index
+ * job_run_covering_idx has it. In views it is written out: whoever reads them need not be allowed to call it.
+ */
+CREATE FUNCTION challenge_jobs.run_covers(run challenge_jobs.job_run)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN run.status = 'succeeded' AND NOT run.dry_run AND COALESCE(run.result ->> 'locked', '0') = '0'
+       AND COALESCE(run.result ->> 'undecidable', '0') = '0';
+
+/*
+ * A run of ours for a time at which another engine did not fire does the work, but that engine is as silent as before: such
+ * runs end no alert "overdue".
+ */
+CREATE FUNCTION challenge_jobs.run_stands_in(run challenge_jobs.job_run)
+RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (run.triggered_by = 'catch_up' OR run.triggered_by = 'retry' AND run.scheduled_for IS NOT NULL)
+       AND EXISTS (SELECT FROM challenge_jobs.job_override o WHERE o.job = run.job AND o.engine <> 'worker');
+
+/*
+ * A success as of a moment before that of a failure has not done what failed: anybody who may call the job function can have it
+ * succeed as of a moment at which nothing was due. A moment that has not come yet was noted before the clock was set back.
+ */
+CREATE FUNCTION challenge_jobs.run_is_overtaken(run challenge_jobs.job_run)
+RETURNS boolean
+LANGUAGE sql VOLATILE PARALLEL SAFE
+RETURN EXISTS (SELECT FROM challenge_jobs.job_run f
+                WHERE f.job = run.job AND f.status IN ('failed', 'cancelled', 'crashed') AND NOT f.dry_run
+                  AND f.as_of > run.as_of AND f.as_of <= clock_timestamp());
+
+/* As ISO 8601 in UTC, whatever the session's settings. */
+CREATE FUNCTION challenge_jobs.iso_moment(moment timestamptz)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+
+/* The number of the last alert "recovered"; 0: none. */
+CREATE FUNCTION challenge_jobs.alert_episode(job text)
+RETURNS bigint
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN COALESCE((SELECT r.alert_id
+                   FROM challenge_jobs.alert r
+                  WHERE r.job = alert_episode.job AND r.kind = 'recovered'
+                  ORDER BY r.episode DESC
+                  LIMIT 1), 0);
+
+/*
+ * Raises an alert unless the job's state says so already; returns how many these are. An alert reports a change. Between two alerts
+ * "recovered" of a job, which is an episode, there can be
+ *
+ *     failed      one: the first failure after a success, or ever; none after "crashed". After a job function's, which may be the fault
+ *                 of its caller, another one for the first failure of run()
+ *     crashed     one: also after "failed", since whatever kills backends is something else than an error
+ *     overdue     one for each scheduled time
+ *     recovered   one, the last: a success after any of these, if it covers the scheduled times that were overdue
+ *
+ * The unique index sees to it that nothing is raised twice. That is needed: not everyone who raises holds the job's lock (the
+ * watchdog, a run whose configuration cannot be read). The scheduled time stands in "more".
+ */
+CREATE FUNCTION challenge_jobs.raise_alert(job text, kind text, run_id bigint, more jsonb)
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH raised AS (
+    INSERT INTO challenge_jobs.alert (job, kind, episode, run_id, scheduled_for, raised_at, next_attempt_at, payload)
+    SELECT raise_alert.job, raise_alert.kind, e.episode, raise_alert.run_id, m.scheduled_for, m.moment, m.moment,
+           jsonb_build_object(
+               'job', raise_alert.job, 'kind', raise_alert.kind, 'raised_at', challenge_jobs.iso_moment(m.moment), 'database', current_database(),
+               'host', challenge_jobs.host_name(), 'port', current_setting('port')::integer,
+               'cluster_name', NULLIF(current_setting('cluster_name'), ''), 'run_id', raise_alert.run_id,
+               'previous_success', challenge_jobs.iso_moment(p.finished_at),
+               'consecutive_failures',
+               (SELECT count(*)
+                  FROM (SELECT
+                          FROM challenge_jobs.job_run f
+                         WHERE f.job = raise_alert.job AND f.status IN ('failed', 'cancelled', 'crashed') AND NOT f.dry_run
+                           AND - f.run_id < - COALESCE(p.run_id, 0)
+                         ORDER BY - f.run_id
+                         LIMIT 1000) c))
+           || COALESCE((SELECT jsonb_build_object(
+                                   'status', r.status, 'attempt', r.attempt, 'role_name', r.role_name, 'triggered_by', left(r.triggered_by, 4000),
+                                   'started_at', challenge_jobs.iso_moment(r.started_at), 'finished_at', challenge_jobs.iso_moment(r.finished_at),
+                                   'duration_seconds', date_part('epoch', r.duration), 'sqlstate', r.sqlstate, 'message', left(r.message, 4000),
+                                   'detail', left(r.detail, 4000), 'hint', left(r.hint, 4000))
+                          FROM challenge_jobs.job_run r
+                         WHERE r.run_id = raise_alert.run_id), '{}')
+           || more
+      FROM (SELECT clock_timestamp(), (more ->> 'scheduled_for')::timestamptz) m(moment, scheduled_for)
+     CROSS JOIN challenge_jobs.alert_episode(job) e(episode)
+      LEFT JOIN LATERAL (
+            SELECT s.run_id, s.finished_at
+              FROM challenge_jobs.job_run s
+             WHERE s.job = raise_alert.job AND challenge_jobs.run_covers(s) AND s.run_id IS DISTINCT FROM raise_alert.run_id
+               AND s.as_of <= m.moment
+             ORDER BY s.as_of DESC, s.run_id DESC
+             LIMIT 1) p ON true
+     WHERE NOT EXISTS (SELECT
+                         FROM challenge_jobs.alert a
+                        WHERE a.job = raise_alert.job AND a.kind = raise_alert.kind AND a.scheduled_for = m.scheduled_for)
+       AND CASE WHEN kind IN ('failed', 'crashed')
+                THEN NOT EXISTS (SELECT
+                                   FROM challenge_jobs.alert a
+                                  WHERE a.job = raise_alert.job
+                                    AND a.episode = e.episode
+                                    AND (a.kind = 'crashed'
+                                         OR a.kind = 'failed' AND raise_alert.kind = 'failed'
+                                            AND (a.payload ->> 'triggered_by' IS DISTINCT FROM 'function'
+                                                 OR NOT EXISTS (SELECT
+                                                                  FROM challenge_jobs.job_run r
+                                                                 WHERE r.run_id = raise_alert.run_id AND r.triggered_by <> 'function'))))
+                WHEN kind = 'recovered'
+                THEN EXISTS (SELECT
+                               FROM challenge_jobs.alert a
+                              WHERE a.job = raise_alert.job AND a.episode = e.episode AND a.kind IN ('failed', 'crashed', 'overdue'))
+                ELSE true END
+        ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+SELECT count(*) FROM raised;
+END;
+
+CREATE FUNCTION challenge_jobs.raise_overdue(job text, scheduled_for timestamptz)
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN (SELECT challenge_jobs.raise_alert(job, 'overdue', NULL, jsonb_build_object(
+                   'scheduled_for', m.moment, 'message', format('job "%s" was due at %s but no run covers it', job, m.moment),
+                   'hint', format('Run: CALL challenge_jobs.run(%L);', job)))
+          FROM to_char(scheduled_for AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"') m(moment));
+
+/* For a job that was scheduled where this database was copied from. */
+CREATE FUNCTION challenge_jobs.raise_restored(job text)
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN challenge_jobs.raise_alert(job, 'restored', NULL, jsonb_build_object(
+           'message', format('this database is a copy: job "%s" was scheduled in another database, and does not run in this one', job),
+           'hint', 'Run: SELECT * FROM challenge_jobs.resume();'));
+
+/*
+ * Raises the alert for how a run has ended, if that is a change. What changes nothing: dry runs, skipped runs, what a caller has
+ * rolled back. A failure that is recorded late (a job function's, by another process: rows recorded by the process that ran are not late,
+ * whatever the clock says) changes nothing if the job has succeeded since.
+ */
+CREATE FUNCTION challenge_jobs.note_run(run_id bigint)
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+RETURN (SELECT challenge_jobs.raise_alert(r.job, CASE r.status WHEN 'succeeded' THEN 'recovered' WHEN 'crashed' THEN 'crashed' ELSE 'failed' END,
+                                          r.run_id, '{}')
+          FROM challenge_jobs.job_run r
+         WHERE r.run_id = note_run.run_id
+           AND NOT r.dry_run
+           AND CASE WHEN r.status = 'succeeded'
+                    THEN challenge_jobs.run_covers(r)
+                         AND NOT EXISTS (SELECT
+                                           FROM challenge_jobs.alert a
+                                          WHERE a.job = r.job AND a.kind = 'overdue' AND a.episode = challenge_jobs.alert_episode(r.job)
+                                            AND (a.scheduled_for > COALESCE(r.as_of, r.started_at) OR challenge_jobs.run_stands_in(r)))
+                         AND NOT challenge_jobs.run_is_overtaken(r)
+                    WHEN r.status IN ('failed', 'cancelled', 'crashed')
+                    THEN r.pid = pg_backend_pid()
+                         OR NOT EXISTS (SELECT
+                                          FROM challenge_jobs.job_run s
+                                         WHERE s.job = r.job AND challenge_jobs.run_covers(s) AND s.as_of >= r.as_of AND s.started_at >= r.started_at
+                                           AND s.finished_at > r.finished_at)
+                    ELSE false END);
+
+/*
+ * Raises the alerts for runs of job functions that were left for later. Of many successes in a row the last one is enough, so that whoever
+ * calls a function again and again keeps nobody waiting.
+ */
+CREATE FUNCTION challenge_jobs.settle_runs()
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH taken AS (
+    DELETE FROM challenge_jobs.unsettled_run u
+     WHERE u.run_id IN (SELECT o.run_id FROM challenge_jobs.unsettled_run o FOR UPDATE SKIP LOCKED)
+    RETURNING u.run_id
+), ended AS (
+    SELECT r.run_id, r.status, r.as_of, lead(r.as_of) OVER w AS next_as_of, lead(challenge_jobs.run_covers(r)) OVER w AS next_covers
+      FROM taken t
+      JOIN challenge_jobs.job_run r ON r.run_id = t.run_id
+    WINDOW w AS (PARTITION BY r.job ORDER BY r.run_id)
+)
+SELECT COALESCE(sum(challenge_jobs.note_run(e.run_id)), 0)::bigint
+  FROM (SELECT n.run_id
+          FROM ended n
+         WHERE n.status <> 'succeeded' OR (n.next_covers AND n.next_as_of >= n.as_of) IS NOT TRUE
+         ORDER BY n.run_id
+        OFFSET 0) e;
+END;
+
+/*
+ * Raises "recovered" for jobs whose scheduled time was overdue, and has been covered by a run that did not know: it was not to be seen
+ * yet that the scheduled time was overdue when the run ended.
+ */
+CREATE FUNCTION challenge_jobs.settle_overdue()
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH overdue AS (
+    SELECT a.job, max(a.scheduled_for) AS scheduled_for
+      FROM challenge_jobs.alert a
+     WHERE a.kind = 'overdue'
+       AND NOT EXISTS (SELECT
+                         FROM challenge_jobs.alert n
+                        WHERE n.job = a.job AND n.kind = 'recovered' AND n.episode = a.episode)
+     GROUP BY a.job, a.episode
+)
+SELECT COALESCE(sum(challenge_jobs.raise_alert(o.job, 'recovered', s.run_id, '{}')), 0)::bigint
+  FROM overdue o
+ CROSS JOIN LATERAL (
+        SELECT r.run_id, challenge_jobs.run_is_overtaken(r) AS is_overtaken
+          FROM challenge_jobs.job_run r
+         WHERE r.job = o.job AND challenge_jobs.run_covers(r) AND r.as_of >= o.scheduled_for AND r.started_at >= o.scheduled_for
+           AND NOT challenge_jobs.run_stands_in(r)
+         ORDER BY r.as_of DESC
+         LIMIT 1) s
+ WHERE NOT s.is_overtaken;
+END;
+
+/* Notifies of new alerts; returns what the server log is to say. */
+CREATE FUNCTION challenge_jobs.announce_alerts()
+RETURNS TABLE (message text, detail text, hint text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH announced AS (
+    UPDATE challenge_jobs.alert a
+       SET announced_at = clock_timestamp()
+     WHERE a.alert_id IN (SELECT o.alert_id FROM challenge_jobs.alert o WHERE o.announced_at IS NULL FOR UPDATE SKIP LOCKED)
+    RETURNING a.*
+), notified AS MATERIALIZED (
+    SELECT n.*, pg_notify('challenge_jobs_alert', jsonb_build_object('alert_id', n.alert_id, 'job', n.job, 'kind', n.kind)::text)
+      FROM (SELECT * FROM announced ORDER BY alert_id) n
+)
+SELECT concat('alert ', n.alert_id, ', job "', n.job, '": ', n.kind, ', run ' || n.run_id, ', scheduled for ' || (n.payload ->> 'scheduled_for')),
+       NULLIF(concat_ws(E'\n', n.payload ->> 'message', n.payload ->> 'detail'), ''), n.payload ->> 'hint'
+  FROM notified n
+ ORDER BY n.alert_id;
+END;
+
+/*
+ * Claims the first alert after a number that is due, or with "every" the first that waits, for an attempt of so many milliseconds.
+ * After six attempts, half an hour or so, an alert lets later ones of its job pass: it may be the alert itself that the command fails for.
+ * A next attempt too far away was noted before the clock was set back.
+ */
+CREATE FUNCTION challenge_jobs.claim_alert(after bigint, every boolean, milliseconds integer)
+RETURNS TABLE (alert_id bigint, attempts bigint, json text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+UPDATE challenge_jobs.alert a
+   SET attempts = a.attempts + 1,
+       next_attempt_at = clock_timestamp() + milliseconds * interval '1 ms',
+       last_error = 'attempt ' || a.attempts + 1 || ' was begun, and has not ended'
+ WHERE a.alert_id = (SELECT c.alert_id
+                       FROM challenge_jobs.alert c
+                      WHERE c.next_attempt_at IS NOT NULL
+                        AND c.alert_id > after
+                        AND (every OR c.attempts = 0 OR c.next_attempt_at <= clock_timestamp()
+                             OR c.next_attempt_at > clock_timestamp() + interval '1 day')
+                        AND NOT EXISTS (SELECT
+                                          FROM challenge_jobs.alert e
+                                         WHERE e.job = c.job AND e.alert_id < c.alert_id AND e.next_attempt_at IS NOT NULL AND e.attempts < 6)
+                      ORDER BY c.alert_id
+                      LIMIT 1
+                        FOR UPDATE SKIP LOCKED)
+RETURNING a.alert_id, a.attempts::bigint, (a.payload || jsonb_build_object('alert_id', a.alert_id, 'delivery', a.attempts))::text;
+END;
+
+/*
+ * Notes how an attempt has ended. After a failure it is a minute to the next one, doubling up to an hour, give or take a quarter: so that
+ * many servers do not come back to a place that was down all at the same moment. Who has been told that a job has recovered is not told
+ * afterwards that it had failed: to open an incident then would be to leave it open. If the command works again, there is no reason for
+ * others to wait.
+ */
+CREATE FUNCTION challenge_jobs.finish_alert(alert_id bigint, problem text)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+UPDATE challenge_jobs.alert a
+   SET last_error = problem,
+       next_attempt_at = clock_timestamp() + LEAST(interval '1 hour', interval '1 minute' * power(2, LEAST(a.attempts - 1, 10)))
+                                             * (0.75 + 0.5 * random())
+ WHERE problem IS NOT NULL AND a.alert_id = finish_alert.alert_id AND a.delivered_at IS NULL;
+UPDATE challenge_jobs.alert a
+   SET delivered_at = clock_timestamp(), next_attempt_at = NULL, last_error = NULL
+ WHERE problem IS NULL AND a.alert_id = finish_alert.alert_id;
+UPDATE challenge_jobs.alert e
+   SET next_attempt_at = NULL, last_error = 'given up, as alert ' || a.alert_id || ' was delivered' || COALESCE(': ' || e.last_error, '')
+  FROM challenge_jobs.alert a
+ WHERE problem IS NULL AND a.alert_id = finish_alert.alert_id AND a.kind = 'recovered'
+   AND e.job = a.job AND e.alert_id < a.alert_id AND e.next_attempt_at IS NOT NULL;
+UPDATE challenge_jobs.alert e
+   SET next_attempt_at = clock_timestamp()
+  FROM challenge_jobs.alert a
+ WHERE problem IS NULL AND a.alert_id = finish_alert.alert_id AND a.attempts > 1 AND e.next_attempt_at > clock_timestamp();
+END;
+
+CREATE FUNCTION challenge_jobs.give_up_alerts()
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH given_up AS (
+    UPDATE challenge_jobs.alert a
+       SET next_attempt_at = NULL, last_error = 'given up' || COALESCE(': ' || a.last_error, '')
+     WHERE a.next_attempt_at IS NOT NULL AND a.raised_at < clock_timestamp() - interval '7 days'
+    RETURNING 1
+)
+SELECT count(*) FROM given_up;
+END;
+
+/* What is still to be delivered stays, and the alerts by which the state of a job is known: of each job the last "recovered" and all after it. */
+CREATE FUNCTION challenge_jobs.remove_alerts(before timestamptz, n integer)
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH removed AS (
+    DELETE FROM challenge_jobs.alert a
+     WHERE a.alert_id IN (SELECT o.alert_id
+                            FROM challenge_jobs.alert o
+                           WHERE o.raised_at < before
+                             AND (o.next_attempt_at IS NULL OR o.raised_at < clock_timestamp() - interval '7 days')
+                             AND EXISTS (SELECT
+                                           FROM challenge_jobs.alert r
+                                          WHERE r.job = o.job AND r.kind = 'recovered' AND r.alert_id > o.alert_id)
+                           ORDER BY o.alert_id
+                           LIMIT n
+                             FOR UPDATE SKIP LOCKED)
+    RETURNING 1
+)
+SELECT count(*) FROM removed;
+END;
 
 /* ---- is it running as it should? ----------------------------------------------------------- */
 
@@ -1538,6 +1877,23 @@ COMMENT ON FUNCTION challenge_jobs.resume() IS
     'ends a pause; in a restored or copied database it also adopts the stored schedules, from now on; returns what is scheduled';
 COMMENT ON FUNCTION challenge_jobs.next_runs(text, integer) IS
     'the next n (1 to 1000) scheduled times of a job, whether or not it is scheduled and enabled; none if the schedule names a day that does not exist';
+COMMENT ON FUNCTION challenge_jobs.host_name() IS 'the name of the host that the server runs on';
+COMMENT ON FUNCTION challenge_jobs.run_covers(challenge_jobs.job_run) IS 'whether a run covers the scheduled times up to its as_of, and ends failures';
+COMMENT ON FUNCTION challenge_jobs.run_stands_in(challenge_jobs.job_run) IS 'whether a run was started by the worker in the place of another engine';
+COMMENT ON FUNCTION challenge_jobs.run_is_overtaken(challenge_jobs.job_run) IS 'whether a run has failed as of a later moment than a run';
+COMMENT ON FUNCTION challenge_jobs.iso_moment(timestamptz) IS 'a moment as ISO 8601 in UTC';
+COMMENT ON FUNCTION challenge_jobs.alert_episode(text) IS 'number of the last alert "recovered" of a job; 0: none';
+COMMENT ON FUNCTION challenge_jobs.raise_alert(text, text, bigint, jsonb) IS 'raises an alert unless the state of the job says so already; returns how many these are';
+COMMENT ON FUNCTION challenge_jobs.raise_overdue(text, timestamptz) IS 'raises the alert for a scheduled time that was not covered';
+COMMENT ON FUNCTION challenge_jobs.raise_restored(text) IS 'raises the alert for a job that was scheduled where this database was copied from';
+COMMENT ON FUNCTION challenge_jobs.note_run(bigint) IS 'raises the alert for how a run has ended';
+COMMENT ON FUNCTION challenge_jobs.settle_runs() IS 'raises the alerts for runs of job functions';
+COMMENT ON FUNCTION challenge_jobs.settle_overdue() IS 'raises the alerts for overdue scheduled times that have been covered';
+COMMENT ON FUNCTION challenge_jobs.announce_alerts() IS 'notifies of new alerts and returns what the server log is to say';
+COMMENT ON FUNCTION challenge_jobs.claim_alert(bigint, boolean, integer) IS 'claims an alert for an attempt to deliver it';
+COMMENT ON FUNCTION challenge_jobs.finish_alert(bigint, text) IS 'notes how an attempt to deliver an alert has ended';
+COMMENT ON FUNCTION challenge_jobs.give_up_alerts() IS 'gives up the alerts that could not be delivered for 7 days; returns how many';
+COMMENT ON FUNCTION challenge_jobs.remove_alerts(timestamptz, integer) IS 'removes old alerts that say nothing of the state of a job; returns how many';
 COMMENT ON FUNCTION challenge_jobs.settle_alerts() IS
     'raises the alerts for committed runs of job functions, in this transaction; the background worker, run() and deliver_alerts() also do that';
 COMMENT ON PROCEDURE challenge_jobs.deliver_alerts() IS

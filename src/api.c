@@ -642,6 +642,16 @@ CJ_FUNCTION(deliver_alerts)
 	cj_alert_deliver_by_hand();
 }
 
+/* host_name() */
+CJ_VALUE_FUNCTION(host_name)
+{
+	char *name = cj_alert_host_name();
+
+	if (name == NULL)
+		PG_RETURN_NULL();
+	return CStringGetTextDatum(name);
+}
+
 /* ---- is it running as it should? ---- */
 
 /* watchdog(at timestamptz) */

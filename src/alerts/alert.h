@@ -12,25 +12,16 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
-/*
- * In SQL: whether a run r covers the scheduled times up to its as_of, and ends failures. One that has left something over, as
- * locked or undecidable, does not: whoever holds a lock could have a job succeed by having it pass over what it fails at. As the
- * index job_run_covering_idx has it.
- */
-#define CJ_RUN_COVERS(r)                                    \
-	r ".status = 'succeeded' AND NOT " r ".dry_run"         \
-	  " AND COALESCE(" r ".result ->> 'locked', '0') = '0'" \
-	  " AND COALESCE(" r ".result ->> 'undecidable', '0') = '0'"
+/* In SQL: whether a run r covers the scheduled times up to its as_of, and ends failures. */
+#define CJ_RUN_COVERS(r) "challenge_jobs.run_covers(" r ")"
 
 /* ---- raising ---- */
 
 /*
- * Note how a run of a job has ended that was no dry run, in the transaction that writes its row, when the row
- * is written. A failure is one by error, cancellation or (crashed) the end of its backend. They raise an
- * alert if that is a change of the job's state: see alert.c.
+ * Notes how a run of a job has ended, in the transaction that writes its row, when the row is written: raises an alert if
+ * that is a change of the job's state.
  */
-extern void cj_alert_note_success(const char *job, int64 run_id);
-extern void cj_alert_note_failure(const char *job, int64 run_id, bool crashed);
+extern void cj_alert_note_run(int64 run_id);
 
 /*
  * Leaves it to cj_alert_settle_runs to note how a run of a caller has ended, whose transaction can stay open for long, or see what
@@ -43,16 +34,14 @@ extern void cj_alert_settle_runs(void);
 
 /*
  * Raises an alert of a kind (failed, overdue, crashed, recovered) unless the job's state says so already.
- * `run_id` may be 0: none. `payload`, an object or NULL, is added to what is known of the job. That of
- * "overdue" has the scheduled time as "scheduled_for", a timestamptz: for each scheduled time there can be one alert, however many raise
- * it at the same time.
+ * `run_id` may be 0: none. `more`, an object, is added to what is known of the job.
  */
-extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *payload);
+extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *more);
 
 /* Raises an alert "restored" for a job that was scheduled where this database was copied from, unless there is one. */
 extern void cj_alert_raise_restored(const char *job);
 
-/* The same for "overdue", with a payload that says so. Cheap if there is an alert for that scheduled time. */
+/* The same for "overdue": for each scheduled time there can be one alert, however many raise it at the same time. */
 extern void cj_alert_raise_overdue(const char *job, TimestampTz scheduled_for);
 
 /*
@@ -60,6 +49,9 @@ extern void cj_alert_raise_overdue(const char *job, TimestampTz scheduled_for);
  * not to be seen yet that the scheduled time was overdue when the run ended.
  */
 extern void cj_alert_settle(void);
+
+/* Returns the name of the host, as far as it is ASCII, or NULL. */
+extern char *cj_alert_host_name(void);
 
 /* ---- telling ---- */
 

@@ -35,9 +35,8 @@ static const CjStatement finish_run = {
 	"       sqlstate = $4, message = $5, detail = $6, hint = $7, context = $8,"
 	"       finished_at = pg_catalog.clock_timestamp()"
 	" WHERE run_id = $9"
-	"   AND status = 'running'"
-	"RETURNING job",
-	SPI_OK_UPDATE_RETURNING};
+	"   AND status = 'running'",
+	SPI_OK_UPDATE};
 
 #define NEXT_RUN_ID "pg_catalog.nextval('challenge_jobs.job_run_run_id_seq')"
 
@@ -94,7 +93,7 @@ static const CjStatement close_crashed = {
 	" WHERE job = $1"
 	"   AND run_id <= $2"
 	"   AND status = 'running'"
-	"RETURNING run_id, status = 'cancelled'",
+	"RETURNING run_id",
 	SPI_OK_UPDATE_RETURNING};
 
 /* $1 to $7: the columns. Only the worker writes here: nobody waits for an open transaction of a caller. */
@@ -147,26 +146,6 @@ add_end(CjParams *params, const CjRunEnd *end)
 	cj_sql_param_text(params, error ? error->context : NULL);
 }
 
-static void
-raise_alert(const char *job, int64 run_id, CjRunStatus status)
-{
-	switch (status)
-	{
-		case CJ_RUN_SUCCEEDED:
-			cj_alert_note_success(job, run_id);
-			break;
-		case CJ_RUN_FAILED:
-		case CJ_RUN_CANCELLED:
-			cj_alert_note_failure(job, run_id, false);
-			break;
-		case CJ_RUN_CRASHED:
-			cj_alert_note_failure(job, run_id, true);
-			break;
-		default:
-			break;
-	}
-}
-
 int64
 cj_run_log_reserve(void)
 {
@@ -186,19 +165,16 @@ void
 cj_run_log_finish(int64 run_id, const CjRunEnd *end)
 {
 	CjParams params = {0};
-	CjRows rows;
 
 	add_end(&params, end);
 	cj_sql_param(&params, INT8OID, Int64GetDatum(run_id), false);
-	rows = cj_sql_run_own(&finish_run, &params);
-	if (rows.processed != 1)
+	if (cj_sql_execute_own(&finish_run, &params) != 1)
 		ereport(WARNING,
 				(errmsg("run " INT64_FORMAT " is no longer \"running\" in challenge_jobs.job_run",
 						run_id),
 				 errdetail("It ended as \"%s\".", status_names[end->status])));
 	else
-		raise_alert(cj_sql_text(&rows, 0, 1), run_id, end->status);
-	cj_sql_free(&rows);
+		cj_alert_note_run(run_id);
 }
 
 /* record writes the row of a run that has ended; returns its run_id. */
@@ -218,8 +194,8 @@ cj_run_log_record(const CjRunStart *start, const CjRunEnd *end)
 {
 	int64 run_id = record(start, end);
 
-	if (!start->dry_run && !end->has_not_begun)
-		raise_alert(start->job, run_id, end->status);
+	if (!end->has_not_begun)
+		cj_alert_note_run(run_id);
 }
 
 void
@@ -253,8 +229,7 @@ cj_run_log_write_unrecorded(const CjRunRecord *record)
 								 CJ_TEXT(filled(record->hint)), CJ_TEXT(filled(record->context)),
 								 CJ_MOMENT(record->finished_at)));
 
-	if (!record->dry_run)
-		raise_alert(record->job, cj_sql_int64(&rows, 0, 1), record->status);
+	cj_alert_note_run(cj_sql_int64(&rows, 0, 1));
 	cj_sql_free(&rows);
 }
 
@@ -277,8 +252,7 @@ cj_run_log_close_crashed(const char *job, int64 last)
 	CjRows rows = cj_sql_run_own(&close_crashed, CJ_PARAMS(CJ_TEXT(job), CJ_INT8(last)));
 
 	for (uint64 row = 0; row < rows.processed; row++)
-		raise_alert(job, cj_sql_int64(&rows, row, 1),
-					cj_sql_bool(&rows, row, 2) ? CJ_RUN_CANCELLED : CJ_RUN_CRASHED);
+		cj_alert_note_run(cj_sql_int64(&rows, row, 1));
 	cj_sql_free(&rows);
 	return rows.processed;
 }
