@@ -123,14 +123,12 @@ static bool
 has_zone_index(const CjBinding *binding, AttrNumber next)
 {
 	const CjBoundColumn *column = zone_column(binding);
-	CjParams params = {0};
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[CJ_USERS].relid), false);
-	cj_sql_param(&params, INT2OID, Int16GetDatum(column->number), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(column->collation), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(cj_catalog_order(column->base_type)), false);
-	cj_sql_param(&params, INT2OID, Int16GetDatum(next), false);
-	return cj_sql_execute_own(&find_zone_index, &params) > 0;
+	return cj_sql_execute_own(&find_zone_index,
+							  CJ_PARAMS(CJ_OID(binding->entities[CJ_USERS].relid),
+										CJ_INT2(column->number), CJ_OID(column->collation),
+										CJ_OID(cj_catalog_order(column->base_type)),
+										CJ_INT2(next))) > 0;
 }
 
 /* list_zones returns the zones that users have: the value and its text, null for none. */
@@ -194,21 +192,6 @@ find_due(List **due_zones, const CjDueDate *date)
 	due->date = *date;
 	*due_zones = lappend(*due_zones, due);
 	return due;
-}
-
-/* add_zone adds a zone to those of a date. */
-static void
-add_zone(CjDueZones *due, const CjZoneNote *zone)
-{
-	int i = due->count++;
-
-	/* lengths are powers of two */
-	if (i == 0)
-		due->notes = palloc(sizeof(CjZoneNote));
-	else if ((i & (i - 1)) == 0)
-		due->notes = repalloc(due->notes, sizeof(CjZoneNote) * i * 2);
-	due->notes[i] = *zone;
-	due->notes[i].date = due->date.date;
 }
 
 /* What is found about the zones of the users. */
@@ -276,9 +259,13 @@ consider(Search *search, const UserZone *zone, TimeADT own_time, int64 users)
 		rule.time = own_time % USECS_PER_DAY; /* there is 24:00 */
 	if (cj_local_time_due(rule.as_of, rule.time, rule.window, zone->tz, &date))
 	{
-		CjDueDate due = describe_date(date, &rule, zone->tz);
+		CjDueDate due_date = describe_date(date, &rule, zone->tz);
+		CjDueZones *due = find_due(&search->due_zones, &due_date);
+		CjZoneNote *added = palloc(sizeof(CjZoneNote));
 
-		add_zone(find_due(&search->due_zones, &due), &note);
+		note.date = date;
+		*added = note;
+		due->notes = lappend(due->notes, added);
 	}
 	else if (!is_missed(&rule, zone->tz))
 		return;
@@ -348,7 +335,6 @@ consider_own_times(const CjBinding *binding, Search *search, const UserZone *zon
 	Oid type = zone_column(binding)->present ? zone_column(binding)->base_type : TEXTOID;
 	Size size = sizeof(Datum) * 2 * Max(count, 1);
 	Ranges ranges = {0, palloc(size), palloc(size), palloc(size), palloc(size), palloc(size)};
-	CjParams params = {0};
 	CjRows rows;
 	bool isnull;
 
@@ -357,12 +343,12 @@ consider_own_times(const CjBinding *binding, Search *search, const UserZone *zon
 		if (zones[i].tz)
 			add_ranges(&ranges, search->rule, zones, i);
 	}
-	cj_sql_param_array(&params, type,
-					   cj_sql_array_with_nulls(ranges.zones, ranges.is_null, ranges.count, type));
-	cj_sql_param_array(&params, TIMEOID, cj_sql_array(ranges.earliest, ranges.count, TIMEOID));
-	cj_sql_param_array(&params, TIMEOID, cj_sql_array(ranges.latest, ranges.count, TIMEOID));
-	rows = cj_app_sql_run(has_index ? &list_own_times_by_index : &list_own_times_by_scan, binding,
-						  NULL, &params);
+	rows = cj_app_sql_run(
+		has_index ? &list_own_times_by_index : &list_own_times_by_scan, binding, NULL,
+		CJ_PARAMS(CJ_ARRAY(type, cj_sql_array_with_nulls(ranges.zones, ranges.is_null, ranges.count,
+														 type)),
+				  CJ_ARRAY(TIMEOID, cj_sql_array(ranges.earliest, ranges.count, TIMEOID)),
+				  CJ_ARRAY(TIMEOID, cj_sql_array(ranges.latest, ranges.count, TIMEOID))));
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -373,26 +359,29 @@ consider_own_times(const CjBinding *binding, Search *search, const UserZone *zon
 	cj_sql_free(&rows);
 }
 
+/* run_count counts the users of some zones, and those without one. */
+static CjRows
+run_count(const CjBinding *binding, Datum *zones, int count, bool all_times)
+{
+	Oid type = zone_column(binding)->base_type;
+
+	if (!zone_column(binding)->present)
+		return cj_app_sql_run(&count_all_users, binding, NULL, NULL);
+	return cj_app_sql_run(&count_users, binding, NULL,
+						  CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(zones, count, type)),
+									CJ_BOOL(all_times)));
+}
+
 /* count_missed counts the users of the zones in which reminder_time passed without a run. */
 static int64
 count_missed(const CjBinding *binding, const Search *search)
 {
-	CjParams params = {0};
 	CjRows rows;
 	int64 count;
 
 	if (search->missed_count == 0 && !search->missed_without_zone)
 		return search->missed_users;
-	if (!zone_column(binding)->present)
-		rows = cj_app_sql_run(&count_all_users, binding, NULL, NULL);
-	else
-	{
-		cj_sql_param_array(&params, zone_column(binding)->base_type,
-						   cj_sql_array(search->missed, search->missed_count,
-										zone_column(binding)->base_type));
-		cj_sql_param(&params, BOOLOID, BoolGetDatum(false), false);
-		rows = cj_app_sql_run(&count_users, binding, NULL, &params);
-	}
+	rows = run_count(binding, search->missed, search->missed_count, false);
 	count = cj_sql_int64(&rows, 0, search->missed_without_zone ? 2 : 1);
 	cj_sql_free(&rows);
 	return count + search->missed_users;
@@ -455,17 +444,13 @@ instead(const char *default_zone)
 
 /* add_zone_finding reports users whose zone is unknown, or who have none. */
 static void
-add_zone_finding(const CjBinding *binding, const char *default_zone, Datum unknown,
-				 const char *named, CjFindings *findings)
+add_zone_finding(const CjBinding *binding, const char *default_zone, Datum *unknown,
+				 int unknown_count, const char *named, CjFindings *findings)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = run_count(binding, unknown, unknown_count, true);
 	int64 with_zone;
 	int64 all;
 
-	cj_sql_param_array(&params, zone_column(binding)->base_type, unknown);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(true), false);
-	rows = cj_app_sql_run(&count_users, binding, NULL, &params);
 	with_zone = cj_sql_int64(&rows, 0, 1);
 	all = cj_sql_int64(&rows, 0, 2);
 	cj_sql_free(&rows);
@@ -547,9 +532,7 @@ cj_reminder_zones_examine(const CjBinding *binding, const char *default_zone, Cj
 			add_name(&reversed_names, reversed_count++, name);
 	}
 	cj_sql_free(&rows);
-	add_zone_finding(binding, default_zone,
-					 cj_sql_array(unknown, unknown_count, zone_column(binding)->base_type),
-					 unknown_names.data, findings);
+	add_zone_finding(binding, default_zone, unknown, unknown_count, unknown_names.data, findings);
 	if (beyond > 0)
 		cj_findings_add(
 			findings, "time_zones:users", "warning",

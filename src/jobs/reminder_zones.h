@@ -7,8 +7,7 @@
 
 #include "pgtime.h"
 
-#include "jobs/reminder_ledger.h"
-#include "run/job.h"
+#include "jobs/reminder_zone_notes.h"
 
 /* What makes a time zone due. */
 typedef struct CjDueZoneRule
@@ -40,8 +39,7 @@ typedef struct CjDueDate
 typedef struct CjDueZones
 {
 	CjDueDate date;
-	int count;
-	CjZoneNote *notes; /* `value` is of the base type of the users' column */
+	List *notes; /* of CjZoneNote; `value` is of the base type of the users' column */
 } CjDueZones;
 
 /*

@@ -21,10 +21,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 #include "app/app_sql.h"
 #include "app/notifications.h"
@@ -35,7 +33,6 @@
 #include "jobs/auto_complete_examine.h"
 #include "jobs/key_list.h"
 #include "jobs/reminder_ledger.h"
-#include "jobs/reminder_zone_hash.h"
 #include "jobs/reminder_zones.h"
 #include "run/batch.h"
 #include "run/findings.h"
@@ -288,26 +285,13 @@ open_scope(CjRun *run, const State *state, Scope *scope)
 
 /* ---- due time zones ---- */
 
-/* drop_current_zones drops the due time zones that need not be looked at again. */
-static void
-drop_current_zones(CjDueZones *due)
-{
-	int kept = 0;
-
-	for (int i = 0; i < due->count; i++)
-	{
-		if (!due->notes[i].is_current)
-			due->notes[kept++] = due->notes[i];
-	}
-	due->count = kept;
-}
-
 /* find_due_zones finds the zones that have to be looked at; the work of an attempt. */
 static void
 find_due_zones(CjRun *run, void *arg)
 {
 	State *state = arg;
 	const CjBoundColumn *id;
+	MemoryContext caller;
 	ListCell *cell;
 	Scope scope;
 
@@ -324,15 +308,24 @@ find_due_zones(CjRun *run, void *arg)
 		return;
 
 	/* before anything is read: what is written meanwhile makes another hash */
-	state->hash = cj_reminder_zone_hash_make(run, state->time_zone, scope.binding);
+	state->hash = cj_reminder_zone_notes_state(run, state->time_zone, scope.binding);
+	caller = MemoryContextSwitchTo(run->memory);
 	foreach(cell, state->due_zones)
 	{
 		CjDueZones *due = lfirst(cell);
 
-		cj_reminder_ledger_read_zones(due->notes, due->count, state->hash);
-		drop_current_zones(due);
+		due->notes = cj_reminder_zone_notes_read(due->notes, state->hash);
 	}
+	MemoryContextSwitchTo(caller);
 	state->users = cj_key_list_create(run->memory, id->base_type, 1, (Oid[]){TEXTOID});
+}
+
+/* fill appends users that a statement lists. */
+static void
+fill(State *state, const CjBinding *binding, const CjStatement *statement, CjParams *params)
+{
+	state->user_count += cj_key_list_fill(state->users, statement,
+										  cj_app_sql_expand(statement, binding, NULL), params);
 }
 
 /* read_users reads the users of the zones at hand; the work of an attempt. */
@@ -340,56 +333,43 @@ static void
 read_users(CjRun *run, void *arg)
 {
 	State *state = arg;
-	const CjDueZones *due = state->due;
-	Datum *zones = palloc(sizeof(Datum) * due->count);
-	Datum *own_zones = palloc(sizeof(Datum) * due->count);
-	bool *own_nulls = palloc(sizeof(bool) * due->count);
-	Datum *own_times = palloc(sizeof(Datum) * due->count);
-	int count = 0;
-	int own_count = 0;
-	CjParams params = {0};
-	CjParams own_params = {0};
-	const CjBinding *binding;
+	Oid type = state->zone_type;
+	ArrayBuildState *zones = initArrayResult(type, CurrentMemoryContext, false);
+	ArrayBuildState *own_zones = initArrayResult(type, CurrentMemoryContext, false);
+	ArrayBuildState *own_times = initArrayResult(TIMEOID, CurrentMemoryContext, false);
+	bool without_zone = false;
+	ListCell *cell;
 	Scope scope;
 
-	for (int i = 0; i < due->count; i++)
+	foreach(cell, state->due->notes)
 	{
-		const CjZoneNote *note = &due->notes[i];
+		const CjZoneNote *note = lfirst(cell);
+		bool no_zone = note->zone == (Datum) 0;
 
 		if (note->time >= 0)
 		{
-			own_zones[own_count] = note->value;
-			own_nulls[own_count] = note->zone == (Datum) 0;
-			own_times[own_count++] = TimeADTGetDatum(note->time);
+			accumArrayResult(own_zones, note->value, no_zone, type, CurrentMemoryContext);
+			accumArrayResult(own_times, TimeADTGetDatum(note->time), false, TIMEOID,
+							 CurrentMemoryContext);
 		}
-		else if (note->zone)
-			zones[count++] = note->value;
+		else if (no_zone)
+			without_zone = true;
+		else
+			accumArrayResult(zones, note->value, false, type, CurrentMemoryContext);
 	}
+
 	open_scope(run, state, &scope);
-	binding = scope.binding;
 	cj_key_list_check_type(state->users,
-						   binding->entities[CJ_USERS].columns[CJ_USERS_ID].base_type);
-	if (count > 0)
-	{
-		cj_sql_param_array(&params, state->zone_type, cj_sql_array(zones, count, state->zone_type));
-		state->user_count +=
-			cj_key_list_fill(state->users, &list_users,
-							 cj_app_sql_expand(&list_users, binding, NULL), &params);
-	}
-	if (own_count > 0)
-	{
-		cj_sql_param_array(&own_params, state->zone_type,
-						   cj_sql_array_with_nulls(own_zones, own_nulls, own_count,
-												   state->zone_type));
-		cj_sql_param_array(&own_params, TIMEOID, cj_sql_array(own_times, own_count, TIMEOID));
-		state->user_count +=
-			cj_key_list_fill(state->users, &list_users_of_times,
-							 cj_app_sql_expand(&list_users_of_times, binding, NULL), &own_params);
-	}
-	if (count + own_count < due->count)
-		state->user_count +=
-			cj_key_list_fill(state->users, &list_users_without_zone,
-							 cj_app_sql_expand(&list_users_without_zone, binding, NULL), NULL);
+						   scope.binding->entities[CJ_USERS].columns[CJ_USERS_ID].base_type);
+	if (zones->nelems > 0)
+		fill(state, scope.binding, &list_users,
+			 CJ_PARAMS(CJ_ARRAY(type, makeArrayResult(zones, CurrentMemoryContext))));
+	if (own_times->nelems > 0)
+		fill(state, scope.binding, &list_users_of_times,
+			 CJ_PARAMS(CJ_ARRAY(type, makeArrayResult(own_zones, CurrentMemoryContext)),
+					   CJ_ARRAY(TIMEOID, makeArrayResult(own_times, CurrentMemoryContext))));
+	if (without_zone)
+		fill(state, scope.binding, &list_users_without_zone, NULL);
 	cj_identity_restore(&scope.identity);
 }
 
@@ -399,7 +379,7 @@ note_due_zones(CjRun *run, void *arg)
 {
 	State *state = arg;
 
-	cj_reminder_ledger_note_zones(state->due->notes, state->due->count, state->hash);
+	cj_reminder_zone_notes_write(state->due->notes, state->hash);
 }
 
 /* ---- a range of a batch ---- */
@@ -460,9 +440,11 @@ add_bounds(const CjRun *run, const State *state, const CjBinding *binding, CjPar
 static bool
 is_looked_at_again(const CjDueZones *due)
 {
-	for (int i = 0; i < due->count; i++)
+	ListCell *cell;
+
+	foreach(cell, due->notes)
 	{
-		if (due->notes[i].is_noted)
+		if (((CjZoneNote *) lfirst(cell))->is_noted)
 			return true;
 	}
 	return false;
@@ -480,7 +462,7 @@ list_candidates(const State *state, int from, int to, int *users)
 
 	if (is_looked_at_again(state->due))
 		count = cj_reminder_ledger_missing(state->users->values[0] + from, count,
-										   state->due->date.date, users);
+										   state->due->date.date, false, users);
 	else
 	{
 		for (int i = 0; i < count; i++)
@@ -496,16 +478,15 @@ run_find_streaks(const CjRun *run, const State *state, const CjBinding *binding,
 				 int count)
 {
 	Datum *keys = palloc(sizeof(Datum) * count);
-	CjParams params = {0};
+	Oid type = state->users->key_type;
+	CjParams *params;
 
 	for (int i = 0; i < count; i++)
 		keys[i] = state->users->keys[users[i]];
-	cj_sql_param_array(&params, state->users->key_type,
-					   cj_sql_array(keys, count, state->users->key_type));
-	cj_sql_param(&params, INT4OID, Int32GetDatum(state->minimum_streak), false);
-	cj_sql_param(&params, DATEOID, DateADTGetDatum(state->due->date.date), false);
-	add_bounds(run, state, binding, &params);
-	return cj_app_sql_run(&find_streaks, binding, NULL, &params);
+	params = CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(keys, count, type)),
+					   CJ_INT4(state->minimum_streak), CJ_DATE(state->due->date.date));
+	add_bounds(run, state, binding, params);
+	return cj_app_sql_run(&find_streaks, binding, NULL, params);
 }
 
 /* make_batch makes the notifications for what find_streaks returned for some users. */
@@ -557,26 +538,23 @@ find_batch(const CjRun *run, const State *state, Scope *scope, int from, int to,
 	cj_sql_free(&rows);
 }
 
-/* enter_ledger enters the users in the ledger; users already in it drop out of the batch. */
+/* drop_reminded drops from the batch those who are in the ledger, and enters the others, but for a dry run. */
 static void
-enter_ledger(const State *state, Batch *batch)
+drop_reminded(const CjRun *run, const State *state, Batch *batch)
 {
-	bool *is_new = palloc(sizeof(bool) * batch->count);
-	int kept = 0;
+	int *missing = palloc(sizeof(int) * batch->count);
 
-	if (cj_reminder_ledger_enter(batch->user_keys, batch->count, state->due->date.date, is_new) ==
-		batch->count)
-		return;
+	batch->count = cj_reminder_ledger_missing(batch->user_keys, batch->count, state->due->date.date,
+											  !run->dry_run, missing);
 	for (int i = 0; i < batch->count; i++)
 	{
-		if (!is_new[i])
-			continue;
-		batch->users[kept] = batch->users[i];
-		batch->titles[kept] = batch->titles[i];
-		batch->bodies[kept] = batch->bodies[i];
-		batch->data[kept++] = batch->data[i];
+		int from = missing[i];
+
+		batch->users[i] = batch->users[from];
+		batch->titles[i] = batch->titles[from];
+		batch->bodies[i] = batch->bodies[from];
+		batch->data[i] = batch->data[from];
 	}
-	batch->count = kept;
 }
 
 static int64
@@ -584,17 +562,17 @@ notify_users(const CjRun *run, State *state, const CjBinding *binding, const Bat
 {
 	TimestampTz expires_at =
 		state->expires_after >= 0 ? run->as_of + state->expires_after : state->due->date.end;
-	CjParams params = {0};
+	Oid type = state->users->key_type;
+	int count = batch->count;
 
-	if (batch->count == 0)
-		return 0;
-	cj_sql_param_array(&params, state->users->key_type,
-					   cj_sql_array(batch->users, batch->count, state->users->key_type));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->titles, batch->count, TEXTOID));
-	cj_sql_param_array(&params, TEXTOID, cj_sql_array(batch->bodies, batch->count, TEXTOID));
-	cj_sql_param_array(&params, JSONBOID, cj_sql_array(batch->data, batch->count, JSONBOID));
-	cj_sql_param(&params, TIMESTAMPTZOID, TimestampTzGetDatum(expires_at), false);
-	return cj_notifications_insert(binding, &notify, &params, &state->insert);
+	return cj_notifications_insert(
+		binding, &notify,
+		CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(batch->users, count, type)),
+				  CJ_ARRAY(TEXTOID, cj_sql_array(batch->titles, count, TEXTOID)),
+				  CJ_ARRAY(TEXTOID, cj_sql_array(batch->bodies, count, TEXTOID)),
+				  CJ_ARRAY(JSONBOID, cj_sql_array(batch->data, count, JSONBOID)),
+				  CJ_MOMENT(expires_at)),
+		&state->insert);
 }
 
 /* remind reminds a range of the users of the batch at hand, in a subtransaction. */
@@ -607,19 +585,12 @@ remind(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	resolve_scope(run, state, &scope, true);
 	*opened = true;
-	state->reminded = 0;
 	find_batch(run, state, &scope, from, to, &batch);
-	if (batch.count == 0)
+	if (batch.count > 0)
+		drop_reminded(run, state, &batch);
+	state->reminded = batch.count;
+	if (batch.count == 0 || run->dry_run)
 		return;
-
-	if (run->dry_run)
-	{
-		state->reminded =
-			cj_reminder_ledger_missing(batch.user_keys, batch.count, state->due->date.date,
-									   palloc(sizeof(int) * batch.count));
-		return;
-	}
-	enter_ledger(state, &batch);
 	become_owner(state, &scope);
 	state->reminded = notify_users(run, state, scope.binding, &batch);
 	cj_identity_restore(&scope.identity);
@@ -647,7 +618,7 @@ static void
 remind_due_zones(CjRun *run, State *state)
 {
 	CjBatch batch = {0, remind, reminded, describe, state};
-	CjDueZones *due = state->due;
+	ListCell *cell;
 	int64 undone = run->locked + run->failures;
 
 	cj_run_begin_phase(run, "listing", 0);
@@ -664,8 +635,8 @@ remind_due_zones(CjRun *run, State *state)
 	/* users that were locked are looked at again */
 	if (run->locked + run->failures > undone)
 		return;
-	for (int i = 0; i < due->count; i++)
-		run->figures[TIME_ZONES] += !due->notes[i].is_noted;
+	foreach(cell, state->due->notes)
+		run->figures[TIME_ZONES] += !((CjZoneNote *) lfirst(cell))->is_noted;
 	if (!run->dry_run)
 		cj_batch_step(run, note_due_zones, state);
 }
@@ -712,7 +683,7 @@ run_job(CjRun *run)
 		foreach(cell, state->due_zones)
 		{
 			state->due = lfirst(cell);
-			if (state->due->count > 0)
+			if (state->due->notes != NIL)
 				remind_due_zones(run, state);
 		}
 		cj_notifications_report(&state->insert, run->more_result);

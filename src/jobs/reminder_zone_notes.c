@@ -1,0 +1,194 @@
+/*
+ * jobs/reminder_zone_notes.c
+ *		Which zones are done, and whether they would have to be looked at again.
+ *
+ * What looking at zones depends on is condensed to a number, which is noted with them. Where it cannot be told what has
+ * changed there is no number, and everything is looked at: a user who is missed costs more than a scan.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "pgtime.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "app/app_sql.h"
+#include "jobs/reminder_zone_notes.h"
+
+/* More than any name of a zone, also when it is cut between two characters. */
+#define MAX_ZONE_LENGTH (TZ_STRLEN_MAX + MAX_MULTIBYTE_CHAR_LEN)
+
+/*
+ * $1: tables, $2: the database. The counters begin anew after a crash of the server, or when somebody resets
+ * them: then they could come to the same number again, so the times at which they did begin belong to them.
+ * So do the tables with all their parts and the files they are in: what comes with a part that is attached,
+ * or is changed as a table is rewritten, is not counted. Null where rows are written elsewhere, or where
+ * a session may have committed rows that are not counted yet: it hands in its counters when it is idle, a
+ * second after at most, but never while a statement or a transaction goes on.
+ */
+static const CjStatement count_written = {
+	"count the rows ever written to some tables",
+	"WITH RECURSIVE t(oid) AS ("
+	"    SELECT u.oid FROM pg_catalog.unnest($1) AS u(oid)"
+	"     UNION "
+	"    SELECT i.inhrelid FROM t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid"
+	")"
+	"SELECT pg_catalog.concat_ws(' ',"
+	"           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(c.oid)"
+	"                          + pg_catalog.pg_stat_get_tuples_updated(c.oid)"
+	"                          + pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid)"
+	"                          + pg_catalog.pg_stat_get_xact_tuples_updated(c.oid)),"
+	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time()),"
+	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time($2)),"
+	"           pg_catalog.string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid))"
+	"  FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid"
+	" HAVING pg_catalog.bool_and(c.relkind IN ('r', 'p'))"
+	"   AND NOT EXISTS (SELECT 1"
+	"                     FROM pg_catalog.pg_stat_activity a"
+	"                    WHERE a.datid = $2"
+	"                      AND a.pid <> pg_catalog.pg_backend_pid()"
+	"                      AND (a.state = 'disabled' OR COALESCE(a.state, a.backend_type) IS NULL"
+	"                           OR a.state <> 'idle'"
+	"                              AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker', 'walsender')"
+	"                              AND LEAST(a.xact_start, a.state_change)"
+	"                                  < pg_catalog.clock_timestamp() - interval '10 seconds'))",
+	SPI_OK_SELECT};
+
+/*
+ * $1: the zones, $2 their dates, $3 the state, $4 times of day. What was examined a moment ago may have changed without a
+ * trace, since the counters in the state come some seconds late. (Zones are compared in a way that can be
+ * hashed, which IS NOT DISTINCT FROM cannot be; unnest() of several arrays has no qualified name.)
+ */
+static const CjStatement read_zones = {
+	"read the notes on zones",
+	"SELECT z.position,"
+	"       n.state_hash = $3 AND n.examined_at < pg_catalog.clock_timestamp() - interval '15 seconds'"
+	"  FROM unnest($1, $2, $4) WITH ORDINALITY AS z(time_zone, local_date, reminder_time, position)"
+	"  JOIN challenge_jobs.reminder_zone n"
+	"    ON n.local_date = z.local_date"
+	"   AND COALESCE(n.time_zone, '') = COALESCE(z.time_zone, '')"
+	"   AND (n.time_zone IS NULL) = (z.time_zone IS NULL)"
+	"   AND COALESCE(n.reminder_time, '0:00') = COALESCE(z.reminder_time, '0:00')"
+	"   AND (n.reminder_time IS NULL) = (z.reminder_time IS NULL)",
+	SPI_OK_SELECT};
+
+static const CjStatement note_zones = {
+	"note zones that are done",
+	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, reminder_time, state_hash, examined_at)"
+	"SELECT z.*, $3, pg_catalog.clock_timestamp()"
+	"  FROM unnest($1, $2, $4) AS z(time_zone, local_date, reminder_time)"
+	" GROUP BY 1, 2, 3"
+	"    ON CONFLICT (local_date, time_zone, reminder_time) DO UPDATE"
+	"   SET state_hash = excluded.state_hash, examined_at = excluded.examined_at",
+	SPI_OK_INSERT};
+
+/*
+ * cj_reminder_zone_notes_state makes the number. The counters are ahead of the snapshot of a REPEATABLE READ caller,
+ * who does not see all that they stand for; rows of distributed tables are written to shards.
+ */
+uint64
+cj_reminder_zone_notes_state(const CjRun *run, const char *time_zone, const CjBinding *binding)
+{
+	List *tables = list_make3_oid(binding->entities[CJ_USERS].relid,
+								  binding->entities[CJ_CHALLENGE_MEMBERS].relid,
+								  binding->entities[CJ_CHALLENGES].relid);
+	StringInfoData text;
+	const char *written;
+
+	if (!pgstat_track_counts || !cj_app_sql_can_lock_rows() ||
+		(IsolationUsesXactSnapshot() && !run->own_transactions))
+		return 0;
+	/* the caller's transaction may remember what the counters were some time ago */
+	pgstat_clear_snapshot();
+	written = cj_sql_text_own(&count_written, CJ_PARAMS(CJ_ARRAY(OIDOID, cj_sql_oids(tables)),
+														CJ_OID(MyDatabaseId)));
+	if (written == NULL)
+		return 0;
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, (char *) run->config->settings,
+						   VARSIZE_ANY(run->config->settings));
+	appendStringInfo(&text, "|%s|%s", time_zone, written);
+	for (int i = 0; i < CJ_ENTITY_COUNT; i++)
+	{
+		const CjBoundEntity *entity = &binding->entities[i];
+
+		appendStringInfo(&text, "|%u", entity->relid);
+		for (int j = 0; j < CJ_MAX_COLUMNS; j++)
+			appendStringInfo(&text, ",%d", entity->columns[j].number);
+		for (int j = 0; j < CJ_MAX_LABELS; j++)
+			appendStringInfo(&text, ",%s", entity->labels[j] ? entity->labels[j] : "");
+	}
+	return DatumGetUInt64(hash_any_extended((unsigned char *) text.data, text.len, 0));
+}
+
+/*
+ * note_name returns the text under which a zone is noted. The app may hold anything for a zone, and an index
+ * takes no more than a third of a page; what is longer than the name of any zone is none, all such are
+ * looked at together, and what they have in common does for them.
+ */
+static Datum
+note_name(Datum zone)
+{
+	text *name = DatumGetTextPP(zone);
+	int len = VARSIZE_ANY_EXHDR(name);
+
+	if (len <= MAX_ZONE_LENGTH)
+		return zone;
+	return PointerGetDatum(
+		cstring_to_text_with_len(VARDATA_ANY(name),
+								 pg_mbcliplen(VARDATA_ANY(name), len, MAX_ZONE_LENGTH)));
+}
+
+/* zone_params makes the parameters of the statements over zones. */
+static CjParams *
+zone_params(const List *notes, uint64 state)
+{
+	ArrayBuildState *zones = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	ArrayBuildState *dates = initArrayResult(DATEOID, CurrentMemoryContext, false);
+	ArrayBuildState *times = initArrayResult(TIMEOID, CurrentMemoryContext, false);
+	ListCell *cell;
+
+	foreach(cell, notes)
+	{
+		const CjZoneNote *note = lfirst(cell);
+		bool no_zone = note->zone == (Datum) 0;
+
+		accumArrayResult(zones, no_zone ? (Datum) 0 : note_name(note->zone), no_zone, TEXTOID,
+						 CurrentMemoryContext);
+		accumArrayResult(dates, DateADTGetDatum(note->date), false, DATEOID, CurrentMemoryContext);
+		accumArrayResult(times, TimeADTGetDatum(note->time), note->time < 0, TIMEOID,
+						 CurrentMemoryContext);
+	}
+	return CJ_PARAMS(CJ_ARRAY(TEXTOID, makeArrayResult(zones, CurrentMemoryContext)),
+					 CJ_ARRAY(DATEOID, makeArrayResult(dates, CurrentMemoryContext)),
+					 CJ_INT8((int64) state),
+					 CJ_ARRAY(TIMEOID, makeArrayResult(times, CurrentMemoryContext)));
+}
+
+List *
+cj_reminder_zone_notes_read(List *notes, uint64 state)
+{
+	CjRows rows = cj_sql_run_own(&read_zones, zone_params(notes, state));
+	List *current = NIL;
+
+	for (uint64 row = 0; row < rows.processed; row++)
+	{
+		CjZoneNote *note = list_nth(notes, cj_sql_int64(&rows, row, 1) - 1);
+
+		note->is_noted = true;
+		if (state != 0 && cj_sql_bool(&rows, row, 2))
+			current = lappend(current, note);
+	}
+	cj_sql_free(&rows);
+	return list_difference_ptr(notes, current);
+}
+
+void
+cj_reminder_zone_notes_write(const List *notes, uint64 state)
+{
+	cj_sql_execute_own(&note_zones, zone_params(notes, state));
+}
