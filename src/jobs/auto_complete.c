@@ -265,7 +265,7 @@ carry_out(CjRun *run, int from, int to, bool *opened, void *arg)
 		if (state->notify)
 			cj_auto_complete_notify(run, state, &scope, decisions, count, &own_rates);
 	}
-	cj_identity_restore(&scope.identity);
+	cj_auto_complete_close(&scope);
 	if (!run->dry_run)
 		cj_decisions_write(cj_run_id(run), decisions, count);
 }
@@ -336,6 +336,8 @@ run_job(CjRun *run)
 		process(run, state->evaluated, cj_settings_int(settings, "batch_size"), &batch);
 		if (state->cancelled > 0)
 			cj_json_int64(run->more_result, "cancelled", state->cancelled);
+		if (state->averages)
+			cj_json_text(run->more_result, "averages", state->averages);
 		cj_notifications_report(&state->insert, run->more_result);
 	}
 	PG_FINALLY();

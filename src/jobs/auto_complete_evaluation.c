@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "app/app_sql.h"
 #include "base/json.h"
@@ -123,9 +124,9 @@ static int64
 fill_list(CjKeyList *list, const CjAutoCompleteScope *scope, const CjStatement *statement,
 		  CjParams *params)
 {
-	return cj_key_list_fill(list, statement,
-							cj_app_sql_expand(statement, scope->binding, scope->definition),
-							params);
+	char *text = cj_auto_complete_expand(scope, statement, params);
+
+	return cj_key_list_fill(list, statement, text, params);
 }
 
 /* status_array makes the list of statuses that count: values of the column's type. */
@@ -196,7 +197,9 @@ prefer_single_pass(CjAutoComplete *state, const CjAutoCompleteScope *scope,
 				   CjParams *at_once_params)
 {
 	int64 chunks = (state->due_count + CJ_AUTO_COMPLETE_CHUNK - 1) / CJ_AUTO_COMPLETE_CHUNK;
+	CjAutoCompleteScope tracked = *scope;
 	CjParams chunk_params;
+	char *chunk_text;
 	double chunk_cost;
 	double at_once_cost;
 
@@ -205,14 +208,16 @@ prefer_single_pass(CjAutoComplete *state, const CjAutoCompleteScope *scope,
 
 	(void) cj_key_list_read(state->due, CJ_AUTO_COMPLETE_CHUNK);
 	cj_key_list_rewind(state->due);
+	cj_auto_complete_track(state, &tracked);
 	chunk_params = evaluation_params(state, scope, 0, state->due->count);
-	chunk_cost =
-		cj_sql_estimate(&evaluate, cj_app_sql_expand(&evaluate, scope->binding, scope->definition),
-						&chunk_params);
-	at_once_cost = cj_sql_estimate(&find_due_and_evaluate,
-								   cj_app_sql_expand(&find_due_and_evaluate, scope->binding,
-													 scope->definition),
-								   at_once_params);
+	chunk_text = cj_auto_complete_expand(&tracked, &evaluate, &chunk_params);
+	chunk_cost = cj_sql_estimate(&evaluate, chunk_text, &chunk_params);
+	at_once_cost =
+		cj_sql_estimate(&find_due_and_evaluate,
+						cj_auto_complete_expand(scope, &find_due_and_evaluate, at_once_params),
+						at_once_params);
+	if (tracked.changed)
+		UnregisterSnapshot(tracked.snapshot);
 	elog(DEBUG1,
 		 "challenge_jobs: to evaluate " INT64_FORMAT " chunks costs %.0f each, all at once %.0f",
 		 chunks, chunk_cost, at_once_cost);
@@ -240,11 +245,12 @@ cj_auto_complete_prepare(CjRun *run, void *arg)
 	{
 		cj_key_list_clear(state->due);
 		state->due_count = fill_list(state->evaluated, &scope, &find_due_and_evaluate, &params);
-		rows = cj_app_sql_run(&summarize, scope.binding, scope.definition, &params);
+		state->averages = scope.definition ? "live" : NULL;
+		rows = cj_auto_complete_run_sql(&scope, &summarize, &params);
 		add_summary(state, &rows, 0, 1);
 		cj_sql_free(&rows);
 	}
-	cj_identity_restore(&scope.identity);
+	cj_auto_complete_close(&scope);
 }
 
 void
@@ -257,9 +263,10 @@ cj_auto_complete_evaluate(CjRun *run, int from, int to, bool *opened, void *arg)
 
 	cj_auto_complete_open(run, state, &scope, true);
 	*opened = true;
+	cj_auto_complete_track(state, &scope);
 	params = evaluation_params(state, &scope, from, to);
-	rows = cj_app_sql_run(&evaluate, scope.binding, scope.definition, &params);
-	cj_identity_restore(&scope.identity);
+	rows = cj_auto_complete_run_sql(&scope, &evaluate, &params);
+	cj_auto_complete_close(&scope);
 
 	/*
 	 * Last, since the list knows no rollback. Should the commit fail that follows, keys are appended
@@ -294,7 +301,7 @@ cj_auto_complete_report_rates(CjRun *run, const CjAutoComplete *state)
 }
 
 CjRows
-cj_auto_complete_own_rates(CjRun *run, const CjAutoComplete *state, Datum keys)
+cj_auto_complete_own_rates(CjRun *run, CjAutoComplete *state, Datum keys)
 {
 	CjRows rows = {0};
 	CjAutoCompleteScope scope;
@@ -302,6 +309,7 @@ cj_auto_complete_own_rates(CjRun *run, const CjAutoComplete *state, Datum keys)
 	if (!state->notify || !state->shows_own_rate || run->dry_run)
 		return rows;
 	cj_auto_complete_open(run, state, &scope, true);
+	cj_auto_complete_track(state, &scope);
 	if (scope.binding->entities[CJ_CHALLENGE_MEMBER_STATS].columns[CJ_STATS_USER_ID].present)
 		rows = cj_auto_complete_run_sql(&scope, &read_own_rates,
 										CJ_PARAMS(CJ_ARRAY(state->key_type, keys),
@@ -309,6 +317,6 @@ cj_auto_complete_own_rates(CjRun *run, const CjAutoComplete *state, Datum keys)
 														   NumericGetDatum(int64_to_numeric(0)),
 														   !state->counts_nulls),
 												  CJ_INT4(CJ_RATE_DECIMALS)));
-	cj_identity_restore(&scope.identity);
+	cj_auto_complete_close(&scope);
 	return rows;
 }

@@ -29,6 +29,6 @@ extern void cj_auto_complete_report_rates(CjRun *run, const CjAutoComplete *stat
  * Reads the members' own rates of some challenges as people read them: challenge, user, text. Before the challenges are
  * updated, as the averages are. No rows where no text shows them.
  */
-extern CjRows cj_auto_complete_own_rates(CjRun *run, const CjAutoComplete *state, Datum keys);
+extern CjRows cj_auto_complete_own_rates(CjRun *run, CjAutoComplete *state, Datum keys);
 
 #endif /* CJ_JOBS_AUTO_COMPLETE_EVALUATION_H */

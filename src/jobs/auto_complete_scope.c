@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/date.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "app/app_sql.h"
@@ -14,6 +15,25 @@
 
 const char *const cj_auto_complete_templates[] = {"completed_title", "completed_body",
 												  "failed_title", "failed_body", NULL};
+
+/* More changed keys than these are not looked for: their challenges would have to be computed anyway. */
+#define MAX_CHANGED_KEYS 100000
+
+/* The number of the parameter that has them: behind those of every statement. */
+#define CHANGED_KEYS 6
+
+/* Statistics of which the rows of changed keys are computed, and the others are as stored. */
+static const CjStatement tracked = {
+	"read the statistics as they are now",
+	"(SELECT s.* FROM {challenge_member_stats} s\n"
+	"  WHERE NOT (s.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=} ANY "
+	"($" CppAsString2(
+		CHANGED_KEYS) "))\n"
+					  "  UNION ALL\n"
+					  " SELECT d.* FROM {challenge_member_stats!} d\n"
+					  "  WHERE d.{challenge_member_stats.challenge_id} {challenge_member_stats.challenge_id=} ANY "
+					  "($" CppAsString2(CHANGED_KEYS) "))",
+	SPI_OK_SELECT};
 
 /* shows_own_rate returns whether a text has the placeholder {my_rate}. */
 static bool
@@ -141,6 +161,7 @@ cj_auto_complete_open(CjRun *run, const CjAutoComplete *state, CjAutoCompleteSco
 	cj_binding_leave_to_default(scope->binding, CJ_NOTIFICATIONS, CJ_NOTIFICATIONS_CREATED_AT);
 
 	scope->definition = NULL;
+	scope->changed = NULL;
 	if (to_evaluate && state->live)
 		scope->definition = cj_app_sql_definition(stats, &scope->binding->search_path);
 	else if (to_evaluate)
@@ -165,9 +186,56 @@ cj_auto_complete_open(CjRun *run, const CjAutoComplete *state, CjAutoCompleteSco
 							 state->time_zone);
 }
 
+void
+cj_auto_complete_track(CjAutoComplete *state, CjAutoCompleteScope *scope)
+{
+	const CjBoundEntity *stats = &scope->binding->entities[CJ_CHALLENGE_MEMBER_STATS];
+
+	if (scope->definition == NULL)
+		return;
+	scope->changed =
+		cj_changed_keys_look(stats->relation, stats->columns[CJ_STATS_CHALLENGE_ID].number,
+							 MAX_CHANGED_KEYS, state->time_zone, &scope->snapshot);
+	if (scope->changed && scope->changed->count > 0)
+		scope->definition = cj_app_sql_expand(&tracked, scope->binding, scope->definition);
+	else if (scope->changed)
+		scope->definition = NULL;
+	if (scope->changed == NULL)
+		state->averages = "live";
+	else if (state->averages == NULL)
+		state->averages = "tracked";
+}
+
+char *
+cj_auto_complete_expand(const CjAutoCompleteScope *scope, const CjStatement *statement,
+						CjParams *params)
+{
+	if (scope->changed && scope->changed->count > 0)
+	{
+		while (params->count < CHANGED_KEYS - 1)
+			cj_sql_param(params, INT4OID, (Datum) 0, true);
+		cj_sql_param_array(params, scope->changed->type,
+						   cj_sql_array(scope->changed->keys, scope->changed->count,
+										scope->changed->type));
+	}
+	return cj_app_sql_expand(statement, scope->binding, scope->definition);
+}
+
 CjRows
 cj_auto_complete_run_sql(const CjAutoCompleteScope *scope, const CjStatement *statement,
 						 CjParams *params)
 {
-	return cj_app_sql_run(statement, scope->binding, scope->definition, params);
+	char *text = cj_auto_complete_expand(scope, statement, params);
+
+	if (scope->changed)
+		return cj_sql_run_at(statement, text, params, scope->snapshot);
+	return cj_sql_run(statement, text, params);
+}
+
+void
+cj_auto_complete_close(CjAutoCompleteScope *scope)
+{
+	cj_identity_restore(&scope->identity);
+	if (scope->changed)
+		UnregisterSnapshot(scope->snapshot);
 }

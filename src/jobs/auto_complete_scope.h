@@ -10,6 +10,7 @@
 #include "app/notifications.h"
 #include "base/identity.h"
 #include "jobs/key_list.h"
+#include "matview/changed_keys.h"
 #include "run/job.h"
 
 /* The figures of the job, in the order of its result. */
@@ -67,6 +68,7 @@ typedef struct CjAutoComplete
 	int64 rates_above_100;
 	double highest_rate;
 
+	const char *averages; /* how they were found, where it could be either way; or NULL */
 	CjInsertMethod insert;
 	int64 cancelled; /* of those that have failed */
 
@@ -80,9 +82,11 @@ typedef struct CjAutoComplete
 typedef struct CjAutoCompleteScope
 {
 	CjBinding *binding;
-	char *definition;   /* of the statistics, where they are computed live */
-	Datum bound;        /* of end_date */
-	Datum notify_bound; /* the same, as of notify_since */
+	char *definition;             /* of the statistics, where they are computed live */
+	const CjChangedKeys *changed; /* where averages are tracked: those that are not as stored */
+	Snapshot snapshot;            /* as of which that is so */
+	Datum bound;                  /* of end_date */
+	Datum notify_bound;           /* the same, as of notify_since */
 	Oid bound_type;
 	CjIdentity identity;
 } CjAutoCompleteScope;
@@ -100,8 +104,21 @@ extern int cj_auto_complete_usage(const CjJobConfig *config, bool dry_run, CjUsa
 extern void cj_auto_complete_open(CjRun *run, const CjAutoComplete *state,
 								  CjAutoCompleteScope *scope, bool to_evaluate);
 
+/*
+ * Has averages be read from the statistics where the change log vouches for them, and computed for the other challenges
+ * alone, if that can be.
+ */
+extern void cj_auto_complete_track(CjAutoComplete *state, CjAutoCompleteScope *scope);
+
+/* Expands a statement over the app's tables, and adds to its parameters what it needs beside them. */
+extern char *cj_auto_complete_expand(const CjAutoCompleteScope *scope, const CjStatement *statement,
+									 CjParams *params);
+
 /* Runs a statement over the app's tables. */
 extern CjRows cj_auto_complete_run_sql(const CjAutoCompleteScope *scope,
 									   const CjStatement *statement, CjParams *params);
+
+/* Ends what cj_auto_complete_open began, but for the locks. */
+extern void cj_auto_complete_close(CjAutoCompleteScope *scope);
 
 #endif /* CJ_JOBS_AUTO_COMPLETE_SCOPE_H */

@@ -205,7 +205,7 @@ cj_auto_complete_statistics_check(CjRun *run, void *arg)
 		has_any = cj_sql_bool(&rows, 0, 1);
 		cj_sql_free(&rows);
 	}
-	cj_identity_restore(&scope.identity);
+	cj_auto_complete_close(&scope);
 
 	emptied = find_emptied(before, as_strings(sources), as_strings(filled));
 	if (emptied)

@@ -9,13 +9,16 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "base/catalog.h"
+#include "base/identity.h"
 #include "base/sql.h"
 #include "base/template.h"
 #include "matview/capture/change_log.h"
@@ -72,14 +75,22 @@ note_row(int16 key_path, const char *bytes, Size length, void *arg)
 	add_key(changed, (uint16) key_path, bytes, length);
 }
 
-CjChangedKeys *
-cj_changed_keys_take(const CjTracking *tracking, Snapshot snapshot, int64 limit)
+static CjChangedKeys *
+make(const CjTracking *tracking, int64 limit)
 {
 	CjChangedKeys *changed = palloc0(sizeof(CjChangedKeys));
 
 	changed->noted = cj_key_set_make(CurrentMemoryContext);
 	changed->limit = limit;
 	changed->type = getBaseType(tracking->analysis->key_type);
+	return changed;
+}
+
+CjChangedKeys *
+cj_changed_keys_take(const CjTracking *tracking, Snapshot snapshot, int64 limit)
+{
+	CjChangedKeys *changed = make(tracking, limit);
+
 	cj_change_log_take(tracking->analysis->relid, snapshot, note_row, changed);
 	return changed;
 }
@@ -217,4 +228,52 @@ cj_changed_keys_find(CjChangedKeys *changed, const CjTracking *tracking, Snapsho
 	}
 	if (!changed->everything)
 		sort(changed, snapshot);
+}
+
+/* look finds the changed keys as of a snapshot; false where that cannot be said. */
+static bool
+look(CjChangedKeys *changed, const CjTracking *tracking, Oid owner, const char *time_zone,
+	 Snapshot snapshot)
+{
+	CjIdentity identity;
+	bool is_still;
+
+	/* which partitions are being detached is looked up by the snapshot */
+	PushActiveSnapshot(snapshot);
+	is_still = cj_tracking_is_still(tracking, time_zone);
+	PopActiveSnapshot();
+	if (!is_still)
+		return false;
+	cj_change_log_read(tracking->analysis->relid, snapshot, note_row, changed);
+	if (!changed->everything)
+	{
+		cj_identity_become_owner(&identity, owner, "pg_catalog", time_zone);
+		cj_changed_keys_find(changed, tracking, snapshot);
+		cj_identity_restore(&identity);
+	}
+	return !changed->everything;
+}
+
+CjChangedKeys *
+cj_changed_keys_look(const char *view, AttrNumber key, int64 limit, const char *time_zone,
+					 Snapshot *snapshot)
+{
+	CjStatsView described;
+	CjTracking *tracking;
+	CjChangedKeys *changed;
+
+	/* what is looked at has to be as of now, and so has the snapshot */
+	if (IsolationUsesXactSnapshot() || !cj_stats_view_describe(view, &described))
+		return NULL;
+	tracking = cj_tracking_examine(&described, time_zone);
+	if (tracking->state < CJ_TRACKING_CHANGED || tracking->analysis->key != key)
+		return NULL;
+	changed = make(tracking, limit);
+	/* what this transaction has changed itself is seen as well */
+	CommandCounterIncrement();
+	*snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	if (look(changed, tracking, described.owner, time_zone, *snapshot))
+		return changed;
+	UnregisterSnapshot(*snapshot);
+	return NULL;
 }

@@ -37,4 +37,13 @@ extern CjChangedKeys *cj_changed_keys_take(const CjTracking *tracking, Snapshot 
 extern void cj_changed_keys_find(CjChangedKeys *changed, const CjTracking *tracking,
 								 Snapshot snapshot);
 
+/*
+ * Looks which rows of a materialized view are as its definition gives them now, without a refresh: those of all other keys
+ * than these. `view` is its name and `key` the column that it has to be tracked by; all is as of *snapshot, which the caller
+ * unregisters. NULL where that cannot be said, or there are more keys than `limit`. Locks the view and its sources
+ * (ACCESS SHARE). `time_zone` is that of the refresh.
+ */
+extern CjChangedKeys *cj_changed_keys_look(const char *view, AttrNumber key, int64 limit,
+										   const char *time_zone, Snapshot *snapshot);
+
 #endif /* CJ_MATVIEW_CHANGED_KEYS_H */

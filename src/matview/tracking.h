@@ -11,6 +11,7 @@
 #include "matview/analysis/key_mapping.h"
 #include "matview/stats_view.h"
 
+/* In this order: from CHANGED on, the change log says all. */
 typedef enum CjTrackingState
 {
 	CJ_TRACKING_NONE, /* the view is not tracked */

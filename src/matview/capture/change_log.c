@@ -108,11 +108,13 @@ read_row(TupleTableSlot *slot, CjChangeReader reader, void *arg)
 	reader(key_path, flat ? VARDATA_ANY(flat) : NULL, flat ? VARSIZE_ANY_EXHDR(flat) : 0, arg);
 }
 
-void
-cj_change_log_take(Oid view, Snapshot snapshot, CjChangeReader reader, void *arg)
+/* read_rows gives the rows of a view to the reader (NULL: to nobody), and deletes them if it is to. */
+static void
+read_rows(Oid view, Snapshot snapshot, bool and_delete, CjChangeReader reader, void *arg)
 {
 	Relation rel;
-	TableScanDesc scan = begin_scan(view, snapshot, RowExclusiveLock, &rel);
+	TableScanDesc scan =
+		begin_scan(view, snapshot, and_delete ? RowExclusiveLock : AccessShareLock, &rel);
 	MemoryContext scratch;
 	MemoryContext caller;
 	TupleTableSlot *slot;
@@ -132,10 +134,23 @@ cj_change_log_take(Oid view, Snapshot snapshot, CjChangeReader reader, void *arg
 			MemoryContextSwitchTo(caller);
 			MemoryContextReset(scratch);
 		}
-		simple_heap_delete(rel, &slot->tts_tid);
+		if (and_delete)
+			simple_heap_delete(rel, &slot->tts_tid);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	table_close(rel, NoLock);
 	MemoryContextDelete(scratch);
+}
+
+void
+cj_change_log_read(Oid view, Snapshot snapshot, CjChangeReader reader, void *arg)
+{
+	read_rows(view, snapshot, false, reader, arg);
+}
+
+void
+cj_change_log_take(Oid view, Snapshot snapshot, CjChangeReader reader, void *arg)
+{
+	read_rows(view, snapshot, true, reader, arg);
 }

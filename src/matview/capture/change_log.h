@@ -31,6 +31,9 @@ typedef void (*CjChangeReader)(int16 key_path, const char *bytes, Size length, v
 /* Returns whether there is a row of a view, as of a snapshot. */
 extern bool cj_change_log_has(Oid view, Snapshot snapshot);
 
+/* Gives the rows of a view that a snapshot sees to the reader. */
+extern void cj_change_log_read(Oid view, Snapshot snapshot, CjChangeReader reader, void *arg);
+
 /*
  * Deletes the rows of a view that a snapshot sees, and gives each to the reader (NULL: to nobody). The caller
  * holds a lock on the view that keeps others from doing the same.
