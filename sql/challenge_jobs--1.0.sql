@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 11';
+AS 'SELECT 12';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -149,7 +149,8 @@ CREATE INDEX job_run_last_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE 
 CREATE INDEX job_run_status_idx ON challenge_jobs.job_run (job, status) WHERE NOT dry_run; -- for metrics, to count
 CREATE INDEX job_run_procedure_idx ON challenge_jobs.job_run (job, (- run_id)) WHERE triggered_by <> 'function' AND NOT dry_run;
 CREATE INDEX job_run_covering_idx ON challenge_jobs.job_run (job, as_of, run_id)
-    WHERE status = 'succeeded' AND NOT dry_run AND COALESCE(result ->> 'locked', '0') = '0' AND COALESCE(result ->> 'undecidable', '0') = '0';
+    WHERE status = 'succeeded' AND NOT dry_run AND COALESCE(result ->> 'locked', '0') = '0' AND COALESCE(result ->> 'undecidable', '0') = '0'
+      AND COALESCE(result ->> 'not_refreshed', '0') = '0';
 CREATE INDEX job_run_failure_idx ON challenge_jobs.job_run (job, (- run_id))
     WHERE status IN ('failed', 'cancelled', 'crashed') AND NOT dry_run;
 CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
@@ -157,6 +158,11 @@ CREATE INDEX job_run_failure_as_of_idx ON challenge_jobs.job_run (job, as_of)
 CREATE INDEX job_run_scheduled_for_idx ON challenge_jobs.job_run (job, scheduled_for) WHERE scheduled_for IS NOT NULL;
 CREATE INDEX job_run_catch_up_idx ON challenge_jobs.job_run (job, scheduled_for)
     WHERE triggered_by = 'catch_up' AND scheduled_for IS NOT NULL;
+/* The last run that decided challenges (of one that crashed nobody knows), and the last one that a refresh has seen. */
+CREATE INDEX job_run_decided_idx ON challenge_jobs.job_run (job, (- run_id))
+    WHERE job = 'auto_complete_challenges' AND NOT dry_run AND status NOT IN ('running', 'rolled_back') AND COALESCE(rows_affected, 1) > 0;
+CREATE INDEX job_run_after_run_idx ON challenge_jobs.job_run (job, (- run_id))
+    WHERE NOT dry_run AND status <> 'rolled_back' AND result ? 'after_run';
 
 /* What was decided, and on which average. Not dumped, as job_run is not; without a foreign key, as the row of a run comes later. */
 CREATE TABLE challenge_jobs.decision (
@@ -565,15 +571,15 @@ LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cj_api_host_name';
 
 /*
- * Whether a run covers the scheduled times up to its as_of, and ends failures. One that has left something over, as locked or
- * undecidable, does not: whoever holds a lock could have a job succeed by having it pass over what it fails at. As the index
- * job_run_covering_idx has it. In views it is written out: whoever reads them need not be allowed to call it.
+ * Whether a run covers the scheduled times up to its as_of, and ends failures. One that has left something over, as locked,
+ * undecidable or not refreshed, does not: whoever holds a lock could have a job succeed by having it pass over what it fails
+ * at. As the index job_run_covering_idx has it. In views it is written out: whoever reads them need not be allowed to call it.
  */
 CREATE FUNCTION challenge_jobs.run_covers(run challenge_jobs.job_run)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN run.status = 'succeeded' AND NOT run.dry_run AND COALESCE(run.result ->> 'locked', '0') = '0'
-       AND COALESCE(run.result ->> 'undecidable', '0') = '0';
+       AND COALESCE(run.result ->> 'undecidable', '0') = '0' AND COALESCE(run.result ->> 'not_refreshed', '0') = '0';
 
 /*
  * A run of ours for a time at which another engine did not fire does the work, but that engine is as silent as before: such
@@ -903,7 +909,7 @@ END;
 CREATE FUNCTION challenge_jobs.watchdog(at timestamptz DEFAULT pg_catalog.clock_timestamp())
 RETURNS TABLE (job text, next_scheduled timestamptz, last_scheduled timestamptz, covered_until timestamptz,
                overdue boolean, missed timestamptz, action text, action_at timestamptz, scheduled_for timestamptz,
-               attempt integer, reason text, running boolean)
+               attempt integer, reason text, running boolean, waits_for text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
 AS 'MODULE_PATHNAME', 'cj_api_watchdog';
 
@@ -947,6 +953,7 @@ SELECT j.job,
           FROM challenge_jobs.job_run r
          WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
            AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0'
+           AND COALESCE(r.result ->> 'not_refreshed', '0') = '0'
            AND r.as_of <= pg_catalog.statement_timestamp()
          ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
@@ -975,6 +982,7 @@ SELECT j.job,
                   FROM challenge_jobs.job_run r
                  WHERE r.job = j.job AND r.status = 'succeeded' AND NOT r.dry_run
            AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0'
+           AND COALESCE(r.result ->> 'not_refreshed', '0') = '0'
                  ORDER BY r.as_of DESC, r.run_id DESC
                  LIMIT 100) e
        ) d;
@@ -991,7 +999,8 @@ SELECT m.name, pg_catalog.jsonb_build_object('job', s.job) AS labels, m.value::d
         SELECT r.duration, r.rows_affected, r.result
           FROM challenge_jobs.job_run r
          WHERE r.job = s.job AND r.status = 'succeeded' AND NOT r.dry_run
-           AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0' AND r.as_of IS NOT NULL
+           AND COALESCE(r.result ->> 'locked', '0') = '0' AND COALESCE(r.result ->> 'undecidable', '0') = '0'
+           AND COALESCE(r.result ->> 'not_refreshed', '0') = '0' AND r.as_of IS NOT NULL
          ORDER BY r.as_of DESC, r.run_id DESC
          LIMIT 1
        ) r ON true
@@ -1969,7 +1978,7 @@ COMMENT ON COLUMN challenge_jobs.refusal.last_at IS 'time of the last call';
 COMMENT ON TABLE challenge_jobs.job_run IS 'the execution log: a row for every run';
 COMMENT ON COLUMN challenge_jobs.job_run.run_id IS 'number of the run';
 COMMENT ON COLUMN challenge_jobs.job_run.job IS 'name of the job';
-COMMENT ON COLUMN challenge_jobs.job_run.triggered_by IS 'who started the run, as given to run(); function: the job function was called; worker, retry, catch_up: the background worker started it';
+COMMENT ON COLUMN challenge_jobs.job_run.triggered_by IS 'who started the run, as given to run(); function: the job function was called; worker, retry, catch_up, after_decisions: the background worker started it';
 COMMENT ON COLUMN challenge_jobs.job_run.dry_run IS 'the run computed its figures and changed nothing';
 COMMENT ON COLUMN challenge_jobs.job_run.attempt IS '1; 2 and more: a retry of a run that failed, crashed, was skipped or found rows locked';
 COMMENT ON COLUMN challenge_jobs.job_run.scheduled_for IS 'the scheduled time that the run is for, if the background worker started it';
@@ -1979,7 +1988,7 @@ COMMENT ON COLUMN challenge_jobs.job_run.finished_at IS 'when the run ended (clo
 COMMENT ON COLUMN challenge_jobs.job_run.duration IS 'finished_at - started_at';
 COMMENT ON COLUMN challenge_jobs.job_run.status IS 'running, succeeded, failed, skipped (another run held the job''s lock, or the job is disabled), cancelled, crashed or rolled_back';
 COMMENT ON COLUMN challenge_jobs.job_run.rows_affected IS 'rows of the app''s tables that the run changed or inserted (dry run: would have)';
-COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the run (the columns that the job function returns), and for refresh_challenge_stats the outcome for each view';
+COMMENT ON COLUMN challenge_jobs.job_run.result IS 'the figures of the run (the columns that the job function returns), and for refresh_challenge_stats the outcome for each view and the last run that had decided challenges (after_run)';
 COMMENT ON COLUMN challenge_jobs.job_run.sqlstate IS 'SQLSTATE of the first error';
 COMMENT ON COLUMN challenge_jobs.job_run.message IS 'message of the first error, or why the run was skipped';
 COMMENT ON COLUMN challenge_jobs.job_run.detail IS 'detail of the first error, and the items that could not be done';

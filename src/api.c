@@ -258,7 +258,8 @@ static bool
 is_reserved_trigger(const char *triggered_by)
 {
 	return strcmp(triggered_by, "function") == 0 || strcmp(triggered_by, "worker") == 0 ||
-		   strcmp(triggered_by, "retry") == 0 || strcmp(triggered_by, "catch_up") == 0;
+		   strcmp(triggered_by, "retry") == 0 || strcmp(triggered_by, "catch_up") == 0 ||
+		   strcmp(triggered_by, CJ_AFTER_DECISIONS) == 0;
 }
 
 /* require_no_transaction refuses to commit inside of what is not ours; `hint` says what else there is. */
@@ -285,7 +286,7 @@ CJ_FUNCTION(run)
 		strlen(trigger.triggered_by) > MAX_TRIGGERED_BY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid triggered_by"),
-				 errdetail("It takes up to %d bytes. \"function\", \"worker\", \"retry\" and \"catch_up\" are reserved.",
+				 errdetail("It takes up to %d bytes. \"function\", \"worker\", \"retry\", \"catch_up\" and \"after_decisions\" are reserved.",
 						   MAX_TRIGGERED_BY),
 				 errhint("Omit it to use 'manual'.")));
 	require_no_transaction(fcinfo, "run",
@@ -293,6 +294,9 @@ CJ_FUNCTION(run)
 									quote_qualified_identifier(get_namespace_name(
 																   cj_identity_extension().schema),
 															   job->definition.name)));
+	trigger.may_wait =
+		strcmp(job->definition.name, CJ_FOLLOWING_JOB) == 0 &&
+		(strcmp(trigger.triggered_by, "manual") != 0 || cj_shared_state_is_unattended());
 	cj_runner_run_procedure(job, &trigger);
 }
 

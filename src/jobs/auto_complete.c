@@ -34,6 +34,7 @@ static const char *const sources[] = {"live", "stored", NULL};
 static const char *const same_zone[] = {"day_time_zone", NULL};
 static const char *const every_status[] = {"all", NULL};
 static const char *const no_limit[] = {"unlimited", NULL};
+static const char *const refreshes[] = {"tracked", "all", "off", NULL};
 
 #define CENTURY (36525.0 * SECS_PER_DAY)
 
@@ -60,6 +61,7 @@ static const CjSetting settings[] = {
 	{"batch_size", CJ_SETTING_INTEGER, "2500", 1, 10000, NULL},
 	{"decide_without_statistics", CJ_SETTING_BOOLEAN, "false", 0, 0, NULL},
 	{"insert", CJ_SETTING_CHOICE, "\"auto\"", 0, 0, cj_notifications_insert_methods},
+	{"refresh_after", CJ_SETTING_CHOICE, "\"tracked\"", 0, 0, refreshes},
 	{NULL}};
 
 static const char *const figures[] = {"completed",   "failed",       "notified",

@@ -27,6 +27,7 @@
 #include "base/identity.h"
 #include "base/json.h"
 #include "base/relation_locks.h"
+#include "jobs/refresh_after.h"
 #include "jobs/refresh_attempts.h"
 #include "jobs/refresh_method.h"
 #include "jobs/refresh_sources.h"
@@ -71,11 +72,13 @@ typedef struct Entry
 typedef struct State
 {
 	char *time_zone;
-	double share;       /* per cent: see the settings */
-	int time_limit_ms;  /* for each view; 0: none */
-	List *entries;      /* of Entry, in the order in which they are refreshed */
-	List *names;        /* of those */
-	StringInfo results; /* of the views so far, as JSON */
+	double share;        /* per cent: see the settings */
+	int time_limit_ms;   /* for each view; 0: none */
+	List *entries;       /* of Entry, in the order in which they are refreshed */
+	List *names;         /* of those */
+	int64 not_refreshed; /* how many were left out, as they are not tracked */
+	int64 after_run;     /* the last run that decided challenges; 0: there is none */
+	StringInfo results;  /* of the views so far, as JSON */
 } State;
 
 static bool
@@ -149,16 +152,45 @@ time_limit(const CjJobConfig *config, int views)
 	return views > 1 ? config->max_runtime_ms / 2 : 0;
 }
 
+/*
+ * put_results puts the views so far into the result, and what was seen of the job before. A run that left views out covers no
+ * scheduled time: CJ_RUN_COVERS.
+ */
+static void
+put_results(CjRun *run, const State *state)
+{
+	resetStringInfo(run->more_result);
+	cj_json_int64(run->more_result, "after_run", state->after_run);
+	cj_json_begin(run->more_result, "views", '[');
+	appendStringInfoString(run->more_result, state->results->data);
+	cj_json_end(run->more_result, ']');
+	if (state->not_refreshed > 0)
+		cj_json_int64(run->more_result, "not_refreshed", state->not_refreshed);
+}
+
+/* is_left_out returns whether a view is none of those that a limited run refreshes. With what is no view there is nothing to do. */
+static bool
+is_left_out(const char *name)
+{
+	CjStatsView view;
+
+	return !cj_tracking_is_tracked(name) &&
+		   (!cj_stats_view_describe(name, &view) || view.relkind == RELKIND_MATVIEW);
+}
+
 /* prepare lists what is to be refreshed; the work of an attempt. */
 static void
 prepare(CjRun *run, void *arg)
 {
 	State *state = arg;
 	CjBoundNames stats = cj_binding_names(CJ_CHALLENGE_MEMBER_STATS);
+	bool limited = cj_refresh_after_is_limited(run);
 	List *registered;
 	List *names;
 	ListCell *cell;
 
+	/* before any view is read: what has been committed by then is in all of them */
+	state->after_run = cj_refresh_after_last_run();
 	cj_view_names_follow();
 	cj_view_names_note();
 	cj_tracking_sweep();
@@ -167,7 +199,13 @@ prepare(CjRun *run, void *arg)
 	if (names == NIL)
 		raise_missing_entity();
 	foreach(cell, cj_refresh_attempts_order(names))
-		add_entry(run, state, lfirst(cell), !contains(registered, lfirst(cell)));
+	{
+		if (limited && is_left_out(lfirst(cell)))
+			state->not_refreshed++;
+		else
+			add_entry(run, state, lfirst(cell), !contains(registered, lfirst(cell)));
+	}
+	put_results(run, state);
 	state->time_limit_ms = time_limit(run->config, list_length(names));
 	state->time_zone = MemoryContextStrdup(run->memory, cj_job_config_timestamp_time_zone());
 	state->share = DatumGetFloat8(DirectFunctionCall1(
@@ -369,10 +407,7 @@ add_result(CjRun *run, State *state, const Entry *entry, const char *method, dou
 		cj_json_int64(views, "keys", entry->plan.keys);
 	cj_json_raw(views, "seconds", psprintf("%.3f", seconds));
 	cj_json_end(views, '}');
-	resetStringInfo(run->more_result);
-	cj_json_begin(run->more_result, "views", '[');
-	appendStringInfoString(run->more_result, views->data);
-	cj_json_end(run->more_result, ']');
+	put_results(run, state);
 }
 
 /* process_view makes attempts to bring a view up to date, until it is known how it has to be locked. */
@@ -627,6 +662,7 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 		examine_name(lfirst(cell), !contains(registered, lfirst(cell)), &stats, time_zone,
 					 findings);
 	examine_missing(names, findings);
+	cj_refresh_after_examine(config, findings);
 }
 
 const CjJob cj_job_refresh_challenge_stats = {

@@ -35,6 +35,7 @@ struct CjRun
 	const CjJob *job;
 	const CjJobConfig *config;
 	TimestampTz as_of;
+	const char *triggered_by;
 	bool dry_run;          /* compute the same figures, change nothing */
 	bool is_preview;       /* a dry run that returns rows and leaves none in the log */
 	int64 undoes;          /* undo_decisions: the run whose decisions are taken back */

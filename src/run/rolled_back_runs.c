@@ -147,6 +147,19 @@ record_rolled_back(CjUnrecordedRun *run)
 	cj_shared_state_push(&run->record);
 }
 
+/* has_decided returns whether a run of this transaction has decided challenges. */
+static bool
+has_decided(void)
+{
+	for (CjUnrecordedRun *run = pending; run; run = run->next)
+	{
+		if (run->record.rows_affected > 0 && !run->record.dry_run &&
+			strcmp(run->record.job, CJ_DECIDING_JOB) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* on_transaction_end sees to it that what is rolled back is recorded. */
 static void
 on_transaction_end(XactEvent event, void *arg)
@@ -165,6 +178,8 @@ on_transaction_end(XactEvent event, void *arg)
 		}
 		cj_shared_state_lose(beyond_count);
 	}
+	if (event == XACT_EVENT_COMMIT && has_decided())
+		cj_shared_state_wake();
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
 		forget_all();
 }

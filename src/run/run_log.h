@@ -24,6 +24,23 @@ typedef enum CjRunStatus
 	CJ_RUN_ROLLED_BACK
 } CjRunStatus;
 
+/* The job that decides challenges, and the one that brings the statistics up to date after it. */
+#define CJ_DECIDING_JOB  "auto_complete_challenges"
+#define CJ_FOLLOWING_JOB "refresh_challenge_stats"
+
+/* triggered_by of a refresh since challenges were decided: only such a run may leave views out. */
+#define CJ_AFTER_DECISIONS "after_decisions"
+
+/*
+ * In SQL: columns of the last run s that decided challenges; of one that crashed nobody knows. As the index job_run_decided_idx
+ * has it. Such runs hold the job's lock until their row can be seen, so that they can be seen in the order of their run_id.
+ */
+#define CJ_LAST_DECIDING_RUN(columns)                                                        \
+	"SELECT " columns "  FROM challenge_jobs.job_run s"                                      \
+	" WHERE s.job = '" CJ_DECIDING_JOB "' AND NOT s.dry_run"                                 \
+	"   AND s.status NOT IN ('running', 'rolled_back') AND COALESCE(s.rows_affected, 1) > 0" \
+	" ORDER BY - s.run_id LIMIT 1"
+
 /* Why a run is started. */
 typedef struct CjRunTrigger
 {
@@ -31,6 +48,7 @@ typedef struct CjRunTrigger
 	TimestampTz scheduled_for; /* the slot of the schedule that it is for; 0: not known */
 	int attempt;               /* from 1 on */
 	int64 undoes;              /* undo_decisions: the run; else 0 */
+	bool may_wait;             /* for another job that is due in the same minute */
 } CjRunTrigger;
 
 /* What is known of a run when it starts. */

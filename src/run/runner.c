@@ -23,6 +23,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
@@ -31,12 +32,14 @@
 #include "utils/resowner.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "alerts/alert.h"
 #include "base/advisory_locks.h"
 #include "base/identity.h"
 #include "base/job_lock.h"
 #include "base/json.h"
+#include "base/sql.h"
 #include "config/installation.h"
 #include "run/rolled_back_runs.h"
 #include "run/run_log.h"
@@ -76,6 +79,16 @@ static void on_time_limit(void);
 
 static TimeLimit max_runtime = {MAX_TIMEOUTS, on_max_runtime};
 static TimeLimit time_limit = {MAX_TIMEOUTS, on_time_limit};
+
+/* How long a run waits for another job, and how often it looks whether it still has to, in milliseconds. */
+#define PATIENCE   30000
+#define LOOK_AFTER 250
+
+/* $1 the job */
+static const CjStatement find_wait = {
+	"find out whether the run waits for another job",
+	"SELECT w.waits_for IS NOT NULL FROM challenge_jobs.watchdog() w WHERE w.job = $1",
+	SPI_OK_SELECT};
 
 /* Code of the app can catch a cancellation. So it comes again, so many milliseconds later. */
 #define REPEAT_AFTER 1000
@@ -355,7 +368,8 @@ create_execution(const CjJob *job, const CjRunTrigger *trigger, TimestampTz as_o
 	execution->lock = cj_job_lock_of(base_of(job)->number);
 	execution->start.job = job->definition.name;
 	execution->start.trigger = *trigger;
-	execution->start.trigger.triggered_by = pstrdup(trigger->triggered_by);
+	execution->run.triggered_by = execution->start.trigger.triggered_by =
+		pstrdup(trigger->triggered_by);
 	execution->start.dry_run = dry_run;
 	execution->start.as_of = as_of;
 	execution->start.started_at = GetCurrentTimestamp();
@@ -907,6 +921,55 @@ announce_alerts(Execution *execution)
 	}
 }
 
+/* ask_whether_to_wait is the work of an attempt. */
+static void
+ask_whether_to_wait(CjRun *run, void *arg)
+{
+	CjRows rows = cj_sql_run_own(&find_wait, CJ_PARAMS(CJ_TEXT(run->job->definition.name)));
+
+	*(bool *) arg = rows.processed > 0 && cj_sql_bool(&rows, 0, 1);
+	cj_sql_free(&rows);
+}
+
+/* take_a_nap is the work of an attempt, so that a cancellation is recorded. */
+static void
+take_a_nap(CjRun *run, void *arg)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_AFTER,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * wait_for_other_job waits until no other job is in the way that is due in the same minute, without a lock or a snapshot. The run
+ * begins afterwards: it sees what that job has done. Returns the error that ended the wait, if one did.
+ */
+static ErrorData *
+wait_for_other_job(Execution *execution)
+{
+	CjRun *run = &execution->run;
+	instr_time begun;
+	instr_time waited;
+	bool waits = false;
+	ErrorData *error = cj_run_attempt(run, ask_whether_to_wait, &waits);
+
+	INSTR_TIME_SET_CURRENT(begun);
+	INSTR_TIME_SET_ZERO(waited);
+	while (error == NULL && waits && INSTR_TIME_GET_MILLISEC(waited) < PATIENCE)
+	{
+		SPI_commit();
+		error = cj_run_attempt(run, take_a_nap, NULL);
+		EnsurePortalSnapshotExists();
+		if (error == NULL)
+			error = cj_run_attempt(run, ask_whether_to_wait, &waits);
+		INSTR_TIME_SET_CURRENT(waited);
+		INSTR_TIME_SUBTRACT(waited, begun);
+	}
+	run->as_of = execution->start.as_of = execution->start.started_at = GetCurrentTimestamp();
+	return error;
+}
+
 void
 cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 {
@@ -922,7 +985,9 @@ cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 	run = &execution->run;
 	context.arg = execution;
 	error_context_stack = &context;
-	error = cj_run_attempt(run, load_config, NULL);
+	error = trigger->may_wait ? wait_for_other_job(execution) : NULL;
+	if (error == NULL)
+		error = cj_run_attempt(run, load_config, NULL);
 	if (error == NULL && job->base)
 		check_held(run);
 	if (error)
@@ -935,6 +1000,10 @@ cj_runner_run_procedure(const CjJob *job, const CjRunTrigger *trigger)
 	else
 		error = run_unless_held(execution);
 	announce_alerts(execution);
+	/* whoever follows or waits need not do so until the next tick */
+	if (strcmp(execution->start.job, CJ_DECIDING_JOB) == 0 ||
+		strcmp(execution->start.job, CJ_FOLLOWING_JOB) == 0)
+		cj_shared_state_wake();
 
 	error_context_stack = context.previous;
 	if (error)

@@ -142,6 +142,13 @@ cj_shared_state_is_there(void)
 	return state != NULL;
 }
 
+bool
+cj_shared_state_is_unattended(void)
+{
+	return MyBackendType == B_BG_WORKER ||
+		   (application_name != NULL && strcmp(application_name, "pg_cron") == 0);
+}
+
 /* find_database returns the slot of a database, or NULL; the lock is held. */
 static DatabaseSlot *
 find_database(Oid database)
@@ -676,8 +683,7 @@ cj_shared_state_begin_progress(const char *job, int64 run_id, TimestampTz starte
 	CjProgress progress = {.database = MyDatabaseId, .pid = MyProcPid, .run_id = run_id};
 
 	/* as it is before code of the app runs, which could change the name */
-	progress.is_unattended = MyBackendType == B_BG_WORKER ||
-							 (application_name != NULL && strcmp(application_name, "pg_cron") == 0);
+	progress.is_unattended = cj_shared_state_is_unattended();
 
 	if (state == NULL)
 		return;

@@ -42,6 +42,9 @@ typedef struct CjRunRecord
 extern void cj_shared_state_init(void);
 extern bool cj_shared_state_is_there(void);
 
+/* Returns whether no client waits for this process: a background process, or a session of pg_cron. */
+extern bool cj_shared_state_is_unattended(void);
+
 /* ---- the ring ---- */
 
 /*

@@ -18,6 +18,9 @@
 /* The delay of retries doubles up to this, or to retry_delay where that is longer. */
 #define MAX_RETRY_DELAY USECS_PER_HOUR
 
+/* How long a job waits for the one that it follows; or half of its grace, so that it is not overdue for that. */
+#define PATIENCE (30 * USECS_PER_SEC)
+
 /* What repeating cannot mend, by class or SQLSTATE. */
 static const struct
 {
@@ -93,9 +96,30 @@ retry_delay(const CjDueJob *job, const CjDueHistory *history)
 	return delay + delay / 4096 * chance;
 }
 
+/* is_behind returns whether the job that this one follows has changed something that no run has seen. */
+static bool
+is_behind(const CjDueJob *job, const CjDueHistory *history)
+{
+	return history->followed > history->seen && history->followed_at >= job->scheduled_at;
+}
+
+/*
+ * has_to_follow returns whether a run is to be started for that. One that was started for it, and ended before it came to look, is left to
+ * the rules of retries. Times are not compared: a run in a caller's transaction can be seen long after it has ended.
+ */
+static bool
+has_to_follow(const CjDueJob *job, const CjDueHistory *history)
+{
+	const CjDueRun *run = &history->last;
+
+	return is_behind(job, history) &&
+		   !(run->is_following && !run->has_seen && run->run_id > history->followed);
+}
+
 /* is_unfinished returns whether a run has left something to be done by repeating it; or why not. */
 static bool
-is_unfinished(const CjDueTimes *times, const CjDueHistory *history, const char **reason)
+is_unfinished(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *history,
+			  const char **reason)
 {
 	const CjDueRun *run = &history->last;
 	bool failed = strcmp(run->status, "failed") == 0;
@@ -104,7 +128,8 @@ is_unfinished(const CjDueTimes *times, const CjDueHistory *history, const char *
 		return run->locked;
 	/* whoever was in its way may have done the work as of a moment before the scheduled time */
 	if (strcmp(run->status, "skipped") == 0)
-		return is_scheduled(times->last) && history->covered_until < times->last;
+		return (is_scheduled(times->last) && history->covered_until < times->last) ||
+			   is_behind(job, history);
 	if (!failed && strcmp(run->status, "crashed") != 0)
 		return false;
 	if (history->covered_until >= run->as_of)
@@ -128,7 +153,7 @@ decide_retry(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *h
 
 	/* what was done under another schedule, or before the job was enabled, is over */
 	if (run->run_id == 0 || run->started_at < job->scheduled_at ||
-		!is_unfinished(times, history, &outcome->reason))
+		!is_unfinished(job, times, history, &outcome->reason))
 		return false;
 	if (run->attempt > job->max_retries)
 	{
@@ -137,7 +162,8 @@ decide_retry(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *h
 		return false;
 	}
 	delay = retry_delay(job, history);
-	outcome->action = CJ_DUE_RETRY;
+	/* what followed does so again, and leaves out the same */
+	outcome->action = run->is_following ? CJ_DUE_FOLLOW : CJ_DUE_RETRY;
 	outcome->scheduled_for = run->scheduled_for;
 	outcome->attempt = run->attempt + 1;
 	/* a run that ends in the future: the clock was set back, and what it said then means nothing */
@@ -195,10 +221,34 @@ cj_due_decide(const CjDueJob *job, const CjDueTimes *times, const CjDueHistory *
 		start(outcome, CJ_DUE_CATCH_UP, times, "a scheduled time was missed during a pause");
 	else if (decide_retry(job, times, history, at, outcome))
 		return;
+	else if (outcome->overdue && job->catch_up && !history->caught_up)
+		start(outcome, CJ_DUE_CATCH_UP, times, "a scheduled time was missed");
+	else if (has_to_follow(job, history))
+	{
+		start(outcome, CJ_DUE_FOLLOW, times, "challenges were decided since the last run");
+		outcome->scheduled_for = 0;
+	}
 	else if (outcome->overdue && !job->catch_up)
 		outcome->reason = "a scheduled time was missed, and catch_up is \"skip\"";
-	else if (outcome->overdue && history->caught_up)
-		outcome->reason = "a scheduled time was missed, and the run to catch up did not succeed";
 	else if (outcome->overdue)
-		start(outcome, CJ_DUE_CATCH_UP, times, "a scheduled time was missed");
+		outcome->reason = "a scheduled time was missed, and the run to catch up did not succeed";
+}
+
+bool
+cj_due_waits(const CjDueJob *job, const CjDueTimes *times, const CjDueTimes *other_times,
+			 const CjDueHistory *other, const CjDueOutcome *other_outcome, TimestampTz at)
+{
+	int64 patience = Min(PATIENCE, job->grace / 2);
+	TimestampTz moment = times->last;
+	TimestampTz begun = other->last.started_at;
+
+	if (!is_scheduled(moment) || other_times->last != moment || other->covered_until >= moment)
+		return false;
+	/* one that began in the future: the clock was set back */
+	if (other->running)
+		return begun <= at && at < begun + patience;
+	/* whoever cannot start the one can start the other no sooner */
+	if (other_outcome->action == CJ_DUE_RUN || other_outcome->action == CJ_DUE_CATCH_UP)
+		return true;
+	return begun < moment && at < moment + patience;
 }

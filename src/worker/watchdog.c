@@ -35,7 +35,10 @@ static const CjStatement load_jobs = {
 	"load what is in force for all jobs",
 	"SELECT j.job, j.enabled, j.engine, j.schedule, j.scheduled_at, j.catch_up = 'once',"
 	"       j.max_retries::pg_catalog.int8, " MICROSECONDS("j.grace") ", " MICROSECONDS(
-		"j.retry_delay") ", j.held, i.resumed_at"
+		"j.retry_delay") ", j.held, i.resumed_at,"
+						 "       j.settings ->> 'refresh_after' IN ('tracked', 'all'),"
+						 "       CASE j.settings ->> 'refresh_after' WHEN 'all' THEN true"
+						 "            WHEN 'tracked' THEN EXISTS (SELECT FROM challenge_jobs.tracking) END"
 						 "  FROM challenge_jobs.job j"
 						 "  LEFT JOIN challenge_jobs.installation i ON true"
 						 " ORDER BY j.job",
@@ -64,14 +67,23 @@ static const CjStatement load_history = {
 			 "       CASE WHEN pg_catalog.jsonb_typeof(r.result -> 'locked') = 'number'"
 			 "            THEN (r.result ->> 'locked')::pg_catalog.numeric > 0"
 			 "                 OR COALESCE(r.result ->> 'undecidable', '0') <> '0' END,"
-			 "       r.as_of, r.scheduled_for, r.started_at, r.finished_at"
+			 "       r.as_of, r.scheduled_for, r.started_at, r.finished_at,"
+			 "       r.triggered_by = '" CJ_AFTER_DECISIONS "', r.result ? 'after_run',"
+			 "       d.run_id, d.finished_at,"
+			 "       (SELECT CASE WHEN pg_catalog.jsonb_typeof(s.result -> 'after_run') = 'number'"
+			 "                    THEN (s.result ->> 'after_run')::pg_catalog.int8 END"
+			 "          FROM challenge_jobs.job_run s"
+			 "         WHERE s.job = j.name AND NOT s.dry_run AND s.status <> 'rolled_back' AND s.result ? 'after_run'"
+			 "         ORDER BY - s.run_id LIMIT 1)"
 			 "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
 			 "       WITH ORDINALITY AS j(name, last, expired, n)"
 			 "  LEFT JOIN LATERAL (SELECT s.*"
 			 "                       FROM challenge_jobs.job_run s"
 			 "                      WHERE s.job = j.name AND NOT s.dry_run AND s.triggered_by <> 'function'"
 			 "                      ORDER BY - s.run_id LIMIT 1) r ON true"
-			 " ORDER BY j.n",
+			 "  LEFT JOIN LATERAL (" CJ_LAST_DECIDING_RUN(
+				 "s.run_id, s.finished_at") ") d ON j.name = '" CJ_FOLLOWING_JOB "'"
+											" ORDER BY j.n",
 	SPI_OK_SELECT};
 
 /* All there is to know of a job at a moment. */
@@ -84,9 +96,12 @@ typedef struct Outlook
 	CjDueTimes times;
 	CjDueHistory history;
 	CjDueOutcome outcome;
+	bool is_waited_for; /* another job waits for it, */
+	bool is_followed;   /* and is started after it has changed something */
+	const char *waits_for;
 } Outlook;
 
-static const char *const action_names[] = {NULL, "worker", "retry", "catch_up"};
+static const char *const action_names[] = {NULL, "worker", "retry", "catch_up", CJ_AFTER_DECISIONS};
 
 /* ---- reading ---- */
 
@@ -109,6 +124,8 @@ read_job(const CjRows *rows, uint64 row, Outlook *outlook)
 	job->retry_delay = cj_sql_int64(rows, row, 9);
 	job->held = cj_sql_text(rows, row, 10);
 	job->resumed_at = cj_sql_moment(rows, row, 11);
+	outlook->is_waited_for = cj_sql_bool(rows, row, 12);
+	outlook->is_followed = cj_sql_bool(rows, row, 13);
 	if (job->fired_by_worker)
 		job->grace = Max(job->grace, cj_job_config_shortest_grace());
 }
@@ -134,6 +151,11 @@ read_history(const CjRows *rows, uint64 row, CjDueHistory *history)
 		run->scheduled_for = 0; /* not known */
 	run->started_at = cj_sql_moment(rows, row, 12);
 	run->finished_at = cj_sql_moment(rows, row, 13);
+	run->is_following = cj_sql_bool(rows, row, 14);
+	run->has_seen = cj_sql_bool(rows, row, 15);
+	history->followed = cj_sql_int64(rows, row, 16);
+	history->followed_at = cj_sql_moment(rows, row, 17);
+	history->seen = cj_sql_int64(rows, row, 18);
 }
 
 /* load_outlooks reads all jobs; the log is still to be asked. */
@@ -178,14 +200,47 @@ load_histories(Outlook *outlooks, int count)
 }
 
 static Outlook *
+find(Outlook *outlooks, int count, const char *name)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (strcmp(outlooks[i].name, name) == 0)
+			return &outlooks[i];
+	}
+	return NULL;
+}
+
+/* put_off has nothing started yet of a job that waits for another one. */
+static void
+put_off(Outlook *outlook, const Outlook *other, TimestampTz at)
+{
+	CjDueOutcome *outcome = &outlook->outcome;
+
+	if (!other->is_waited_for || !cj_due_waits(&outlook->job, &outlook->times, &other->times,
+											   &other->history, &other->outcome, at))
+		return;
+	outlook->waits_for = other->name;
+	if (outcome->action == CJ_DUE_NOTHING || outcome->at > at)
+		return;
+	outcome->action = CJ_DUE_NOTHING;
+	outcome->reason = psprintf("it waits for %s, which is due in the same minute", other->name);
+}
+
+static Outlook *
 look(TimestampTz at, int *count)
 {
 	Outlook *outlooks = load_outlooks(at, count);
+	Outlook *deciding = find(outlooks, *count, CJ_DECIDING_JOB);
+	Outlook *following = find(outlooks, *count, CJ_FOLLOWING_JOB);
 
 	load_histories(outlooks, *count);
+	if (deciding && following && !deciding->is_followed)
+		following->history.followed = 0;
 	for (int i = 0; i < *count; i++)
 		cj_due_decide(&outlooks[i].job, &outlooks[i].times, &outlooks[i].history, at,
 					  &outlooks[i].outcome);
+	if (deciding && following)
+		put_off(following, deciding, at);
 	return outlooks;
 }
 
@@ -302,8 +357,8 @@ cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc)
 		const Outlook *outlook = &outlooks[i];
 		const CjDueOutcome *outcome = &outlook->outcome;
 		bool idle = outcome->action == CJ_DUE_NOTHING;
-		Datum values[12] = {0};
-		bool nulls[12] = {0};
+		Datum values[13] = {0};
+		bool nulls[13] = {0};
 
 		values[0] = CStringGetTextDatum(outlook->name);
 		put_timestamp(&values[1], &nulls[1], outlook->times.next);
@@ -323,6 +378,8 @@ cj_watchdog_report(TimestampTz at, Tuplestorestate *store, TupleDesc desc)
 		nulls[10] = outcome->reason == NULL;
 		values[10] = nulls[10] ? (Datum) 0 : CStringGetTextDatum(outcome->reason);
 		values[11] = BoolGetDatum(outlook->history.running && is_alive(outlook->name));
+		nulls[12] = outlook->waits_for == NULL;
+		values[12] = nulls[12] ? (Datum) 0 : CStringGetTextDatum(outlook->waits_for);
 		tuplestore_putvalues(store, desc, values, nulls);
 	}
 }
