@@ -104,6 +104,22 @@ SELECT challenge_jobs.bind('challenges', 'undo.challenges', labels => '{"active"
 CALL challenge_jobs.undo_decisions(:night);
 SELECT status, count(*) FROM undo.challenges GROUP BY status ORDER BY status;
 
+-- whose notices were taken back is told of what is decided then, however long ago it ended; what is new and as old is not
+SELECT challenge_jobs.resume() \g /dev/null
+ALTER TABLE undo.notifications ADD read_at timestamptz;
+DELETE FROM undo.notifications;
+DELETE FROM challenge_jobs.job_run;
+UPDATE undo.challenges SET status = 'running', end_date = now() - interval '8 days' - n * interval '1 minute';
+SELECT completed, failed, notified, not_notified FROM auto_complete_challenges(now() - interval '7 days');
+SELECT max(run_id) AS night FROM challenge_jobs.decision \gset
+SELECT challenge_jobs.pause() \g /dev/null
+CALL challenge_jobs.undo_decisions(:night);
+SELECT challenge_jobs.resume() \g /dev/null
+SELECT completed, failed, notified, not_notified FROM auto_complete_challenges(dry_run => true);
+SELECT completed, failed, notified, not_notified FROM auto_complete_challenges();
+INSERT INTO undo.challenges VALUES (gen_random_uuid(), 41, 'running', now() - interval '8 days');
+SELECT completed, failed, notified, not_notified FROM auto_complete_challenges();
+
 DROP EXTENSION challenge_jobs CASCADE;
 DROP SCHEMA undo CASCADE;
 DROP ROLE regress_cj_undo;

@@ -150,8 +150,13 @@ static void
 check_interval(const char *job, const CjSetting *setting, const char *text)
 {
 	bool whole_days = setting->type == CJ_SETTING_DAYS;
+	bool has_unit = text[strspn(text, "0123456789.+- ")] != '\0';
 	Interval interval;
 
+	/* PostgreSQL takes a number alone for seconds: "30" is not what keeps notifications for a month */
+	if (!has_unit && strspn(text, "0.+- ") < strlen(text))
+		reject(job, setting,
+			   psprintf("The setting takes an interval with its unit, as in \"%s days\".", text));
 	if (parse_interval(text, &interval) && seconds_of(&interval) >= setting->min &&
 		seconds_of(&interval) <= setting->max &&
 		!(whole_days && fmod(seconds_of(&interval), SECS_PER_DAY) != 0))

@@ -77,6 +77,27 @@ static const CjIndexAdvice indexes[] = {
 	{0},
 };
 
+/*
+ * $1: the job. The moment of the last run that covers. If decisions have been taken back since, what they decided is due
+ * as it was then: the moment of the first of their runs, and of the last run before that.
+ */
+static const CjStatement find_last_runs = {
+	"find since when challenges are new",
+	"WITH undone AS ("
+	"    SELECT pg_catalog.min((u.result ->> 'undone_run')::pg_catalog.int8) AS run_id"
+	"      FROM challenge_jobs.job_run u"
+	"     WHERE u.job = 'undo_decisions'"
+	"       AND u.run_id > (SELECT COALESCE(pg_catalog.max(r.run_id), 0)"
+	"                         FROM challenge_jobs.job_run r"
+	"                        WHERE r.job = $1 AND challenge_jobs.run_covers(r)))"
+	"SELECT (SELECT pg_catalog.max(r.as_of)"
+	"          FROM challenge_jobs.job_run r"
+	"         WHERE r.job = $1 AND challenge_jobs.run_covers(r)"
+	"           AND (u.run_id IS NULL OR r.run_id < u.run_id)),"
+	"       (SELECT r.as_of FROM challenge_jobs.job_run r WHERE r.run_id = u.run_id)"
+	"  FROM undone u",
+	SPI_OK_SELECT};
+
 /* $1: keys, $2: the bound of end_date */
 
 /* NO KEY UPDATE: check-ins and memberships that refer to a challenge do not stand in the way. */
@@ -299,16 +320,22 @@ process(CjRun *run, CjKeyList *list, int size, CjBatch *batch)
 
 /*
  * find_notify_since finds of which challenges members are notified: those that ended within notify_within, and those that
- * became due since the last run, however long ago that was. The work of an attempt.
+ * became due since the last run, however long ago that was; of what was taken back as if it had never been decided. The work
+ * of an attempt.
  */
 static void
 find_notify_since(CjRun *run, void *arg)
 {
 	CjAutoComplete *state = arg;
 	int64 within = cj_settings_microseconds(run->config->settings, "notify_within");
-	TimestampTz last_run = cj_run_log_last_covering(run->job->definition.name);
+	CjRows rows = cj_sql_run_own(&find_last_runs, CJ_PARAMS(CJ_TEXT(run->job->definition.name)));
+	TimestampTz last_run = cj_sql_moment(&rows, 0, 1);
+	TimestampTz undone_run = cj_sql_moment(&rows, 0, 2);
 
-	state->notify_since = within < 0 ? DT_NOBEGIN : run->as_of - within;
+	cj_sql_free(&rows);
+	if (TIMESTAMP_IS_NOBEGIN(undone_run))
+		undone_run = run->as_of;
+	state->notify_since = within < 0 ? DT_NOBEGIN : Min(run->as_of, undone_run) - within;
 	if (!TIMESTAMP_IS_NOBEGIN(last_run))
 		state->notify_since = Min(state->notify_since, last_run - state->settle_after);
 }

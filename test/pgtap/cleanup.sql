@@ -53,6 +53,22 @@ SELECT is(t.error($$SELECT t.clean_set('{"notification_retention": "-1 day"}')$$
           '22023: invalid value for setting "notification_retention" of job "cleanup_expired_notifications"', 'a retention cannot be negative');
 SELECT is(t.error($$SELECT t.clean_set('{"notification_retention": "200 years"}')$$),
           '22023: invalid value for setting "notification_retention" of job "cleanup_expired_notifications"', 'nor longer than a century');
+CREATE FUNCTION t.detail(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    detail  text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+    RETURN detail;
+END
+$$;
+SELECT is(t.detail(format($$SELECT t.clean_set('{%s}')$$, settings)), expected, settings || ': a number alone is not taken for seconds')
+  FROM (VALUES ('"notification_retention": "30"', 'The setting takes an interval with its unit, as in "30 days".'),
+               ('"retention_by_type": {"x": "1.5"}', 'The setting takes an interval with its unit, as in "1.5 days".'),
+               ('"unread_retention": "90"', 'The setting takes an interval with its unit, as in "90 days".'),
+               ('"notification_retention": "720:00"', 'no error'), ('"notification_retention": "P30D"', 'no error'), ('"notification_retention": "0"', 'no error')) v(settings, expected);
 SELECT t.clean_set('{"notification_retention": null}') \g /dev/null
 SELECT is(t.error($$SELECT t.clean(now() + interval '1 day')$$), '22023: as_of is in the future', 'a typo in as_of must not delete everything');
 
