@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 12';
+AS 'SELECT 13';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -1039,6 +1039,212 @@ RETURNS TABLE (check_name text, status text, finding text, remedy text, advice t
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 20
 AS 'MODULE_PATHNAME', 'cj_api_doctor';
 
+/*
+ * What the doctor finds by statements, with the columns that findings have: run_as is the role that must run the remedy.
+ * Here: the installation as such. "version" is that of the library.
+ */
+CREATE FUNCTION challenge_jobs.find_general(version text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH member AS (
+    SELECT d.classid, d.objid
+      FROM pg_depend d
+      JOIN pg_extension e ON e.oid = d.refobjid
+     WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'challenge_jobs'
+)
+SELECT 'version', v.status, v.finding, v.remedy, v.run_as
+  FROM pg_extension e
+ CROSS JOIN LATERAL (
+        SELECT 'ok', format('extension and library are %s', version), NULL, NULL WHERE e.extversion = version
+         UNION ALL
+        SELECT 'error', format('the extension is %s, the library %s', e.extversion, version), 'ALTER EXTENSION challenge_jobs UPDATE;', 'superuser'
+         WHERE e.extversion <> version
+       ) v(status, finding, remedy, run_as)
+ WHERE e.extname = 'challenge_jobs'
+
+UNION ALL
+SELECT 'installation', h.status, h.finding, h.remedy, NULL
+  FROM (SELECT) one
+  LEFT JOIN (SELECT count(j.engine) AS scheduled FROM challenge_jobs.job j WHERE j.held = 'restored' HAVING count(*) > 0) r ON true
+  LEFT JOIN challenge_jobs.pause p ON true
+ CROSS JOIN LATERAL (
+        SELECT CASE WHEN r.scheduled IS NOT NULL THEN 'error' WHEN p.paused_at IS NOT NULL THEN 'warning' ELSE 'ok' END,
+               CASE WHEN r.scheduled IS NOT NULL
+                    THEN format('this database is a copy: %s jobs were scheduled in the original, and nothing runs by itself', r.scheduled)
+                    WHEN p.paused_at IS NOT NULL
+                    THEN format('all jobs are paused since %s by %s%s', p.paused_at, p.role_name, ': ' || p.reason)
+                    ELSE 'the jobs are not held back' END,
+               CASE WHEN r.scheduled IS NOT NULL OR p.paused_at IS NOT NULL THEN 'SELECT * FROM challenge_jobs.resume();' END
+       ) h(status, finding, remedy)
+
+UNION ALL
+SELECT 'read_only', 'warning', 'default_transaction_read_only is on: nothing runs, and nothing is recorded',
+       format('ALTER DATABASE %I SET default_transaction_read_only = off;', current_database()), 'superuser'
+ WHERE current_setting('default_transaction_read_only')::boolean
+
+/* The kind of which most was refused of late: at least 100 calls. */
+UNION ALL
+SELECT 'refusals', 'warning',
+       format('%s calls of job "%s" by role "%s" have been refused: %s', f.calls, f.job, f.role_name, f.message),
+       'SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;', NULL
+  FROM (SELECT *
+          FROM challenge_jobs.refusal
+         WHERE last_at > clock_timestamp() - interval '1 day' AND calls >= 100
+         ORDER BY calls DESC
+         LIMIT 1) f
+
+UNION ALL
+SELECT 'execute', CASE WHEN g.to_public THEN 'warning' ELSE 'ok' END,
+       CASE WHEN g.to_public THEN 'functions of the extension may be executed by ' || g.names
+            ELSE COALESCE('besides the owner, ' || g.names || ' may execute functions of the extension',
+                          'nobody but the owner may execute functions of the extension') END,
+       g.remedy, 'superuser'
+  FROM (SELECT string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, ', '),
+               bool_or(a.grantee = 0),
+               string_agg(DISTINCT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC;', p.oid::regprocedure), ' ') FILTER (WHERE a.grantee = 0)
+          FROM member m
+          JOIN pg_proc p ON p.oid = m.objid
+         CROSS JOIN LATERAL aclexplode(COALESCE(p.proacl, acldefault('f', p.proowner))) a
+         WHERE m.classid = 'pg_proc'::regclass AND a.privilege_type = 'EXECUTE'
+           /* the trigger function is for everybody: see below */
+           AND p.proname <> 'capture_change'
+           AND a.grantee <> p.proowner) g(names, to_public, remedy)
+
+/* Whoever may write there has a say in what is done as the owner of the tables or of the extension. */
+UNION ALL
+SELECT 'tables', 'error',
+       format('granted: %s on %s to %s; this gives the rights of the extension''s owner', string_agg(a.privilege_type, ', '), c.oid::regclass, g.name),
+       format('REVOKE ALL ON %s FROM %s; GRANT SELECT ON %1$s TO %2$s;', c.oid::regclass, g.name), 'superuser'
+  FROM member m
+  JOIN pg_class c ON c.oid = m.objid
+ CROSS JOIN LATERAL aclexplode(c.relacl) a
+ CROSS JOIN LATERAL (SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END) g(name)
+ WHERE m.classid = 'pg_class'::regclass AND c.relkind = 'r' AND a.privilege_type <> 'SELECT' AND a.grantee <> c.relowner
+ GROUP BY c.oid, g.name
+
+UNION ALL
+SELECT 'runs', 'warning',
+       format('%s runs are "running" without a backend; the worker, or the next run of the job, marks them as crashed', count(*)),
+       format('CALL challenge_jobs.run(%L);', min(r.job)), NULL
+  FROM challenge_jobs.job_run r
+ WHERE r.status = 'running' AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = r.pid AND a.backend_start <= r.started_at)
+HAVING count(*) > 0
+
+UNION ALL
+SELECT 'change_log', 'warning', 'more than a million changes of tracked views wait for a refresh',
+       'CALL challenge_jobs.run(''refresh_challenge_stats'');', NULL
+ WHERE EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000);
+END;
+
+/* A job: functions that stand in the way of its job function, and, if it is enabled, its state. */
+CREATE FUNCTION challenge_jobs.find_of_job(job text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+SELECT 'function:' || p.proname, 'warning', 'another function has that name: calls may be ambiguous, or never reach the job function',
+       format('DROP %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::regprocedure), NULL
+  FROM pg_proc p
+ WHERE p.proname = find_of_job.job::name
+   AND p.prokind IN ('f', 'p')
+   AND NOT EXISTS (SELECT
+                     FROM pg_depend d
+                     JOIN pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+                      AND e.extname = 'challenge_jobs')
+
+UNION ALL
+SELECT 'state:' || s.job, f.status, f.finding, format(f.remedy, s.job), NULL
+  FROM challenge_jobs.job j
+  JOIN challenge_jobs.job_status s ON s.job = j.job
+  JOIN challenge_jobs.watchdog() w ON w.job = j.job
+ CROSS JOIN LATERAL (
+        VALUES (s.state = 'failing', 'error',
+                format('failing: %s runs in a row did not succeed; message of the last one: %s', s.consecutive_failures,
+                       COALESCE(s.last_message, 'nothing')),
+                'SELECT * FROM challenge_jobs.job_run WHERE job = %L ORDER BY run_id DESC LIMIT 5;'),
+               (w.overdue, 'error', 'overdue: no run covers the scheduled time ' || COALESCE(w.missed::text, 'its schedule'),
+                'CALL challenge_jobs.run(%L);'),
+               (w.covered_until > clock_timestamp() + interval '1 minute', 'warning',
+                format('the last successful run has an as_of of %s, in the future: the clock was set back, and until then nothing is overdue',
+                       w.covered_until),
+                'UPDATE challenge_jobs.job_run SET as_of = now() WHERE job = %L AND as_of > now();')
+       ) f(is_so, status, finding, remedy)
+ WHERE j.job = find_of_job.job AND j.enabled AND f.is_so;
+END;
+
+/*
+ * Is there an index that begins with a column, or with another one and then that; a unique one on it alone; or one that can be
+ * scanned from value to value, at least of the values that are not null?
+ */
+CREATE FUNCTION challenge_jobs.has_index(relation oid, first smallint, second smallint, is_unique boolean, is_ordered boolean, ignores_nulls boolean)
+RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN EXISTS (SELECT
+                 FROM pg_index i
+                 JOIN pg_class c ON c.oid = i.indexrelid
+                 JOIN pg_am m ON m.oid = c.relam
+                 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = second
+                WHERE i.indrelid = relation
+                  AND i.indisvalid
+                  AND (i.indkey[0] = second OR i.indkey[0] = first AND i.indkey[1] = second)
+                  AND (NOT is_unique OR i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1)
+                  /* ascending with nulls last, or the reverse */
+                  AND (NOT is_ordered OR m.amname = 'btree' AND i.indoption[0] IN (0, 3) AND i.indcollation[0] = a.attcollation
+                       AND (i.indpred IS NULL
+                            OR ignores_nulls AND pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', a.attname))));
+
+/* Columns of notifications that nobody would fill in. */
+CREATE FUNCTION challenge_jobs.find_unfilled(relation oid, filled smallint[], name text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT 'columns:notifications', 'warning',
+       format('columns of %s are NOT NULL without a default, and no job fills them in: %s', name,
+              string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)),
+       format('ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;', name), NULL
+  FROM pg_attribute a
+ WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+   AND NOT (a.attnum = ANY (filled))
+HAVING count(*) > 0;
+END;
+
+/*
+ * Tables of others that are changed along with a table by what foreign keys do, however many of them come one after the other:
+ * if its rows are deleted, or else if a column of it, or any where that is null, is changed. Superusers can have anything run anyway.
+ */
+CREATE FUNCTION challenge_jobs.find_cascades(relation oid, owner oid, deletes boolean, written smallint, name text, owner_name text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+WITH RECURSIVE changed(oid, deletes, written) AS (
+    SELECT relation, deletes, written
+     UNION
+    SELECT x.*
+      FROM changed c
+     CROSS JOIN LATERAL (
+           SELECT i.inhrelid, c.deletes, c.written FROM pg_inherits i WHERE i.inhparent = c.oid
+            UNION ALL
+           SELECT f.conrelid, c.deletes AND f.confdeltype = 'c', NULL
+             FROM pg_constraint f
+            WHERE f.contype = 'f'
+              AND f.confrelid = c.oid
+              AND CASE WHEN c.deletes THEN f.confdeltype IN ('c', 'n', 'd')
+                       ELSE f.confupdtype IN ('c', 'n', 'd') AND COALESCE(c.written = ANY (f.confkey), true) END
+           ) x)
+SELECT DISTINCT 'cascade:' || t.name, 'warning',
+       format('%s of "%s" changes along with %s through foreign keys, so its triggers can run with the rights of "%s"', t.name, o.rolname,
+              find_cascades.name, owner_name),
+       format('ALTER TABLE %s OWNER TO %I;', t.name, owner_name), 'superuser'
+  FROM changed c
+  JOIN pg_class r ON r.oid = c.oid AND NOT r.relispartition
+  JOIN pg_namespace n ON n.oid = r.relnamespace
+  JOIN pg_roles o ON o.oid = r.relowner
+ CROSS JOIN LATERAL format('%I.%I', n.nspname, r.relname) t(name)
+ WHERE c.oid <> relation AND r.relowner <> owner AND NOT o.rolsuper
+ ORDER BY 1;
+END;
+
 /* ---- a user who leaves --------------------------------------------------------------------- */
 
 /*
@@ -1912,6 +2118,11 @@ COMMENT ON FUNCTION challenge_jobs.watchdog(timestamptz) IS
 COMMENT ON FUNCTION challenge_jobs.doctor() IS
     'checks bindings, indexes, privileges, preloading, schedules and the state of the jobs; returns for each check what was found, SQL that mends it (remedy) or advice, and the role that must run the SQL';
 
+COMMENT ON FUNCTION challenge_jobs.find_general(text) IS 'part of doctor(): the installation; version is that of the library';
+COMMENT ON FUNCTION challenge_jobs.find_of_job(text) IS 'part of doctor(): a job';
+COMMENT ON FUNCTION challenge_jobs.has_index(oid, smallint, smallint, boolean, boolean, boolean) IS 'part of doctor(): whether a table has an index that serves a job';
+COMMENT ON FUNCTION challenge_jobs.find_unfilled(oid, smallint[], text) IS 'part of doctor(): columns that nobody would fill in';
+COMMENT ON FUNCTION challenge_jobs.find_cascades(oid, oid, boolean, smallint, text, text) IS 'part of doctor(): tables of others that are changed along with a table';
 COMMENT ON FUNCTION challenge_jobs.progress() IS
     'the runs that are at work in this database, read from shared memory; empty if the library is not preloaded';
 COMMENT ON FUNCTION challenge_jobs.html_text(text) IS 'a text as part of an HTML page: plain ASCII without markup, cut if it is long';

@@ -27,245 +27,30 @@
 #include "base/job_lock.h"
 #include "base/sql.h"
 #include "base/template.h"
-#include "config/installation.h"
+#include "config/database_list.h"
 #include "config/pg_cron.h"
 #include "config/settings.h"
 #include "jobs/job_list.h"
 #include "monitor/doctor.h"
-#include "config/database_list.h"
 #include "run/findings.h"
 #include "run/shared_state.h"
 
-/*
- * $1 the table, $2 and $3 columns: is there an index that begins with $3, or with $2 and then $3; or, with
- * $4, a unique one on $3 alone; or, with $5, one that can be scanned from value to value, with $6 at
- * least the values that are not null?
- */
-static const CjStatement find_index = {
-	"find a useful index",
-	"SELECT 1"
-	"  FROM pg_catalog.pg_index i"
-	"  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
-	"  JOIN pg_catalog.pg_am m ON m.oid = c.relam"
-	"  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = $3"
-	" WHERE i.indrelid = $1"
-	"   AND i.indisvalid"
-	"   AND (i.indkey[0] = $3 OR i.indkey[0] = $2 AND i.indkey[1] = $3)"
-	"   AND (NOT $4 OR i.indisunique AND i.indpred IS NULL AND i.indnkeyatts = 1)"
-	/* ascending with nulls last, or the reverse */
-	"   AND (NOT $5 OR m.amname = 'btree' AND i.indoption[0] IN (0, 3) AND i.indcollation[0] = a.attcollation"
-	"                  AND (i.indpred IS NULL"
-	"                       OR $6 AND pg_catalog.pg_get_expr(i.indpred, i.indrelid)"
-	"                                 = pg_catalog.format('(%I IS NOT NULL)', a.attname)))"
-	" LIMIT 1",
-	SPI_OK_SELECT};
-
-/*
- * Statements for check_by return findings: check_name, status, finding, remedy, run_as.
- *
- * $1 the table, $2 the columns that the job fills in, $3 the name of the table
- */
-static const CjStatement unfilled_columns = {
-	"find columns that have to be filled in",
-	"SELECT 'columns:notifications', 'warning',"
-	"       pg_catalog.format('columns of %s are NOT NULL without a default, and no job fills them in: %s', $3,"
-	"           pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)),"
-	"       pg_catalog.format('ALTER TABLE %s ALTER COLUMN <column> SET DEFAULT <value>;', $3), NULL"
-	"  FROM pg_catalog.pg_attribute a"
-	" WHERE a.attrelid = $1"
-	"   AND a.attnum > 0"
-	"   AND NOT a.attisdropped"
-	"   AND a.attnotnull"
-	"   AND NOT a.atthasdef"
-	"   AND a.attidentity = ''"
-	"   AND NOT (a.attnum = ANY ($2))"
-	"HAVING pg_catalog.count(*) > 0",
-	SPI_OK_SELECT};
-
-/*
- * $1 a table that a job writes, $2 its owner, $3: rows are deleted, $4: the column that is changed, or null. Which tables of
- * others are changed along with it, by what foreign keys do, however many of them come one after the other? Superusers can
- * have anything run anyway. $5 and $6 are the names of the table and of its owner.
- */
+/* The functions of the install script return findings; $1 of has_index the table, the rest as CjIndexAdvice has it. */
+static const CjStatement find_general = {"find out about the installation",
+										 "SELECT * FROM challenge_jobs.find_general($1)",
+										 SPI_OK_SELECT};
+static const CjStatement find_of_job = {"find out about a job",
+										"SELECT * FROM challenge_jobs.find_of_job($1)",
+										SPI_OK_SELECT};
+static const CjStatement has_index = {"find a useful index",
+									  "SELECT challenge_jobs.has_index($1, $2, $3, $4, $5, $6)",
+									  SPI_OK_SELECT};
+static const CjStatement find_unfilled = {"find columns that have to be filled in",
+										  "SELECT * FROM challenge_jobs.find_unfilled($1, $2, $3)",
+										  SPI_OK_SELECT};
 static const CjStatement find_cascades = {
 	"find tables of others that are changed along with a table",
-	"WITH RECURSIVE changed(oid, deletes, written) AS ("
-	"    SELECT $1, $3, $4"
-	"     UNION "
-	"    SELECT x.*"
-	"      FROM changed c"
-	"     CROSS JOIN LATERAL ("
-	"           SELECT i.inhrelid, c.deletes, c.written FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid"
-	"            UNION ALL "
-	"           SELECT f.conrelid, c.deletes AND f.confdeltype = 'c', NULL"
-	"             FROM pg_catalog.pg_constraint f"
-	"            WHERE f.contype = 'f'"
-	"              AND f.confrelid = c.oid"
-	"              AND CASE WHEN c.deletes THEN f.confdeltype IN ('c', 'n', 'd')"
-	"                       ELSE f.confupdtype IN ('c', 'n', 'd') AND COALESCE(c.written = ANY (f.confkey), true) END"
-	"           ) x)"
-	"SELECT DISTINCT 'cascade:' || t.name, 'warning',"
-	"       pg_catalog.format('%s of \"%s\" changes along with %s through foreign keys, so its triggers can run with the rights of \"%s\"',"
-	"                         t.name, o.rolname, $5, $6),"
-	"       pg_catalog.format('ALTER TABLE %s OWNER TO %I;', t.name, $6), '" CJ_AS_SUPERUSER "'"
-	"  FROM changed c"
-	"  JOIN pg_catalog.pg_class r ON r.oid = c.oid AND NOT r.relispartition"
-	"  JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace"
-	"  JOIN pg_catalog.pg_roles o ON o.oid = r.relowner"
-	" CROSS JOIN LATERAL pg_catalog.format('%I.%I', n.nspname, r.relname) t(name)"
-	" WHERE c.oid <> $1"
-	"   AND r.relowner <> $2"
-	"   AND NOT o.rolsuper"
-	" ORDER BY 1",
-	SPI_OK_SELECT};
-
-static const CjStatement find_piled_up = {
-	"look whether changes of tracked views pile up",
-	"SELECT 'change_log', 'warning', 'more than a million changes of tracked views wait for a refresh',"
-	"       'CALL challenge_jobs.run(''refresh_challenge_stats'');', NULL"
-	" WHERE EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000)",
-	SPI_OK_SELECT};
-
-/* $1, here and below: the extension */
-static const CjStatement list_grantees = {
-	"list who may run jobs",
-	"SELECT 'execute', CASE WHEN g.to_public THEN 'warning' ELSE 'ok' END,"
-	"       CASE WHEN g.to_public THEN 'functions of the extension may be executed by ' || g.names"
-	"            ELSE COALESCE('besides the owner, ' || g.names || ' may execute functions of the extension',"
-	"                          'nobody but the owner may execute functions of the extension') END,"
-	"       g.remedy, '" CJ_AS_SUPERUSER "'"
-	"  FROM (SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
-	"                                                   ELSE a.grantee::pg_catalog.regrole::text END, ', '),"
-	"               pg_catalog.bool_or(a.grantee = 0),"
-	"               pg_catalog.string_agg(DISTINCT pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC;',"
-	"                                                                p.oid::pg_catalog.regprocedure), ' ')"
-	"                   FILTER (WHERE a.grantee = 0)"
-	"          FROM pg_catalog.pg_depend d"
-	"          JOIN pg_catalog.pg_proc p ON p.oid = d.objid"
-	"         CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) a"
-	"         WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
-	"           AND d.refobjid = $1"
-	"           AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
-	"           AND d.deptype = 'e'"
-	"           AND a.privilege_type = 'EXECUTE'"
-	/* the trigger function is for everybody: see the install script */
-	"           AND p.proname <> 'capture_change'"
-	"           AND a.grantee <> p.proowner) g(names, to_public, remedy)",
-	SPI_OK_SELECT};
-
-/* Whoever may write there has a say in what is done as the owner of the tables or of the extension. */
-static const CjStatement find_writers = {
-	"find who may write the extension's tables",
-	"SELECT 'tables', 'error',"
-	"       pg_catalog.format('granted: %s on %s to %s; this gives the rights of the extension''s owner',"
-	"                         pg_catalog.string_agg(a.privilege_type, ', '), c.oid::pg_catalog.regclass, g.name),"
-	"       pg_catalog.format('REVOKE ALL ON %s FROM %s; GRANT SELECT ON %1$s TO %2$s;',"
-	"                         c.oid::pg_catalog.regclass, g.name), '" CJ_AS_SUPERUSER "'"
-	"  FROM pg_catalog.pg_depend d"
-	"  JOIN pg_catalog.pg_class c ON c.oid = d.objid"
-	" CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a"
-	" CROSS JOIN LATERAL (SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
-	"                                 ELSE a.grantee::pg_catalog.regrole::text END) g(name)"
-	" WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
-	"   AND d.refobjid = $1"
-	"   AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-	"   AND d.deptype = 'e'"
-	"   AND c.relkind = 'r'"
-	"   AND a.privilege_type <> 'SELECT'"
-	"   AND a.grantee <> c.relowner"
-	" GROUP BY c.oid, g.name"
-	" ORDER BY c.oid, g.name",
-	SPI_OK_SELECT};
-
-/* $2: the name of a job function */
-static const CjStatement find_namesakes = {
-	"find functions with the name of a job function",
-	"SELECT 'function:' || $2, 'warning',"
-	"       'another function has that name: calls may be ambiguous, or never reach the job function',"
-	"       pg_catalog.format('DROP %s %s;', CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,"
-	"                         p.oid::pg_catalog.regprocedure), NULL"
-	"  FROM pg_catalog.pg_proc p"
-	" WHERE p.proname = $2"
-	"   AND p.prokind IN ('f', 'p')"
-	"   AND NOT EXISTS (SELECT 1"
-	"                     FROM pg_catalog.pg_depend d"
-	"                    WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
-	"                      AND d.objid = p.oid"
-	"                      AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
-	"                      AND d.refobjid = $1"
-	"                      AND d.deptype = 'e')"
-	" ORDER BY 4",
-	SPI_OK_SELECT};
-
-/* $1 the job */
-static const CjStatement find_state = {
-	"find the state of a job",
-	"SELECT 'state:' || s.job, f.status, f.finding, pg_catalog.format(f.remedy, s.job), NULL"
-	"  FROM challenge_jobs.job_status s"
-	"  JOIN challenge_jobs.watchdog() w ON w.job = s.job"
-	" CROSS JOIN LATERAL (VALUES"
-	"       (s.state = 'failing', 'error',"
-	"        pg_catalog.format('failing: %s runs in a row did not succeed; message of the last one: %s',"
-	"                          s.consecutive_failures, COALESCE(s.last_message, 'nothing')),"
-	"        'SELECT * FROM challenge_jobs.job_run WHERE job = %L ORDER BY run_id DESC LIMIT 5;'),"
-	"       (w.overdue, 'error',"
-	"        'overdue: no run covers the scheduled time ' || COALESCE(w.missed::pg_catalog.text, 'its schedule'),"
-	"        'CALL challenge_jobs.run(%L);'),"
-	"       (w.covered_until > pg_catalog.clock_timestamp() + '1 minute', 'warning',"
-	"        pg_catalog.format('the last successful run has an as_of of %s, in the future: the clock was set back,"
-	" and until then nothing is overdue', w.covered_until),"
-	"        'UPDATE challenge_jobs.job_run SET as_of = now() WHERE job = %L AND as_of > now();'))"
-	"       f(is_so, status, finding, remedy)"
-	" WHERE s.job = $1 AND f.is_so",
-	SPI_OK_SELECT};
-
-/* The kind of which most was refused of late: at least 100 calls. */
-static const CjStatement find_refusals = {
-	"find calls that are refused",
-	"SELECT 'refusals', 'warning',"
-	"       pg_catalog.format('%s calls of job \"%s\" by role \"%s\" have been refused: %s',"
-	"                         f.calls, f.job, f.role_name, f.message),"
-	"       'SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;', NULL"
-	"  FROM challenge_jobs.refusal f"
-	" WHERE f.last_at > pg_catalog.clock_timestamp() - '1 day'::pg_catalog.interval"
-	"   AND f.calls >= 100"
-	" ORDER BY f.calls DESC"
-	" LIMIT 1",
-	SPI_OK_SELECT};
-
-static const CjStatement find_holds = {
-	"find out whether jobs are held back",
-	"SELECT 'installation', f.*, NULL"
-	"  FROM (SELECT) one"
-	"  LEFT JOIN (SELECT pg_catalog.count(j.engine) AS scheduled FROM challenge_jobs.job j WHERE j.held = 'restored'"
-	"             HAVING pg_catalog.count(*) > 0) r ON true"
-	"  LEFT JOIN challenge_jobs.pause p ON true"
-	" CROSS JOIN LATERAL (SELECT CASE WHEN r.scheduled IS NOT NULL THEN 'error'"
-	"                                 WHEN p.paused_at IS NOT NULL THEN 'warning' ELSE 'ok' END,"
-	"           CASE WHEN r.scheduled IS NOT NULL"
-	"                THEN pg_catalog.format('this database is a copy: %s jobs were scheduled in the original,"
-	" and nothing runs by itself', r.scheduled)"
-	"                WHEN p.paused_at IS NOT NULL"
-	"                THEN pg_catalog.format('all jobs are paused since %s by %s%s', p.paused_at, p.role_name, ': ' || p.reason)"
-	"                ELSE 'the jobs are not held back' END,"
-	"           CASE WHEN r.scheduled IS NOT NULL OR p.paused_at IS NOT NULL"
-	"                THEN 'SELECT * FROM challenge_jobs.resume();' END) f",
-	SPI_OK_SELECT};
-
-static const CjStatement find_orphans = {
-	"find runs without a backend",
-	"SELECT 'runs', 'warning',"
-	"       pg_catalog.format('%s runs are \"running\" without a backend; the worker, or the next run of the job,"
-	" marks them as crashed', pg_catalog.count(*)),"
-	"       pg_catalog.format('CALL challenge_jobs.run(%L);', pg_catalog.min(r.job)), NULL"
-	"  FROM challenge_jobs.job_run r"
-	" WHERE r.status = 'running'"
-	"   AND NOT EXISTS (SELECT 1"
-	"                     FROM pg_catalog.pg_stat_activity a"
-	"                    WHERE a.pid = r.pid"
-	"                      AND a.backend_start <= r.started_at)"
-	"HAVING pg_catalog.count(*) > 0",
-	SPI_OK_SELECT};
+	"SELECT * FROM challenge_jobs.find_cascades($1, $2, $3, $4, $5, $6)", SPI_OK_SELECT};
 
 /* Alerts that wait although they could have been delivered; the last of those that were tried. */
 static const CjStatement count_waiting_alerts = {
@@ -340,34 +125,7 @@ attempt(Trial *trial)
 	return error;
 }
 
-/* check_by adds what a statement finds. */
-static void
-check_by(CjFindings *findings, const CjStatement *statement, CjParams *params)
-{
-	CjRows rows = cj_sql_run_own(statement, params);
-
-	for (uint64 row = 0; row < rows.processed; row++)
-		cj_findings_add_as(findings, cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2),
-						   cj_sql_text(&rows, row, 3), cj_sql_text(&rows, row, 4),
-						   cj_sql_text(&rows, row, 5));
-	cj_sql_free(&rows);
-}
-
 /* ---- the server ---- */
-
-static void
-check_version(CjFindings *findings)
-{
-	const char *version = cj_installation_version();
-
-	if (strcmp(version, CJ_VERSION) == 0)
-		cj_findings_add(findings, "version", "ok",
-						psprintf("extension and library are %s", version), NULL);
-	else
-		cj_findings_add_as(findings, "version", "error",
-						   psprintf("the extension is %s, the library %s", version, CJ_VERSION),
-						   "ALTER EXTENSION challenge_jobs UPDATE;", CJ_AS_SUPERUSER);
-}
 
 static void
 check_preload(CjFindings *findings)
@@ -380,18 +138,6 @@ check_preload(CjFindings *findings)
 			findings, "preload", "warning",
 			"the library is not in shared_preload_libraries: job functions that fail or are rolled back leave no row in job_run",
 			"Add challenge_jobs to shared_preload_libraries in postgresql.conf, and restart the server.");
-}
-
-static void
-check_read_only(CjFindings *findings)
-{
-	if (DefaultXactReadOnly)
-		cj_findings_add_as(
-			findings, "read_only", "warning",
-			"default_transaction_read_only is on: nothing runs, and nothing is recorded",
-			psprintf("ALTER DATABASE %s SET default_transaction_read_only = off;",
-					 quote_identifier(get_database_name(MyDatabaseId))),
-			CJ_AS_SUPERUSER);
 }
 
 static void
@@ -528,12 +274,12 @@ check_index(CjFindings *findings, const CjBinding *binding, const CjIndexAdvice 
 				: quote_identifier(b->name);
 	check = psprintf("%s:%s(%s)", advice->unique ? "unique" : "index",
 					 cj_entity_name(advice->entity), columns);
-	rows = cj_sql_run_own(&find_index,
+	rows = cj_sql_run_own(&has_index,
 						  CJ_PARAMS(CJ_OID(entity->relid), CJ_INT2(a ? a->number : b->number),
 									CJ_INT2(b->number), CJ_BOOL(advice->unique),
 									CJ_BOOL(advice->needs_ordered_scan),
 									CJ_BOOL(advice->ignores_nulls)));
-	if (rows.processed == 0)
+	if (!cj_sql_bool(&rows, 0, 1))
 		cj_findings_add_as(
 			findings, check, "warning",
 			psprintf("%s has no %s %s: %s", entity->relation,
@@ -562,10 +308,10 @@ check_fillable(CjFindings *findings, const CjBoundEntity *entity)
 		if (entity->columns[i].present)
 			numbers[count++] = Int16GetDatum(entity->columns[i].number);
 	}
-	check_by(findings, &unfilled_columns,
-			 CJ_PARAMS(CJ_OID(entity->relid),
-					   CJ_ARRAY(INT2OID, cj_sql_array(numbers, count, INT2OID)),
-					   CJ_TEXT(entity->relation)));
+	cj_findings_add_found(findings, &find_unfilled,
+						  CJ_PARAMS(CJ_OID(entity->relid),
+									CJ_ARRAY(INT2OID, cj_sql_array(numbers, count, INT2OID)),
+									CJ_TEXT(entity->relation)));
 }
 
 /*
@@ -580,11 +326,11 @@ check_cascades(CjFindings *findings, const CjBoundEntity *entity, const CjUsage 
 	bool deletes = (usage->privileges & ACL_DELETE) != 0;
 
 	if (updates || deletes)
-		check_by(findings, &find_cascades,
-				 CJ_PARAMS(CJ_OID(entity->relid), CJ_OID(entity->owner), CJ_BOOL(deletes),
-						   CJ_VALUE(INT2OID, Int16GetDatum(updates ? status->number : 0), !updates),
-						   CJ_TEXT(entity->relation),
-						   CJ_TEXT(GetUserNameFromId(entity->owner, false))));
+		cj_findings_add_found(
+			findings, &find_cascades,
+			CJ_PARAMS(CJ_OID(entity->relid), CJ_OID(entity->owner), CJ_BOOL(deletes),
+					  CJ_VALUE(INT2OID, Int16GetDatum(updates ? status->number : 0), !updates),
+					  CJ_TEXT(entity->relation), CJ_TEXT(GetUserNameFromId(entity->owner, false))));
 }
 
 /* check_text checks that a text of the settings fits into its column, whatever stands for placeholders. */
@@ -799,8 +545,7 @@ check_job(CjFindings *findings, const CjJob *job)
 		cj_findings_add_error(findings, psprintf("job:%s", job->definition.name), error);
 		return;
 	}
-	check_by(findings, &find_namesakes,
-			 CJ_PARAMS(CJ_OID(cj_identity_extension().oid), CJ_TEXT(job->definition.name)));
+	cj_findings_add_found(findings, &find_of_job, CJ_PARAMS(CJ_TEXT(job->definition.name)));
 	if (!trial.config->enabled)
 	{
 		/* of no interest is then what it would need */
@@ -813,7 +558,6 @@ check_job(CjFindings *findings, const CjJob *job)
 	check_bindings(findings, job, trial.config);
 	check_schedule(findings, job, trial.config);
 	check_prepared(findings, job);
-	check_by(findings, &find_state, CJ_PARAMS(CJ_TEXT(job->definition.name)));
 }
 
 void
@@ -821,20 +565,12 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 {
 	CjFindings *findings = cj_findings_create(store, desc);
 	const CjJob *const *jobs = cj_job_list_jobs();
-	CjParams *extension = CJ_PARAMS(CJ_OID(cj_identity_extension().oid));
 
-	check_version(findings);
+	cj_findings_add_found(findings, &find_general, CJ_PARAMS(CJ_TEXT(CJ_VERSION)));
 	check_preload(findings);
-	check_by(findings, &find_holds, NULL);
-	check_read_only(findings);
 	check_worker(findings);
 	check_unrecorded_runs(findings);
-	check_by(findings, &find_refusals, NULL);
-	check_by(findings, &list_grantees, extension);
-	check_by(findings, &find_writers, extension);
-	check_by(findings, &find_orphans, NULL);
 	check_alerts(findings);
-	check_by(findings, &find_piled_up, NULL);
 	for (int i = 0; jobs[i]; i++)
 		check_job(findings, jobs[i]);
 }
