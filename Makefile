@@ -102,6 +102,6 @@ lint:
 
 CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
 format:
-	$(CLANG_FORMAT) -i $(wildcard src/*.c src/*/*.[ch] src/*/*/*.[ch] test/unit/*.c)
+	find src test -name '*.[ch]' -exec $(CLANG_FORMAT) -i {} +
 
 .PHONY: $(SCRIPT_GOALS)

@@ -66,10 +66,7 @@ check_format() {
 		echo "clang-format-14 is not to be had on this system"
 		return 77
 	}
-	{
-		source_files
-		find test -name '*.[ch]'
-	} | xargs clang-format-14 --dry-run -Werror
+	find src test -name '*.[ch]' -exec clang-format-14 --dry-run -Werror {} +
 }
 
 # Prints "module header" for each of our headers that a file includes: config/pg_cron base/sql.
