@@ -7,14 +7,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 
@@ -287,16 +284,14 @@ cj_app_sql_can_lock_rows(void)
 static char *
 read_search_path(const CjBoundEntity *entity)
 {
-	CjParams params = {0};
+	CjParams *params = CJ_PARAMS(CJ_OID(entity->relid), CJ_OID(entity->owner));
 	CjIdentity saved;
 	CjRows rows;
 	char *path;
 	char *open_schema;
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->owner), false);
 	cj_identity_become_extension(&saved);
-	rows = cj_sql_run_at(&operator_schemas, NULL, &params, GetLatestSnapshot());
+	rows = cj_sql_run_at(&operator_schemas, NULL, params, GetLatestSnapshot());
 	cj_identity_restore(&saved);
 	path = psprintf("pg_catalog%s", cj_sql_text(&rows, 0, 1));
 	open_schema = cj_sql_text(&rows, 0, 2);
@@ -315,20 +310,15 @@ read_search_path(const CjBoundEntity *entity)
 char *
 cj_app_sql_definition(const CjBoundEntity *entity, char **search_path)
 {
-	CjParams params = {0};
-	CjRows rows;
 	char *definition;
 
 	if (entity->relkind != RELKIND_MATVIEW)
 		return NULL;
 
 	/* with pg_catalog alone in the search_path, every name of another schema comes out qualified */
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(entity->relid), false);
-	rows = cj_sql_run_own(&view_definition, &params);
-	definition = psprintf("(%s)", cj_sql_text(&rows, 0, 1));
-	cj_sql_free(&rows);
+	definition = cj_sql_text_own(&view_definition, CJ_PARAMS(CJ_OID(entity->relid)));
 	*search_path = read_search_path(entity);
-	return definition;
+	return psprintf("(%s)", definition);
 }
 
 void
@@ -341,11 +331,8 @@ cj_app_sql_set_all_constraints_immediate(void)
 static void
 refuse_pending_checks(void)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows = cj_sql_run_own(&locked_relations, CJ_PARAMS(CJ_OID(MyDatabaseId)));
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
-	rows = cj_sql_run_own(&locked_relations, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		Oid relid = cj_sql_oid(&rows, row, 1);
@@ -387,17 +374,15 @@ set_constraints(const char *names)
 void
 cj_app_sql_set_constraints_immediate(const CjBinding *binding, CjEntity entity)
 {
-	CjParams params = {0};
-	CjRows rows;
+	CjRows rows =
+		cj_sql_run_own(&deferrable_constraints,
+					   CJ_PARAMS(CJ_OID(binding->entities[entity].relid), CJ_OID(binding->owner)));
 	StringInfoData visible;
 	StringInfoData hidden;
 	CjIdentity saved;
 
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->entities[entity].relid), false);
-	cj_sql_param(&params, OIDOID, ObjectIdGetDatum(binding->owner), false);
 	initStringInfo(&visible);
 	initStringInfo(&hidden);
-	rows = cj_sql_run_own(&deferrable_constraints, &params);
 	for (uint64 row = 0; row < rows.processed; row++)
 		append_name(cj_compat_schema_usage(cj_sql_oid(&rows, row, 2), GetUserId()) ? &visible
 																				   : &hidden,

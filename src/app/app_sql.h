@@ -24,6 +24,31 @@
 #include "base/sql.h"
 
 /*
+ * The beginning of a query: listed(value) has the values of a column, each once, and null if there are such rows. One look
+ * into an index for each value: from one to the next greater one.
+ */
+#define CJ_LISTED_BY_INDEX(table, column)                                                       \
+	"WITH RECURSIVE next(value) AS (\n"                                                         \
+	"    (SELECT t.{" column "}\n"                                                              \
+	"       FROM {" table "} t\n"                                                               \
+	"      WHERE t.{" column "} IS NOT NULL\n"                                                  \
+	"      ORDER BY 1\n"                                                                        \
+	"      LIMIT 1)\n"                                                                          \
+	"     UNION ALL\n"                                                                          \
+	"    SELECT (SELECT t.{" column "}\n"                                                       \
+	"              FROM {" table "} t\n"                                                        \
+	"             WHERE t.{" column "} {" column ">} n.value\n"                                 \
+	"             ORDER BY 1\n"                                                                 \
+	"             LIMIT 1)\n"                                                                   \
+	"      FROM next n\n"                                                                       \
+	"     WHERE n.value IS NOT NULL\n"                                                          \
+	"), listed(value) AS (\n"                                                                   \
+	"    SELECT n.value FROM next n WHERE n.value IS NOT NULL\n"                                \
+	"     UNION ALL\n"                                                                          \
+	"    SELECT NULL WHERE EXISTS (SELECT 1 FROM {" table "} t WHERE t.{" column "} IS NULL)\n" \
+	")\n"
+
+/*
  * Returns the text of a statement with the names of the binding in it (palloc'd). `definition` is
  * what stands for {challenge_member_stats!}, or NULL for the relation itself.
  */

@@ -14,17 +14,13 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
-#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "parser/parse_oper.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/varlena.h"
 
 #include "app/binding.h"
 #include "app/table_access.h"
@@ -69,12 +65,11 @@ static const CjStatement find_table = {
 static const char *
 suggest_relation(CjEntity entity)
 {
-	CjParams params = {0};
-	const char *found;
+	const char *found =
+		cj_sql_text_own(&find_table,
+						CJ_PARAMS(CJ_TEXT(cj_entity_definitions[entity].default_relation),
+								  CJ_BOOL(cj_entity_definitions[entity].may_be_view)));
 
-	cj_sql_param_text(&params, cj_entity_definitions[entity].default_relation);
-	cj_sql_param(&params, BOOLOID, BoolGetDatum(cj_entity_definitions[entity].may_be_view), false);
-	found = cj_sql_text_own(&find_table, &params);
 	return found ? found : "<schema>.<table>";
 }
 
@@ -102,12 +97,9 @@ find_source(const CjSource *source, LOCKMODE lock_mode)
 	char *name = source_name(source);
 	List *names = cj_compat_parse_name(name);
 	CjIdentity saved;
-	ErrorContextCallback context;
+	ErrorContextCallback context = {error_context_stack, add_lock_context, name};
 	Oid relid;
 
-	context.callback = add_lock_context;
-	context.arg = name;
-	context.previous = error_context_stack;
 	error_context_stack = &context;
 
 	/* as the owner of the extension, for the caller need not see the app's schemas */
@@ -159,30 +151,23 @@ load_sources(CjSource *sources)
 	cj_sql_free(&rows);
 }
 
-/* stored_name returns the column stored for a column of an entity; NULL: not to be used. */
-static char *
-stored_name(const CjSource *source, const char *column)
-{
-	JsonbValue value;
-
-	if (source->columns == NULL || getKeyJsonValueFromContainer(&source->columns->root, column,
-																strlen(column), &value) == NULL)
-		return pstrdup(column);
-	return value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len) : NULL;
-}
-
 CjBoundNames
 cj_binding_names(CjEntity entity)
 {
 	const CjColumnDefinition *columns = cj_entity_definitions[entity].columns;
 	CjSource sources[CJ_ENTITY_COUNT];
 	CjBoundNames names = {0};
+	bool is_null;
 
 	load_sources(sources);
 	names.is_bound = sources[entity].relation != NULL;
 	names.relation = source_name(&sources[entity]);
 	for (int i = 0; columns[i].name; i++)
-		names.columns[i] = stored_name(&sources[entity], columns[i].name);
+	{
+		char *name = cj_bound_table_text(sources[entity].columns, columns[i].name, &is_null);
+
+		names.columns[i] = name || is_null ? name : pstrdup(columns[i].name);
+	}
 	return names;
 }
 
@@ -595,7 +580,6 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 	const CjEntityDefinition *definition = &cj_entity_definitions[source.entity];
 	CjSource sources[CJ_ENTITY_COUNT];
 	CjBoundEntity described = {0};
-	CjParams params = {0};
 	Relation rel;
 
 	check_mapping(&source, columns, "columns", true, cj_entity_find_column,
@@ -610,20 +594,17 @@ cj_binding_bind(const char *entity, const char *relation, Jsonb *columns, Jsonb 
 	load_sources(sources);
 	check_apart(sources, source.entity, described.relation);
 
-	cj_sql_param_text(&params, definition->name);
-	cj_sql_param_text(&params, described.relation);
-	cj_sql_param(&params, JSONBOID, PointerGetDatum(columns), columns == NULL);
-	cj_sql_param(&params, JSONBOID, PointerGetDatum(labels), labels == NULL);
-	cj_sql_execute_own(&store_binding, &params);
+	cj_sql_execute_own(&store_binding,
+					   CJ_PARAMS(CJ_TEXT(definition->name), CJ_TEXT(described.relation),
+								 CJ_VALUE(JSONBOID, PointerGetDatum(columns), columns == NULL),
+								 CJ_VALUE(JSONBOID, PointerGetDatum(labels), labels == NULL)));
 }
 
 void
 cj_binding_unbind(const char *entity)
 {
 	CjEntity id = find_entity(entity);
-	CjParams params = {0};
 
 	check_may_unbind(id);
-	cj_sql_param_text(&params, cj_entity_name(id));
-	cj_sql_execute_own(&delete_binding, &params);
+	cj_sql_execute_own(&delete_binding, CJ_PARAMS(CJ_TEXT(cj_entity_name(id))));
 }

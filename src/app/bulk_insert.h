@@ -1,7 +1,4 @@
-/*
- * app/bulk_insert.h
- *		Inserting many rows into a table of the app, where that cannot be told from INSERT … SELECT.
- */
+/* app/bulk_insert.h: inserting many rows into a table of the app, where that cannot be told from INSERT … SELECT. */
 #ifndef CJ_APP_BULK_INSERT_H
 #define CJ_APP_BULK_INSERT_H
 

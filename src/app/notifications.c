@@ -1,7 +1,4 @@
-/*
- * app/notifications.c
- *		Inserting notifications: the one place that says which columns of the app's table are written.
- */
+/* app/notifications.c: inserting notifications: the one place that says which columns of the app's table are written. */
 #include "postgres.h"
 
 #include "app/app_sql.h"

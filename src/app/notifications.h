@@ -1,7 +1,4 @@
-/*
- * app/notifications.h
- *		Inserting notifications: the one place that says which columns of the app's table are written.
- */
+/* app/notifications.h: inserting notifications: the one place that says which columns of the app's table are written. */
 #ifndef CJ_APP_NOTIFICATIONS_H
 #define CJ_APP_NOTIFICATIONS_H
 

@@ -1,20 +1,13 @@
-/*
- * app/table_access.c
- *		Whether jobs can do with a table what they have to.
- */
+/* app/table_access.c: whether jobs can do with a table what they have to. */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_rewrite.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteDefine.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 #include "app/table_access.h"
@@ -65,20 +58,12 @@ check_privileges(Relation rel, const char *name, AclMode privileges)
 static const char *
 rule_name(Oid rule)
 {
-	Relation catalog = table_open(RewriteRelationId, AccessShareLock);
-	const char *name = "<rule>";
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	ObjectAddress address = {RewriteRelationId, rule};
+	List *names = NIL;
+	List *arguments = NIL;
 
-	ScanKeyInit(&key, Anum_pg_rewrite_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(rule));
-	scan = systable_beginscan(catalog, RewriteOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		name = quote_identifier(pstrdup(NameStr(((Form_pg_rewrite) GETSTRUCT(tuple))->rulename)));
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return name;
+	(void) getObjectIdentityParts(&address, &names, &arguments, false);
+	return quote_identifier(llast(names));
 }
 
 /* check_rules checks that no rule stands in for a kind of statement. */

@@ -19,14 +19,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
-#include "app/app_sql.h"
 #include "base/json.h"
 #include "base/sql.h"
 #include "config/pg_cron.h"

@@ -1,7 +1,4 @@
-/*
- * jobs/cleanup_history.h
- *		The extension's own history: rows that are past their time are removed.
- */
+/* jobs/cleanup_history.h: the extension's own history: rows that are past their time are removed. */
 #ifndef CJ_JOBS_CLEANUP_HISTORY_H
 #define CJ_JOBS_CLEANUP_HISTORY_H
 

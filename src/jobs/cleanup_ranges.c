@@ -19,7 +19,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
@@ -61,19 +60,17 @@ static const CjStatement find_marked = {"find expired notifications that others 
 										SPI_OK_SELECT};
 
 /* range_params makes the parameters of a statement over a range: bounds and addresses. */
-static CjParams
+static CjParams *
 range_params(const CjExpiredScope *scope, ItemPointer behind, ItemPointer end)
 {
-	CjParams params = cj_cleanup_scope_params(scope);
+	CjParams *params = cj_cleanup_scope_params(scope);
 
-	cj_sql_param(&params, TIDOID, PointerGetDatum(behind), false);
-	cj_sql_param(&params, TIDOID, PointerGetDatum(end), false);
+	cj_sql_param(params, TIDOID, PointerGetDatum(behind), false);
+	cj_sql_param(params, TIDOID, PointerGetDatum(end), false);
 	return params;
 }
 
 /*
- * cj_cleanup_ranges_prepare finds out whether a table can be cleaned range by range.
- *
  * The planner is asked about half of the table. What it would do for that it does for less, so no range is
  * ever wider.
  */
@@ -82,7 +79,7 @@ cj_cleanup_ranges_prepare(CjRun *run, const CjExpiry *expiry, Oid relid, BlockNu
 						  int size, CjExpiredRange *range)
 {
 	CjExpiredScope scope;
-	CjParams params;
+	CjParams *params;
 	ItemPointerData begin;
 	ItemPointerData end;
 
@@ -100,7 +97,7 @@ cj_cleanup_ranges_prepare(CjRun *run, const CjExpiry *expiry, Oid relid, BlockNu
 	params = range_params(&scope, &begin, &end);
 	range->possible =
 		cj_sql_access(&delete_range, cj_app_sql_expand(&delete_range, scope.binding, NULL),
-					  &params) == CJ_ACCESS_RANGE;
+					  params) == CJ_ACCESS_RANGE;
 	cj_identity_restore(&scope.identity);
 }
 
@@ -173,7 +170,7 @@ cj_cleanup_ranges_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
 {
 	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(behind);
 	CjExpiredScope scope;
-	CjParams params;
+	CjParams *params;
 	ItemPointerData end;
 	TransactionId own;
 
@@ -184,15 +181,15 @@ cj_cleanup_ranges_delete(CjRun *run, const CjExpiry *expiry, ItemPointer behind,
 	measure(begin, range);
 	ItemPointerSet(&end, range->end, 0);
 	params = range_params(&scope, behind, &end);
-	range->deleted = cj_app_sql_run(&delete_range, scope.binding, NULL, &params).processed;
+	range->deleted = cj_app_sql_run(&delete_range, scope.binding, NULL, params).processed;
 
 	own = GetCurrentTransactionIdIfAny();
 	if (has_marked(begin, range, own))
 	{
-		cj_sql_param(&params, XIDOID, TransactionIdGetDatum(own), false);
+		cj_sql_param(params, XIDOID, TransactionIdGetDatum(own), false);
 		cj_cleanup_scope_leave_no_choice(false);
 		(void) cj_key_list_fill(found, &find_marked,
-								cj_app_sql_expand(&find_marked, scope.binding, NULL), &params);
+								cj_app_sql_expand(&find_marked, scope.binding, NULL), params);
 	}
 	cj_identity_restore(&scope.identity);
 }

@@ -22,14 +22,11 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #include "app/app_sql.h"
 #include "base/identity.h"
@@ -125,29 +122,12 @@ static const CjStatement first_type = {"find the first type of notifications",
 									   " LIMIT 1",
 									   SPI_OK_SELECT};
 
-/* One look into the index for each type: from one to the next greater one. */
+/* And the bound of each. */
 static const CjStatement list_types = {
 	"list the types of notifications by an index",
-	"WITH RECURSIVE kind(value) AS (\n"
-	"    (SELECT n.{notifications.type}\n"
-	"       FROM {notifications} n\n"
-	"      WHERE n.{notifications.type} IS NOT NULL\n"
-	"      ORDER BY 1\n"
-	"      LIMIT 1)\n"
-	"     UNION ALL\n"
-	"    SELECT (SELECT n.{notifications.type}\n"
-	"              FROM {notifications} n\n"
-	"             WHERE n.{notifications.type} {notifications.type>} k.value\n"
-	"             ORDER BY 1\n"
-	"             LIMIT 1)\n"
-	"      FROM kind k\n"
-	"     WHERE k.value IS NOT NULL)\n"
-	"SELECT k.value\n"
-	"  FROM kind k\n"
-	" WHERE k.value IS NOT NULL\n"
-	" UNION ALL\n"
-	"SELECT NULL\n"
-	" WHERE EXISTS (SELECT 1 FROM {notifications} n WHERE n.{notifications.type} IS NULL)",
+	CJ_LISTED_BY_INDEX("notifications", "notifications.type") "SELECT l.value, " CJ_BOUND_OF_TYPE(
+		"l.value") "\n"
+				   "  FROM listed l",
 	SPI_OK_SELECT};
 
 /* More types than this are not gone through one by one. */
@@ -286,19 +266,19 @@ typedef struct Pass
 } Pass;
 
 /* pass_params makes the parameters of a page. */
-static CjParams
+static CjParams *
 pass_params(const CjExpiredScope *scope, const Pass *pass, TimestampTz from, int wanted)
 {
 	const CjBoundColumn *type =
 		&scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_TYPE];
-	CjParams params = cj_cleanup_scope_params(scope);
+	CjParams *params = cj_cleanup_scope_params(scope);
 
 	if (pass->of_kind)
-		params.values[0] = TimestampTzGetDatum(pass->bound);
-	cj_sql_param(&params, scope->bound_types[pass->column], TimestampTzGetDatum(from), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
+		params->values[0] = TimestampTzGetDatum(pass->bound);
+	cj_sql_param(params, scope->bound_types[pass->column], TimestampTzGetDatum(from), false);
+	cj_sql_param(params, INT8OID, Int64GetDatum(wanted), false);
 	if (pass->of_kind && type->present)
-		cj_sql_param(&params, type->base_type, pass->type, false);
+		cj_sql_param(params, type->base_type, pass->type, false);
 	return params;
 }
 
@@ -317,10 +297,10 @@ add_pass(List *passes, Pass pass)
 
 /* add_kind appends the passes over what is of one type: what is expired read or not, then what is only if read. */
 static List *
-add_kind(List *passes, const CjExpiredScope *scope, Datum type, const CjExpiry *expiry)
+add_kind(List *passes, const CjExpiredScope *scope, Datum type, TimestampTz bound,
+		 const CjExpiry *expiry)
 {
 	const CjStatement(*pages)[2] = read_kind[expiry->type_count > 0];
-	TimestampTz bound = DatumGetTimestampTz(cj_cleanup_scope_bound_of(scope, type));
 	TimestampTz unread = Min(bound, DatumGetTimestampTz(scope->unread_bound));
 
 	if (!expiry->unread_differs)
@@ -336,7 +316,7 @@ add_kind(List *passes, const CjExpiredScope *scope, Datum type, const CjExpiry *
 static bool
 list_kinds(const CjExpiredScope *scope, const CjExpiry *expiry, List **passes)
 {
-	CjParams none = {0};
+	CjParams *params = cj_cleanup_scope_params(scope);
 	CjRows rows;
 	bool complete;
 
@@ -345,13 +325,13 @@ list_kinds(const CjExpiredScope *scope, const CjExpiry *expiry, List **passes)
 		return false;
 	if (expiry->type_count == 0)
 	{
-		*passes = add_kind(NIL, scope, (Datum) 0, expiry);
+		*passes = add_kind(NIL, scope, (Datum) 0, DatumGetTimestampTz(scope->other_bound), expiry);
 		return true;
 	}
-	if (cj_sql_access(&first_type, cj_app_sql_expand(&first_type, scope->binding, NULL), &none) ==
+	if (cj_sql_access(&first_type, cj_app_sql_expand(&first_type, scope->binding, NULL), params) ==
 		CJ_ACCESS_OTHER)
 		return false;
-	rows = cj_app_sql_run(&list_types, scope->binding, NULL, NULL);
+	rows = cj_app_sql_run(&list_types, scope->binding, NULL, params);
 	complete = rows.processed <= MAX_TYPES;
 	for (uint64 row = 0; row < rows.processed && complete; row++)
 	{
@@ -361,7 +341,7 @@ list_kinds(const CjExpiredScope *scope, const CjExpiry *expiry, List **passes)
 		if (isnull)
 			complete = false;
 		else
-			*passes = add_kind(*passes, scope, type, expiry);
+			*passes = add_kind(*passes, scope, type, cj_sql_moment(&rows, row, 2), expiry);
 	}
 	cj_sql_free(&rows);
 	return complete;
@@ -379,10 +359,10 @@ can_page(const CjExpiredScope *scope, List *passes)
 	foreach(cell, passes)
 	{
 		const Pass *pass = lfirst(cell);
-		CjParams params = pass_params(scope, pass, pass->from, 1000);
+		CjParams *params = pass_params(scope, pass, pass->from, 1000);
 		CjAccess access =
 			cj_sql_access(pass->pages, cj_app_sql_expand(pass->pages, scope->binding, NULL),
-						  &params);
+						  params);
 
 		if (access == CJ_ACCESS_OTHER || (pass->of_kind && access == CJ_ACCESS_INDEX))
 			return false;
@@ -398,14 +378,15 @@ can_page(const CjExpiredScope *scope, List *passes)
 static CjWay
 choose_way(const CjExpiredScope *scope, const CjExpiry *expiry, CjExpiredTable *table)
 {
-	CjParams params = cj_cleanup_scope_params(scope);
+	CjParams *params = cj_cleanup_scope_params(scope);
 	const char *text = cj_app_sql_expand(&find_all, scope->binding, NULL);
-	bool has_expiry = cj_cleanup_scope_uses(scope, 1);
+	bool has_expiry =
+		scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_EXPIRES_AT].present;
 	CjAccess access;
 
 	/* partitions whose bounds say it all need not be looked at */
 	cj_identity_set("constraint_exclusion", "on");
-	access = cj_sql_access(&find_all, text, &params);
+	access = cj_sql_access(&find_all, text, params);
 	if (access == CJ_ACCESS_NONE)
 		return CJ_WAY_NONE;
 
@@ -471,17 +452,17 @@ cj_cleanup_rows_passed(CjExpiredTable *table, BlockNumber block)
 static void
 read_range(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjKeyList *found)
 {
-	CjParams params = cj_cleanup_scope_params(scope);
+	CjParams *params = cj_cleanup_scope_params(scope);
 	BlockNumber begin = ItemPointerGetBlockNumberNoCheck(&table->position);
 	ItemPointerData end;
 	TimestampTz started = GetCurrentTimestamp();
 	TimestampTz took;
 
 	ItemPointerSet(&end, Min((uint64) begin + table->width, table->blocks), 0);
-	cj_sql_param(&params, TIDOID, PointerGetDatum(&table->position), false);
-	cj_sql_param(&params, TIDOID, PointerGetDatum(&end), false);
-	cj_sql_param(&params, INT8OID, Int64GetDatum(wanted), false);
-	if (find(scope, &read_heap, &params, found) >= wanted)
+	cj_sql_param(params, TIDOID, PointerGetDatum(&table->position), false);
+	cj_sql_param(params, TIDOID, PointerGetDatum(&end), false);
+	cj_sql_param(params, INT8OID, Int64GetDatum(wanted), false);
+	if (find(scope, &read_heap, params, found) >= wanted)
 		return; /* the position is that of the last row, when they have been taken out */
 
 	cj_cleanup_rows_passed(table, ItemPointerGetBlockNumberNoCheck(&end));
@@ -496,9 +477,9 @@ static void
 read_page(const CjExpiredScope *scope, CjExpiredTable *table, int wanted, CjKeyList *found)
 {
 	const Pass *pass = list_nth(table->passes, table->pass);
-	CjParams params = pass_params(scope, pass, table->in_pass ? table->key : pass->from, wanted);
+	CjParams *params = pass_params(scope, pass, table->in_pass ? table->key : pass->from, wanted);
 
-	if (find(scope, &pass->pages[table->in_pass], &params, found) >= wanted)
+	if (find(scope, &pass->pages[table->in_pass], params, found) >= wanted)
 	{
 		table->in_pass = true;
 		return;
@@ -557,7 +538,7 @@ static Datum
 claim_suspects(const CjExpiredScope *scope, const CjKeyList *found, int from, int to)
 {
 	Datum *suspects = palloc(sizeof(Datum) * (to - from));
-	CjParams params = cj_cleanup_scope_params(scope);
+	CjParams *params = cj_cleanup_scope_params(scope);
 	int count = 0;
 	CjRows rows;
 	Datum claimed;
@@ -570,8 +551,8 @@ claim_suspects(const CjExpiredScope *scope, const CjKeyList *found, int from, in
 	claimed = cj_sql_array(suspects, count, TIDOID);
 	if (count == 0)
 		return claimed;
-	cj_sql_param_array(&params, TIDOID, claimed);
-	rows = cj_app_sql_run(&claim, scope->binding, NULL, &params);
+	cj_sql_param_array(params, TIDOID, claimed);
+	rows = cj_app_sql_run(&claim, scope->binding, NULL, params);
 	claimed = cj_sql_column(&rows, 1, TIDOID);
 	cj_sql_free(&rows);
 	return claimed;
@@ -582,7 +563,7 @@ cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 					   int from, int to, bool *opened, int64 *locked)
 {
 	CjExpiredScope scope;
-	CjParams params;
+	CjParams *params;
 	CjRows rows;
 	int64 deleted;
 
@@ -591,13 +572,13 @@ cj_cleanup_rows_delete(CjRun *run, const CjExpiry *expiry, CjExpiredTable *table
 		return 0;
 	*opened = true;
 	params = cj_cleanup_scope_params(&scope);
-	cj_sql_param_array(&params, TIDOID, cj_key_list_keys(found, from, to));
-	cj_sql_param_array(&params, TIDOID, claim_suspects(&scope, found, from, to));
-	rows = cj_app_sql_run(&delete_listed, scope.binding, NULL, &params);
+	cj_sql_param_array(params, TIDOID, cj_key_list_keys(found, from, to));
+	cj_sql_param_array(params, TIDOID, claim_suspects(&scope, found, from, to));
+	rows = cj_app_sql_run(&delete_listed, scope.binding, NULL, params);
 	deleted = rows.processed;
 	if (deleted < to - from)
 	{
-		rows = cj_app_sql_run(&count_locked, scope.binding, NULL, &params);
+		rows = cj_app_sql_run(&count_locked, scope.binding, NULL, params);
 		*locked = cj_sql_int64(&rows, 0, 1);
 		cj_sql_free(&rows);
 	}
@@ -611,14 +592,14 @@ run_over_all(CjRun *run, const CjExpiry *expiry, const CjExpiredTable *table,
 			 const CjStatement *statement)
 {
 	CjExpiredScope scope;
-	CjParams params;
+	CjParams *params;
 	CjRows rows = {0};
 
 	if (!cj_cleanup_scope_open(run, expiry, table ? table->relid : InvalidOid,
 							   statement == &delete_all, &scope))
 		return rows;
 	params = cj_cleanup_scope_params(&scope);
-	rows = cj_app_sql_run(statement, scope.binding, NULL, &params);
+	rows = cj_app_sql_run(statement, scope.binding, NULL, params);
 	cj_identity_restore(&scope.identity);
 	return rows;
 }

@@ -11,19 +11,14 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 #include "app/app_sql.h"
 #include "base/catalog.h"
@@ -212,47 +207,21 @@ cj_cleanup_scope_open(CjRun *run, const CjExpiry *expiry, Oid part, bool to_writ
 	return true;
 }
 
-CjParams
+CjParams *
 cj_cleanup_scope_params(const CjExpiredScope *scope)
-{
-	const CjBoundColumn *type =
-		&scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_TYPE];
-	Oid element_type = type->present ? type->base_type : TEXTOID;
-	CjParams params = {0};
-
-	for (int i = 0; i < lengthof(columns); i++)
-		cj_sql_param(&params, scope->bound_types[i], scope->bounds[i], false);
-	cj_sql_param_array(&params, element_type,
-					   cj_sql_array(scope->types, scope->type_count, element_type));
-	cj_sql_param_array(&params, scope->bound_types[0],
-					   cj_sql_array(scope->type_bounds, scope->type_count, scope->bound_types[0]));
-	cj_sql_param(&params, scope->bound_types[0], scope->other_bound, false);
-	cj_sql_param(&params, scope->bound_types[0], scope->unread_bound, false);
-	return params;
-}
-
-Datum
-cj_cleanup_scope_bound_of(const CjExpiredScope *scope, Datum type)
 {
 	const CjBoundColumn *column =
 		&scope->binding->entities[CJ_NOTIFICATIONS].columns[CJ_NOTIFICATIONS_TYPE];
-	FmgrInfo *equal;
+	Oid type = column->present ? column->base_type : TEXTOID;
+	Oid created = scope->bound_types[0];
 
-	if (scope->type_count == 0)
-		return scope->other_bound;
-	equal = &lookup_type_cache(column->base_type, TYPECACHE_EQ_OPR_FINFO)->eq_opr_finfo;
-	for (int i = 0; i < scope->type_count; i++)
-	{
-		if (DatumGetBool(FunctionCall2Coll(equal, column->collation, type, scope->types[i])))
-			return scope->type_bounds[i];
-	}
-	return scope->other_bound;
-}
-
-bool
-cj_cleanup_scope_uses(const CjExpiredScope *scope, int i)
-{
-	return scope->binding->entities[CJ_NOTIFICATIONS].columns[columns[i]].present;
+	return CJ_PARAMS(CJ_VALUE(created, scope->bounds[0], false),
+					 CJ_VALUE(scope->bound_types[1], scope->bounds[1], false),
+					 CJ_ARRAY(type, cj_sql_array(scope->types, scope->type_count, type)),
+					 CJ_ARRAY(created,
+							  cj_sql_array(scope->type_bounds, scope->type_count, created)),
+					 CJ_VALUE(created, scope->other_bound, false),
+					 CJ_VALUE(created, scope->unread_bound, false));
 }
 
 void

@@ -1,7 +1,4 @@
-/*
- * jobs/cleanup_scope.h
- *		The bound notifications, or a part of them, as the clean-up sees them in one transaction.
- */
+/* jobs/cleanup_scope.h: the bound notifications, or a part of them, as the clean-up sees them in one transaction. */
 #ifndef CJ_JOBS_CLEANUP_SCOPE_H
 #define CJ_JOBS_CLEANUP_SCOPE_H
 
@@ -59,11 +56,12 @@ typedef struct CjExpiredScope
 	" OR n.{notifications.created_at} OPERATOR(pg_catalog.<) $6){/}"      \
 	"{?notifications.read_at} AND (n.{notifications.read_at} IS NOT NULL" \
 	" OR n.{notifications.created_at} OPERATOR(pg_catalog.<) $6){/}"
-#define CJ_IS_OLD                                                                                                             \
-	"(n.{notifications.created_at} OPERATOR(pg_catalog.<) $1"                                                                 \
-	"{?notifications.type} AND n.{notifications.created_at} OPERATOR(pg_catalog.<)"                                           \
-	" COALESCE(($4)[pg_catalog.array_position($3, n.{notifications.type}{notifications.type~})], $5){/}" CJ_IS_UNREAD_EXPIRED \
-	")"
+#define CJ_BOUND_OF_TYPE(type) \
+	"COALESCE(($4)[pg_catalog.array_position($3, " type "{notifications.type~})], $5)"
+#define CJ_IS_OLD                                                                   \
+	"(n.{notifications.created_at} OPERATOR(pg_catalog.<) $1"                       \
+	"{?notifications.type} AND n.{notifications.created_at} OPERATOR(pg_catalog.<)" \
+	" " CJ_BOUND_OF_TYPE("n.{notifications.type}") "{/}" CJ_IS_UNREAD_EXPIRED ")"
 
 /* The condition under which it is expired; $2 the bound of expires_at. */
 #define CJ_IS_EXPIRED                           \
@@ -86,18 +84,12 @@ extern bool cj_cleanup_scope_open(CjRun *run, const CjExpiry *expiry, Oid part, 
 extern void cj_cleanup_scope_check_read(const CjBinding *binding);
 
 /* Makes the parameters $1 to $6 as above; those of a statement follow. */
-extern CjParams cj_cleanup_scope_params(const CjExpiredScope *scope);
-
-/* Returns the bound of created_at of a type, not null. */
-extern Datum cj_cleanup_scope_bound_of(const CjExpiredScope *scope, Datum type);
+extern CjParams *cj_cleanup_scope_params(const CjExpiredScope *scope);
 
 /*
  * Has the planner use addresses (ranges of them), or an index without sorting, until the scope is left. For
  * statements that call no code of the app: its plans must not be made like this.
  */
 extern void cj_cleanup_scope_leave_no_choice(bool by_index);
-
-/* Returns whether a column of the two is there and to be used. */
-extern bool cj_cleanup_scope_uses(const CjExpiredScope *scope, int i);
 
 #endif /* CJ_JOBS_CLEANUP_SCOPE_H */

@@ -1,7 +1,4 @@
-/*
- * jobs/job_list.h
- *		The jobs of this version of the library.
- */
+/* jobs/job_list.h: the jobs of this version of the library. */
 #ifndef CJ_JOBS_JOB_LIST_H
 #define CJ_JOBS_JOB_LIST_H
 

@@ -1,7 +1,4 @@
-/*
- * jobs/key_list.c
- *		A list of keys of the app that outlives transactions.
- */
+/* jobs/key_list.c: a list of keys of the app that outlives transactions. */
 #include "postgres.h"
 
 #include "executor/executor.h"
@@ -9,7 +6,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "jobs/key_list.h"

@@ -14,7 +14,6 @@
 #include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/lsyscache.h"
 
 #include "base/catalog.h"
 #include "base/compat.h"
@@ -99,10 +98,6 @@ cj_refresh_method_choose(const CjStatsView *view, bool force_full, const char *t
 	return plan;
 }
 
-/*
- * cj_refresh_method_missing_grant returns the statement that gives a view's owner, as whom it is
- * refreshed, what the method needs; NULL: nothing is missing.
- */
 char *
 cj_refresh_method_missing_grant(const CjRefreshMethod *method, const CjStatsView *view)
 {

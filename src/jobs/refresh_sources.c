@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 
 #include "base/sql.h"
 #include "jobs/refresh_sources.h"

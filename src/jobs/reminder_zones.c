@@ -8,12 +8,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
-#include "utils/datum.h"
-#include "utils/lsyscache.h"
 
 #include "app/app_sql.h"
 #include "base/catalog.h"
@@ -37,29 +33,10 @@ static const CjStatement find_zone_index = {
 	" LIMIT 1",
 	SPI_OK_SELECT};
 
-/* One look into the index for each zone: from one to the next greater one. */
 static const CjStatement list_zones_by_index = {
 	"list the users' zones by an index",
-	"WITH RECURSIVE zone(value) AS (\n"
-	"    (SELECT u.{users.timezone}\n"
-	"       FROM {users} u\n"
-	"      WHERE u.{users.timezone} IS NOT NULL\n"
-	"      ORDER BY 1\n"
-	"      LIMIT 1)\n"
-	"     UNION ALL\n"
-	"    SELECT (SELECT u.{users.timezone}\n"
-	"              FROM {users} u\n"
-	"             WHERE u.{users.timezone} {users.timezone>} z.value\n"
-	"             ORDER BY 1\n"
-	"             LIMIT 1)\n"
-	"      FROM zone z\n"
-	"     WHERE z.value IS NOT NULL)\n"
-	"SELECT z.value, z.value::pg_catalog.text\n"
-	"  FROM zone z\n"
-	" WHERE z.value IS NOT NULL\n"
-	" UNION ALL\n"
-	"SELECT NULL, NULL\n"
-	" WHERE EXISTS (SELECT 1 FROM {users} u WHERE u.{users.timezone} IS NULL)",
+	CJ_LISTED_BY_INDEX("users",
+					   "users.timezone") "SELECT l.value, l.value::pg_catalog.text FROM listed l",
 	SPI_OK_SELECT};
 
 static const CjStatement list_zones_by_scan = {
@@ -68,20 +45,20 @@ static const CjStatement list_zones_by_scan = {
 	"  FROM (SELECT DISTINCT u.{users.timezone} FROM {users} u) z(value)",
 	SPI_OK_SELECT};
 
-/* $2: also those with a reminder_time of their own. */
+static const CjStatement list_no_zone = {"list users without a column for zones",
+										 "SELECT NULL::pg_catalog.text, NULL::pg_catalog.text",
+										 SPI_OK_SELECT};
+
+/* $1: zones; $2: also users with a reminder_time of their own. */
 static const CjStatement count_users = {
 	"count the users of some zones, and those without a zone",
-	"SELECT pg_catalog.count(u.{users.timezone}), pg_catalog.count(*)\n"
+	"SELECT pg_catalog.count(*){?users.timezone}, pg_catalog.count(u.{users.timezone}){/}\n"
 	"  FROM {users} u\n"
-	" WHERE (u.{users.timezone} {users.timezone=} ANY ($1) OR u.{users.timezone} IS NULL)"
-	"{?users.reminder_time}\n   AND ($2 OR u.{users.reminder_time} IS NULL){/}",
-	SPI_OK_SELECT};
-
-static const CjStatement count_all_users = {
-	"count the users without a time of their own",
-	"SELECT pg_catalog.count(*), pg_catalog.count(*)\n"
-	"  FROM {users} u"
-	"{?users.reminder_time}\n WHERE u.{users.reminder_time} IS NULL{/}",
+	" WHERE true"
+	"{?users.timezone}\n"
+	"   AND (u.{users.timezone} {users.timezone=} ANY ($1) OR u.{users.timezone} IS NULL){/}"
+	"{?users.reminder_time}\n"
+	"   AND ($2 OR u.{users.reminder_time} IS NULL){/}",
 	SPI_OK_SELECT};
 
 /* Zones, and the times of day to look for in each. */
@@ -118,6 +95,13 @@ zone_column(const CjBinding *binding)
 	return &binding->entities[CJ_USERS].columns[CJ_USERS_TIMEZONE];
 }
 
+/* zone_type returns the type of the users' zones, also where they have no column for them. */
+static Oid
+zone_type(const CjBinding *binding)
+{
+	return zone_column(binding)->present ? zone_column(binding)->base_type : TEXTOID;
+}
+
 /* has_zone_index returns whether there is an index on the users' zones, and then on another column, if it is not 0. */
 static bool
 has_zone_index(const CjBinding *binding, AttrNumber next)
@@ -135,8 +119,11 @@ has_zone_index(const CjBinding *binding, AttrNumber next)
 static CjRows
 list_zones(const CjBinding *binding)
 {
-	return cj_app_sql_run(has_zone_index(binding, 0) ? &list_zones_by_index : &list_zones_by_scan,
-						  binding, NULL, NULL);
+	const CjStatement *statement = &list_no_zone;
+
+	if (zone_column(binding)->present)
+		statement = has_zone_index(binding, 0) ? &list_zones_by_index : &list_zones_by_scan;
+	return cj_app_sql_run(statement, binding, NULL, NULL);
 }
 
 /* first_moment returns when a date begins; of one that a zone never had, the one before or after (step -1 or 1). */
@@ -332,7 +319,7 @@ consider_own_times(const CjBinding *binding, Search *search, const UserZone *zon
 {
 	AttrNumber column = binding->entities[CJ_USERS].columns[CJ_USERS_REMINDER_TIME].number;
 	bool has_index = zone_column(binding)->present && has_zone_index(binding, column);
-	Oid type = zone_column(binding)->present ? zone_column(binding)->base_type : TEXTOID;
+	Oid type = zone_type(binding);
 	Size size = sizeof(Datum) * 2 * Max(count, 1);
 	Ranges ranges = {0, palloc(size), palloc(size), palloc(size), palloc(size), palloc(size)};
 	CjRows rows;
@@ -359,14 +346,12 @@ consider_own_times(const CjBinding *binding, Search *search, const UserZone *zon
 	cj_sql_free(&rows);
 }
 
-/* run_count counts the users of some zones, and those without one. */
+/* run_count counts the users of some zones and those without one, and the first of these alone where there is a column. */
 static CjRows
 run_count(const CjBinding *binding, Datum *zones, int count, bool all_times)
 {
-	Oid type = zone_column(binding)->base_type;
+	Oid type = zone_type(binding);
 
-	if (!zone_column(binding)->present)
-		return cj_app_sql_run(&count_all_users, binding, NULL, NULL);
 	return cj_app_sql_run(&count_users, binding, NULL,
 						  CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(zones, count, type)),
 									CJ_BOOL(all_times)));
@@ -382,7 +367,7 @@ count_missed(const CjBinding *binding, const Search *search)
 	if (search->missed_count == 0 && !search->missed_without_zone)
 		return search->missed_users;
 	rows = run_count(binding, search->missed, search->missed_count, false);
-	count = cj_sql_int64(&rows, 0, search->missed_without_zone ? 2 : 1);
+	count = cj_sql_int64(&rows, 0, search->missed_without_zone ? 1 : 2);
 	cj_sql_free(&rows);
 	return count + search->missed_users;
 }
@@ -393,29 +378,19 @@ cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule, Memo
 {
 	MemoryContext caller = MemoryContextSwitchTo(memory);
 	Search search = {rule};
-	CjRows rows = {0};
-	UserZone *zones;
-	int count = 1;
+	CjRows rows = list_zones(binding);
+	int count = (int) rows.processed;
+	UserZone *zones = palloc(sizeof(UserZone) * Max(count, 1));
 	bool isnull;
 
-	if (zone_column(binding)->present)
-	{
-		rows = list_zones(binding);
-		count = (int) rows.processed;
-	}
 	search.missed = palloc(sizeof(Datum) * Max(count, 1));
-	zones = palloc(sizeof(UserZone) * Max(count, 1));
 	for (int i = 0; i < count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		zones[i] =
-			zone_column(binding)->present
-				? user_zone(rule, cj_sql_datum(&rows, i, 1, &isnull), cj_sql_text(&rows, i, 2))
-				: user_zone(rule, (Datum) 0, NULL);
+		zones[i] = user_zone(rule, cj_sql_datum(&rows, i, 1, &isnull), cj_sql_text(&rows, i, 2));
 		consider(&search, &zones[i], -1, 0);
 	}
-	if (zone_column(binding)->present)
-		cj_sql_free(&rows);
+	cj_sql_free(&rows);
 	if (binding->entities[CJ_USERS].columns[CJ_USERS_REMINDER_TIME].present)
 		consider_own_times(binding, &search, zones, count);
 	*missed = count_missed(binding, &search);
@@ -451,8 +426,8 @@ add_zone_finding(const CjBinding *binding, const char *default_zone, Datum *unkn
 	int64 with_zone;
 	int64 all;
 
-	with_zone = cj_sql_int64(&rows, 0, 1);
-	all = cj_sql_int64(&rows, 0, 2);
+	all = cj_sql_int64(&rows, 0, 1);
+	with_zone = cj_sql_int64(&rows, 0, 2);
 	cj_sql_free(&rows);
 	if (all == 0)
 		cj_findings_add(findings, "time_zones:users", "ok", "every user has a known time zone",

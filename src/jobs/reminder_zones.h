@@ -1,7 +1,4 @@
-/*
- * jobs/reminder_zones.h
- *		In which zones of the users reminder_time was just reached, and what that says about streaks.
- */
+/* jobs/reminder_zones.h: in which zones of the users reminder_time was just reached, and what that says about streaks. */
 #ifndef CJ_JOBS_REMINDER_ZONES_H
 #define CJ_JOBS_REMINDER_ZONES_H
 

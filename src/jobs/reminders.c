@@ -395,45 +395,17 @@ typedef struct Batch
 	Datum *data;
 } Batch;
 
-/* add_bound adds a bound for a column, as its type has it: a date, or a moment (which may be infinite). */
-static void
-add_bound(const State *state, const CjBoundColumn *column, CjParams *params, DateADT date,
-		  TimestampTz moment)
+/* bound makes a bound for a column, as its type has it: a date, or a moment (which may be infinite). */
+static CjValue
+bound(const State *state, const CjBoundColumn *column, DateADT date, TimestampTz moment)
 {
-	switch (column->base_type)
-	{
-		case DATEOID:
-			cj_sql_param(params, DATEOID, DateADTGetDatum(date), false);
-			break;
-		case TIMESTAMPOID:
-			if (!TIMESTAMP_NOT_FINITE(moment))
-				moment = cj_local_time_of(moment, cj_local_time_zone(state->time_zone));
-			cj_sql_param(params, TIMESTAMPOID, TimestampGetDatum(moment), false);
-			break;
-		default:
-			cj_sql_param(params, TIMESTAMPTZOID, TimestampTzGetDatum(moment), false);
-	}
-}
-
-/*
- * add_bounds adds those of the last check-in and of the challenge. A challenge that ends or starts at a moment is in progress
- * as of as_of.
- */
-static void
-add_bounds(const CjRun *run, const State *state, const CjBinding *binding, CjParams *params)
-{
-	const CjBoundColumn *members = binding->entities[CJ_CHALLENGE_MEMBERS].columns;
-	const CjBoundColumn *challenges = binding->entities[CJ_CHALLENGES].columns;
-	const CjDueDate *due = &state->due->date;
-	int days = state->rule.streak_days;
-	DateADT today = due->checkin_date;
-
-	add_bound(state, &members[CJ_MEMBERS_LAST_CHECKIN_AT], params,
-			  days > 0 ? today - days : DATEVAL_NOBEGIN, due->checkin_from);
-	add_bound(state, &members[CJ_MEMBERS_LAST_CHECKIN_AT], params,
-			  days > 1 ? today - days + 1 : today, due->checkin_before);
-	add_bound(state, &challenges[CJ_CHALLENGES_END_DATE], params, due->date - 1, run->as_of);
-	add_bound(state, &challenges[CJ_CHALLENGES_START_DATE], params, due->date + 1, due->end);
+	if (column->base_type == DATEOID)
+		return CJ_DATE(date);
+	if (column->base_type != TIMESTAMPOID)
+		return CJ_MOMENT(moment);
+	if (!TIMESTAMP_NOT_FINITE(moment))
+		moment = cj_local_time_of(moment, cj_local_time_zone(state->time_zone));
+	return CJ_VALUE(TIMESTAMPOID, TimestampGetDatum(moment), false);
 }
 
 /* is_looked_at_again returns whether some due time zone was done before. */
@@ -473,20 +445,34 @@ list_candidates(const State *state, int from, int to, int *users)
 	return count;
 }
 
+/*
+ * run_find_streaks finds out whose streak is at stake. A challenge that ends or starts at a moment is in progress as of
+ * as_of.
+ */
 static CjRows
 run_find_streaks(const CjRun *run, const State *state, const CjBinding *binding, const int *users,
 				 int count)
 {
-	Datum *keys = palloc(sizeof(Datum) * count);
+	const CjBoundColumn *challenges = binding->entities[CJ_CHALLENGES].columns;
+	const CjBoundColumn *checkin =
+		&binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_LAST_CHECKIN_AT];
+	const CjDueDate *due = &state->due->date;
+	int days = state->rule.streak_days;
+	DateADT today = due->checkin_date;
 	Oid type = state->users->key_type;
-	CjParams *params;
+	Datum *keys = palloc(sizeof(Datum) * count);
 
 	for (int i = 0; i < count; i++)
 		keys[i] = state->users->keys[users[i]];
-	params = CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(keys, count, type)),
-					   CJ_INT4(state->minimum_streak), CJ_DATE(state->due->date.date));
-	add_bounds(run, state, binding, params);
-	return cj_app_sql_run(&find_streaks, binding, NULL, params);
+	return cj_app_sql_run(
+		&find_streaks, binding, NULL,
+		CJ_PARAMS(CJ_ARRAY(type, cj_sql_array(keys, count, type)), CJ_INT4(state->minimum_streak),
+				  CJ_DATE(due->date),
+				  bound(state, checkin, days > 0 ? today - days : DATEVAL_NOBEGIN,
+						due->checkin_from),
+				  bound(state, checkin, days > 1 ? today - days + 1 : today, due->checkin_before),
+				  bound(state, &challenges[CJ_CHALLENGES_END_DATE], due->date - 1, run->as_of),
+				  bound(state, &challenges[CJ_CHALLENGES_START_DATE], due->date + 1, due->end)));
 }
 
 /* make_batch makes the notifications for what find_streaks returned for some users. */
