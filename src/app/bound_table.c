@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_enum.h"
@@ -15,6 +16,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
@@ -226,6 +228,49 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 				 errhint("%s", column_hint(source, rel, definition, bound, required))));
 }
 
+/* has_enum_value returns whether an enum has a value. */
+static bool
+has_enum_value(Oid type, const char *value)
+{
+	return strlen(value) < NAMEDATALEN &&
+		   SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(type), CStringGetDatum(value));
+}
+
+/* list_enum lists the values of an enum. */
+static char *
+list_enum(Oid type)
+{
+	CatCList *values = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < values->n_members; i++)
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "",
+						 NameStr(
+							 ((Form_pg_enum) GETSTRUCT(&values->members[i]->tuple))->enumlabel));
+	ReleaseSysCacheList(values);
+	return list.data;
+}
+
+Datum
+cj_bound_table_setting_value(const char *setting, const CjBoundColumn *column, char *text)
+{
+	const char *type = format_type_be_qualified(column->base_type);
+	Oid input;
+	Oid param;
+
+	if (type_is_enum(column->base_type) && !has_enum_value(column->base_type, text))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("setting \"%s\" names \"%s\", which enum %s does not have", setting, text,
+						type),
+				 errdetail("It has the values: %s.", list_enum(column->base_type)),
+				 errhint("Set it to one of these. If the app is to have another one, it is made by: ALTER TYPE %s ADD VALUE %s;",
+						 type, quote_literal_cstr(text))));
+	getTypeInputInfo(column->base_type, &input, &param);
+	return OidInputFunctionCall(input, text, param, -1);
+}
+
 /* resolve_label fills in one label of an entity and checks that its column can hold it. */
 static void
 resolve_label(const CjSource *source, const char *relation, int index, const CjBoundColumn *column,
@@ -243,10 +288,7 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 	if (*label == NULL || !column->present)
 		return;
 
-	if (type_is_enum(column->base_type) &&
-		(strlen(*label) >= NAMEDATALEN ||
-		 !SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(column->base_type),
-								CStringGetDatum(*label))))
+	if (type_is_enum(column->base_type) && !has_enum_value(column->base_type, *label))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("entity \"%s\": enum %s of column \"%s\" of %s has no label \"%s\"", entity,

@@ -69,4 +69,11 @@ extern char *cj_bound_table_hint(const CjSource *source, const char *relation, c
 /* Returns the text under a key of a source's columns or labels, or NULL; *is_null: it is a JSON null. */
 extern char *cj_bound_table_text(Jsonb *object, const char *key, bool *is_null);
 
+/*
+ * Makes a value of the base type of a column out of a text of a setting. Raises undefined_object if that is an enum without
+ * such a value.
+ */
+extern Datum cj_bound_table_setting_value(const char *setting, const CjBoundColumn *column,
+										  char *text);
+
 #endif /* CJ_APP_BOUND_TABLE_H */

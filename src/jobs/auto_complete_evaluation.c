@@ -131,31 +131,31 @@ fill_list(CjKeyList *list, const CjAutoCompleteScope *scope, const CjStatement *
 
 /* status_array makes the list of statuses that count: values of the column's type. */
 static Datum
-status_array(List *labels, Oid type)
+status_array(List *labels, const CjBoundColumn *column)
 {
 	Datum *values = palloc(sizeof(Datum) * list_length(labels));
-	Oid input;
-	Oid param;
 	int count = 0;
 	ListCell *cell;
 
-	getTypeInputInfo(type, &input, &param);
 	foreach(cell, labels)
-		values[count++] = OidInputFunctionCall(input, lfirst(cell), param, -1);
-	return cj_sql_array(values, count, type);
+		values[count++] =
+			cj_bound_table_setting_value("count_member_statuses", column, lfirst(cell));
+	return cj_sql_array(values, count, column->base_type);
 }
 
 /* add_rule adds the parameters of the rule of completion. */
 static void
 add_rule(const CjAutoComplete *state, const CjAutoCompleteScope *scope, CjParams *params)
 {
-	Oid type = scope->binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_STATUS].base_type;
+	const CjBoundColumn *status =
+		&scope->binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_STATUS];
 
 	cj_sql_param(params, NUMERICOID, NumericGetDatum(state->threshold), false);
 	cj_sql_param(params, INT4OID, Int32GetDatum(state->digits), false);
 	cj_sql_param(params, NUMERICOID, NumericGetDatum(int64_to_numeric(0)), !state->counts_nulls);
 	if (state->counted_statuses)
-		cj_sql_param_array(params, type, status_array(state->counted_statuses, type));
+		cj_sql_param_array(params, status->base_type,
+						   status_array(state->counted_statuses, status));
 	else
 		cj_sql_param(params, TEXTARRAYOID, (Datum) 0, true);
 }

@@ -132,7 +132,7 @@ examine_rates_as_owner(const CjJobConfig *config, const CjBinding *binding, CjFi
 	cj_sql_free(&rows);
 }
 
-/* examine_statuses reports statuses that are to count and that no member has. */
+/* examine_statuses reports statuses that are to count and that no member has; raises an error if none can have it. */
 static void
 examine_statuses(const CjJobConfig *config, const CjBinding *binding, CjFindings *findings)
 {
@@ -140,11 +140,12 @@ examine_statuses(const CjJobConfig *config, const CjBinding *binding, CjFindings
 
 	foreach(cell, cj_settings_labels(config->settings, "count_member_statuses"))
 	{
-		CjParams params = {0};
 		CjRows rows;
 
-		cj_sql_param_text(&params, lfirst(cell));
-		rows = cj_app_sql_run(&find_status, binding, NULL, &params);
+		(void) cj_bound_table_setting_value(
+			"count_member_statuses",
+			&binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_STATUS], lfirst(cell));
+		rows = cj_app_sql_run(&find_status, binding, NULL, CJ_PARAMS(CJ_TEXT(lfirst(cell))));
 		if (!cj_sql_bool(&rows, 0, 1))
 			cj_findings_add_hint(
 				findings, "statuses:challenge_members", "warning",

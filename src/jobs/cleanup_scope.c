@@ -41,27 +41,6 @@ cj_cleanup_scope_check_read(const CjBinding *binding)
 			 errhint("Run: SELECT challenge_jobs.alter_job('cleanup_expired_notifications', settings => '{\"unread_retention\": null}');")));
 }
 
-/* type_value makes a value of the base type of a column out of a text. */
-static Datum
-type_value(const CjBoundColumn *column, char *text)
-{
-	Oid input;
-	Oid ioparam;
-
-	if (type_is_enum(column->base_type) &&
-		(strlen(text) >= NAMEDATALEN ||
-		 !SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(column->base_type),
-								CStringGetDatum(text))))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("setting \"retention_by_type\" names \"%s\", which enum %s does not have",
-						text, format_type_be_qualified(column->base_type)),
-				 errhint("Run: ALTER TYPE %s ADD VALUE %s;",
-						 format_type_be_qualified(column->base_type), quote_literal_cstr(text))));
-	getTypeInputInfo(column->base_type, &input, &ioparam);
-	return OidInputFunctionCall(input, text, ioparam, -1);
-}
-
 /* bound_of computes what a column has to be below, in its own type, to lie before a moment. */
 static Datum
 bound_of(Oid type, TimestampTz moment, pg_tz *zone)
@@ -98,7 +77,9 @@ set_bounds(CjExpiredScope *scope, const CjExpiry *expiry)
 	scope->type_bounds = palloc(sizeof(Datum) * expiry->type_count);
 	for (int i = 0; i < expiry->type_count; i++)
 	{
-		scope->types[i] = type_value(&column[CJ_NOTIFICATIONS_TYPE], expiry->types[i].type);
+		scope->types[i] =
+			cj_bound_table_setting_value("retention_by_type", &column[CJ_NOTIFICATIONS_TYPE],
+										 expiry->types[i].type);
 		scope->type_bounds[i] = bound_of(created_type, expiry->types[i].created_before, zone);
 	}
 

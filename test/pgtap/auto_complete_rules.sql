@@ -75,7 +75,9 @@ CREATE DOMAIN app.member_state AS app.member_status;
 ALTER TABLE app.challenge_members ALTER status DROP DEFAULT, ALTER status TYPE app.member_state USING status::app.member_status;
 RESET ROLE;
 SELECT is(t.outcomes('{"count_member_statuses": ["active", "paused"]}'), 'left=completed bad=failed nobody=failed', 'a domain over an enum');
-SELECT matches(t.error($$ SELECT t.outcomes('{"count_member_statuses": ["gone"]}') $$), '^22P02: .*"gone"', 'a label that the enum does not have is named');
+SELECT matches(t.error($$ SELECT t.outcomes('{"count_member_statuses": ["gone"]}') $$), '^42704: setting "count_member_statuses" names "gone", which enum ', 'a label that the enum does not have is named, and so is the setting');
+SELECT t.set('{"count_member_statuses": ["gone"]}') \g /dev/null
+SELECT matches((SELECT string_agg(status || ' ' || finding || ' ' || advice, '; ') FROM challenge_jobs.doctor() WHERE finding ~ 'gone'), '^error setting "count_member_statuses" names "gone".*It has the values: ', 'before the night, the doctor says so, and which there are');
 SELECT t.set('{"count_member_statuses": ["active", "paused"]}') \g /dev/null
 SELECT is(t.doctor('^statuses'), 'warning no member has the status "paused" of count_member_statuses', 'the doctor reports a status that no member has');
 ALTER TABLE app.challenge_member_stats RENAME user_id TO person;
