@@ -258,6 +258,11 @@ my @entry_points = (
 	'SELECT * FROM challenge_jobs.tracked_view',
 	@job_functions,
 	(map { "CALL challenge_jobs.run('$_')" } @jobs),
+	"SELECT max(run_id) AS run FROM challenge_jobs.decision \\gset\nSELECT FROM challenge_jobs.pause('undo');\n"
+	  . "CALL challenge_jobs.undo_decisions(:run);\nSELECT FROM challenge_jobs.resume()",
+	"SELECT * FROM challenge_jobs.preview('auto_complete_challenges')",
+	(map { "SELECT challenge_jobs.start('$_')" } @jobs),
+	'SELECT * FROM challenge_jobs.progress()',
 	'SELECT * FROM challenge_jobs.doctor()',
 	'SELECT challenge_jobs.report_html()',
 	"SELECT challenge_jobs.pause('test'); SELECT * FROM challenge_jobs.resume()",
@@ -265,11 +270,25 @@ my @entry_points = (
 	'SELECT * FROM challenge_jobs.watchdog()',
 	'SELECT * FROM challenge_jobs.job_status',
 	'SELECT * FROM challenge_jobs.metrics',
+	"SELECT * FROM challenge_jobs.job_default(), challenge_jobs.next_runs(job), challenge_jobs.scheduled_times(schedule, now(), 3)",
+	"SELECT * FROM challenge_jobs.forget_user('1')",
+	'SELECT challenge_jobs.settle_alerts()',
 	"SELECT * FROM challenge_jobs.schedule(engine => 'external')",
 	'SELECT * FROM challenge_jobs.unschedule()',
 	'CALL challenge_jobs.deliver_alerts()',
 	"SELECT challenge_jobs.untrack('app.challenge_member_stats')",
-	"SELECT challenge_jobs.remove_stats_view('app.challenge_member_stats')");
+	"SELECT challenge_jobs.remove_stats_view('app.challenge_member_stats')",
+	"SELECT challenge_jobs.reset_job('cleanup_expired_notifications')");
+# Functions of the extension that are no entry points, and why.
+my %not_called = (
+	capture_change => 'the trigger function of tracked views: whoever writes calls it',
+	script_revision => 'all others ask for it first',
+	(map { $_ => 'report_html() calls it' } qw(html_text report_axis report_count report_duration report_moment report_page report_rest
+		  report_style report_text)),
+	(map { $_ => 'doctor() calls it' } qw(find_cascades find_general find_of_job find_unfilled has_index)),
+	map { $_ => 'for the library: runs, the worker, settle_alerts(), deliver_alerts() and the clean-up call it' } qw(alert_episode
+	  announce_alerts claim_alert finish_alert give_up_alerts host_name iso_moment note_run raise_alert raise_overdue raise_restored
+	  remove_alerts run_covers run_is_overtaken run_stands_in settle_overdue settle_runs));
 my %entry_points_of = (postgres => \@entry_points, operator => \@entry_points, api => \@job_functions);
 
 my %seen;      # place => how often it ran
@@ -325,6 +344,7 @@ sub call
 	my ($role, $statement, $also) = @_;
 	my $offset = -s $node->logfile;
 	my $what = "$role: $statement";
+	my $last = $node->safe_psql($db, 'SELECT coalesce(max(run_id), 0) FROM challenge_jobs.job_run');
 	my ($status, $out, $err) = $node->psql($db, join("\n;", $statement,
 		"SELECT 'left: ' || coalesce(nullif(current_setting('app.planted', true), ''), 'nothing') || ' ' || current_setting('search_path')"
 		  . " || ' ' || (SELECT count(*) FROM pg_cursors WHERE name = 'planted')"
@@ -338,12 +358,27 @@ sub call
 	push @wrong, "left behind by $what: $out" unless $role eq ($also // '') || $out =~ /^left: nothing "\$user", public 0 0 0$/m;
 	push @wrong, "locks left behind by $what: $out" if $out =~ /^locks: [1-9]/m && $statement =~ /^CALL challenge_jobs.run|^SELECT (\* FROM )?[a-z_]+\(/;
 	push @wrong, "$what: $err" if $err =~ /server closed|internal error/;
+	# what fails has not been tried
+	push @wrong, "$what: $err" if $err =~ /ERROR: (?! permission denied to deliver alerts)/;
+	# what start() asks for is done elsewhere
+	$node->poll_query_until($db, <<"SQL") or die "no end of: $what" if $statement =~ /challenge_jobs\.start\('(\w+)'/;
+SELECT run_id > $last AND status <> 'running' FROM challenge_jobs.job_run WHERE job = '$1' ORDER BY run_id DESC LIMIT 1
+SQL
 	read_log($offset, $what, $also);
 	return;
 }
 
 # ---- by hand ----
 
+is($node->safe_psql($db, <<"SQL"), '', 'each function of the extension is called, or excluded with a reason');
+SELECT DISTINCT p.proname
+  FROM pg_depend d
+  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'challenge_jobs'
+  JOIN pg_proc p ON p.oid = d.objid
+ WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+EXCEPT
+SELECT unnest('{@{[ join ',', keys %not_called, map { /([a-z_]+)\(/g } @entry_points ]}}'::name[])
+SQL
 foreach my $role ('postgres', 'operator', 'api')
 {
 	# what an API role calls needs bindings that somebody has made
@@ -397,6 +432,8 @@ SQL
 # Policies do not apply to the owner of a table.
 my @never = grep { !$seen{$_} && $_ ne 'policy' } @places;
 is(join(' ', @never), '', 'every place was evaluated at least once');
+is($node->safe_psql($db, "SELECT count(*) FROM challenge_jobs.job_run WHERE job = 'undo_decisions' AND rows_affected > 0"), '2',
+	'decisions were taken back, by a superuser and by an operator');
 is($node->safe_psql($db, "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolsuper"), 'postgres',
 	'nobody has become superuser');
 pass sprintf('%d kinds of places x %d entry points as superuser, %d as operator, %d as API role, 2 as writer, 4 jobs by the worker and by pg_cron: %d sessions, %d evaluations',
