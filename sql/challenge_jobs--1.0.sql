@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 13';
+AS 'SELECT 14';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -428,6 +428,104 @@ SELECT k.view_name,
                      JOIN pg_catalog.pg_class r ON r.relnamespace OPERATOR(pg_catalog.=) o.oid
                                                AND r.relname OPERATOR(pg_catalog.=) p.parts[2]::pg_catalog.name);
 
+/*
+ * Follows a view whose name has changed; both names may be registered. A refresh that did not end stays so: renaming a view does not
+ * bring it to the front again.
+ */
+CREATE FUNCTION challenge_jobs.rename_view(old_name text, new_name text, view_id oid)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH old AS (DELETE FROM challenge_jobs.tracking t WHERE t.view_name = old_name RETURNING t.key_column),
+     state AS (UPDATE challenge_jobs.tracking_state s SET view_name = new_name WHERE s.view_id = rename_view.view_id)
+INSERT INTO challenge_jobs.tracking (view_name, key_column) SELECT new_name, o.key_column FROM old o ON CONFLICT DO NOTHING;
+WITH old AS (DELETE FROM challenge_jobs.stats_view v WHERE v.view_name = old_name RETURNING 1)
+INSERT INTO challenge_jobs.stats_view (view_name) SELECT new_name FROM old ON CONFLICT DO NOTHING;
+UPDATE challenge_jobs.view_attempt a
+   SET view_name = new_name
+ WHERE a.view_name = old_name AND NOT EXISTS (SELECT FROM challenge_jobs.view_attempt n WHERE n.view_name = new_name);
+END;
+
+/* Follows keys of tracked views that have been renamed. */
+CREATE FUNCTION challenge_jobs.rename_keys()
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+UPDATE challenge_jobs.tracking t
+   SET key_column = a.attname
+  FROM challenge_jobs.known_view k
+  JOIN pg_attribute a ON a.attrelid = k.view_id AND a.attnum = k.key_number AND NOT a.attisdropped
+ WHERE k.view_name = t.view_name
+   AND NOT EXISTS (SELECT FROM pg_attribute o WHERE o.attrelid = k.view_id AND o.attname = t.key_column::name);
+END;
+
+/* Notes which views the names stand for. */
+CREATE FUNCTION challenge_jobs.note_known_views()
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+INSERT INTO challenge_jobs.known_view AS k (view_name, view_id, key_number)
+SELECT v.view_name, c.oid, a.attnum
+  FROM challenge_jobs.stats_view v
+ CROSS JOIN LATERAL parse_ident(v.view_name) p(parts)
+  JOIN pg_namespace n ON n.nspname = p.parts[1]::name
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.parts[2]::name AND c.relkind = 'm'
+  LEFT JOIN challenge_jobs.tracking t ON t.view_name = v.view_name
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = t.key_column::name AND NOT a.attisdropped
+  LEFT JOIN challenge_jobs.known_view o ON o.view_name = v.view_name
+ WHERE o.view_id IS DISTINCT FROM c.oid OR (t.view_name IS NOT NULL AND o.key_number IS DISTINCT FROM a.attnum)
+    ON CONFLICT (view_name) DO UPDATE SET view_id = excluded.view_id, key_number = excluded.key_number;
+END;
+
+/*
+ * What views read: the relations and functions in their rules, in the rules of those relations if they are views, and in the bodies of
+ * those functions (as far as PostgreSQL knows them: bodies in standard SQL); each view itself, too.
+ */
+CREATE FUNCTION challenge_jobs.view_reads(views oid[])
+RETURNS TABLE (view_id oid, class oid, object oid)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+WITH RECURSIVE reads(view_id, class, object) AS (
+    SELECT v.oid, 'pg_class'::regclass::oid, v.oid FROM unnest(views) v(oid)
+     UNION
+    SELECT s.view_id, d.refclassid, d.refobjid
+      FROM reads s
+      LEFT JOIN pg_rewrite r ON s.class = 'pg_class'::regclass AND r.ev_class = s.object AND r.ev_type = '1'
+      JOIN pg_depend d
+        ON d.classid = CASE WHEN r.oid IS NULL THEN 'pg_proc'::regclass ELSE 'pg_rewrite'::regclass END
+       AND d.objid = CASE WHEN r.oid IS NOT NULL THEN r.oid WHEN s.class = 'pg_proc'::regclass THEN s.object END
+     WHERE d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+)
+SELECT r.view_id, r.class, r.object FROM reads r;
+END;
+
+/* Puts views in the order of their dependencies. What reads another view reads all that this one reads, and this one as well. */
+CREATE FUNCTION challenge_jobs.order_views(names text[], views oid[])
+RETURNS SETOF text
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT v.name
+  FROM ROWS FROM (unnest(names), unnest(views)) v(name, oid)
+  LEFT JOIN (SELECT r.view_id, count(DISTINCT r.object) AS views
+               FROM challenge_jobs.view_reads(views) r
+              WHERE r.class = 'pg_class'::regclass AND r.object <> r.view_id AND r.object = ANY (order_views.views)
+              GROUP BY r.view_id) r ON r.view_id = v.oid
+ ORDER BY COALESCE(r.views, 0), v.name COLLATE "C";
+END;
+
+/* Materialized views that views read, and that are not among them. */
+CREATE FUNCTION challenge_jobs.missing_views(names text[], views oid[])
+RETURNS TABLE (reader text, view_name text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT DISTINCT v.name, format('%I.%I', n.nspname, c.relname)
+  FROM ROWS FROM (unnest(names), unnest(views)) v(name, oid)
+  JOIN challenge_jobs.view_reads(views) r ON r.view_id = v.oid AND r.class = 'pg_class'::regclass
+  JOIN pg_class c ON c.oid = r.object AND c.relkind = 'm' AND NOT (c.oid = ANY (views))
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ ORDER BY 1, 2;
+END;
+
 CREATE VIEW challenge_jobs.tracked_view AS
 SELECT t.view_name,
        t.key_column,
@@ -508,6 +606,87 @@ SELECT d.job,
           FROM (SELECT b.oid AS database_id FROM pg_catalog.pg_database b
                  WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) c
        ) h;
+
+/* What is set to nothing but defaults is no override: it is not stored, so that a later version may change them. */
+CREATE FUNCTION challenge_jobs.drop_defaults(job text)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+UPDATE challenge_jobs.job_override o
+   SET enabled = NULLIF(o.enabled, true),
+       schedule = NULLIF(o.schedule, d.schedule),
+       max_runtime = NULLIF(o.max_runtime, d.max_runtime),
+       max_retries = NULLIF(o.max_retries, d.max_retries),
+       retry_delay = NULLIF(o.retry_delay, d.retry_delay),
+       catch_up = NULLIF(o.catch_up, d.catch_up),
+       grace = NULLIF(o.grace, d.grace),
+       settings = COALESCE((SELECT jsonb_object_agg(s.key, s.value)
+                              FROM jsonb_each(o.settings) s
+                             WHERE s.value <> 'null' AND s.value IS DISTINCT FROM d.settings -> s.key), '{}')
+  FROM challenge_jobs.job_default() d
+ WHERE o.job = drop_defaults.job AND d.job = drop_defaults.job;
+DELETE FROM challenge_jobs.job_override o
+ WHERE o.job = drop_defaults.job
+   AND (o.enabled, o.schedule, o.max_runtime, o.max_retries, o.retry_delay, o.catch_up, o.grace, o.engine) IS NULL
+   AND o.settings = '{}';
+END;
+
+/*
+ * Stores a change of a job; NULL changes nothing, a setting that is null stands for its default. Scheduled times of a schedule that was
+ * not in force, or of a job that was disabled, are not overdue: scheduled_at says from when on they count.
+ */
+CREATE FUNCTION challenge_jobs.override_job(job text, schedule text, enabled boolean, max_runtime interval, max_retries integer,
+                                            retry_delay interval, catch_up text, grace interval, settings jsonb)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+INSERT INTO challenge_jobs.job_override AS o (job, enabled, schedule, max_runtime, max_retries, retry_delay, catch_up, grace, settings)
+SELECT override_job.job, override_job.enabled, override_job.schedule, override_job.max_runtime, override_job.max_retries,
+       override_job.retry_delay, override_job.catch_up, override_job.grace, COALESCE(override_job.settings, '{}')
+    ON CONFLICT (job) DO UPDATE
+   SET enabled = COALESCE(excluded.enabled, o.enabled),
+       schedule = COALESCE(excluded.schedule, o.schedule),
+       max_runtime = COALESCE(excluded.max_runtime, o.max_runtime),
+       max_retries = COALESCE(excluded.max_retries, o.max_retries),
+       retry_delay = COALESCE(excluded.retry_delay, o.retry_delay),
+       catch_up = COALESCE(excluded.catch_up, o.catch_up),
+       grace = COALESCE(excluded.grace, o.grace),
+       settings = o.settings || excluded.settings,
+       scheduled_at = CASE WHEN o.engine IS NOT NULL
+                            AND (excluded.schedule <> COALESCE(o.schedule, (SELECT d.schedule FROM challenge_jobs.job_default() d WHERE d.job = o.job))
+                                 OR excluded.enabled AND NOT o.enabled)
+                           THEN clock_timestamp()
+                           ELSE o.scheduled_at END;
+SELECT challenge_jobs.drop_defaults(job);
+END;
+
+CREATE FUNCTION challenge_jobs.drop_override(job text)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+UPDATE challenge_jobs.job_override o
+   SET enabled = NULL, schedule = NULL, max_runtime = NULL, max_retries = NULL, retry_delay = NULL, catch_up = NULL, grace = NULL, settings = '{}',
+       scheduled_at = CASE WHEN o.engine IS NOT NULL AND (o.schedule IS NOT NULL OR NOT o.enabled) THEN clock_timestamp() ELSE o.scheduled_at END
+ WHERE o.job = drop_override.job;
+SELECT challenge_jobs.drop_defaults(job);
+END;
+
+/* Notes by which engine a job is scheduled, NULL: by none. */
+CREATE FUNCTION challenge_jobs.set_engine(job text, engine text)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+INSERT INTO challenge_jobs.job_override AS o (job, engine, scheduled_at, installation_id)
+SELECT set_engine.job, set_engine.engine, CASE WHEN set_engine.engine IS NOT NULL THEN clock_timestamp() END, i.installation_id
+  FROM (SELECT) one
+  LEFT JOIN challenge_jobs.installation i ON set_engine.engine IS NOT NULL
+    ON CONFLICT (job) DO UPDATE
+   SET engine = excluded.engine,
+       installation_id = excluded.installation_id,
+       scheduled_at = CASE WHEN o.engine = excluded.engine AND o.installation_id = excluded.installation_id THEN o.scheduled_at
+                           WHEN excluded.engine IS NOT NULL THEN excluded.scheduled_at END;
+SELECT challenge_jobs.drop_defaults(job);
+END;
 
 CREATE FUNCTION challenge_jobs.alter_job(
     job text,
@@ -2074,6 +2253,16 @@ COMMENT ON FUNCTION challenge_jobs.track(regclass, name, boolean) IS
     'captures changes of the tables of a materialized view by the view''s column key, so that the view is refreshed incrementally, and registers the view; returns the key path of each table; dry_run: changes nothing';
 COMMENT ON FUNCTION challenge_jobs.untrack(regclass) IS
     'stops tracking a view, which stays registered';
+COMMENT ON FUNCTION challenge_jobs.rename_view(text, text, oid) IS 'follows a registered view whose name has changed';
+COMMENT ON FUNCTION challenge_jobs.rename_keys() IS 'follows keys of tracked views that have been renamed';
+COMMENT ON FUNCTION challenge_jobs.note_known_views() IS 'notes which views of this database the registered names stand for';
+COMMENT ON FUNCTION challenge_jobs.view_reads(oid[]) IS 'what views read, at any depth: relations and functions';
+COMMENT ON FUNCTION challenge_jobs.order_views(text[], oid[]) IS 'views in the order of their dependencies';
+COMMENT ON FUNCTION challenge_jobs.missing_views(text[], oid[]) IS 'materialized views that views read, and that are not among them';
+COMMENT ON FUNCTION challenge_jobs.drop_defaults(text) IS 'removes from the configuration of a job what equals the default';
+COMMENT ON FUNCTION challenge_jobs.override_job(text, text, boolean, interval, integer, interval, text, interval, jsonb) IS 'stores what alter_job() has checked';
+COMMENT ON FUNCTION challenge_jobs.drop_override(text) IS 'stores what reset_job() does';
+COMMENT ON FUNCTION challenge_jobs.set_engine(text, text) IS 'notes by which engine a job is scheduled; NULL: by none';
 COMMENT ON FUNCTION challenge_jobs.job_default() IS
     'the jobs of this version of the library with their default configuration';
 COMMENT ON FUNCTION challenge_jobs.alter_job(text, text, boolean, interval, integer, interval, text, interval, jsonb) IS

@@ -37,90 +37,13 @@ static const CjStatement load_timestamp_time_zone = {
 	" WHERE j.job = 'auto_complete_challenges'",
 	SPI_OK_SELECT};
 
-/*
- * $10: the default schedule. Scheduled times of a schedule that was not in force, or of a job that was disabled, are
- * not overdue: scheduled_at says from when on they count.
- */
-static const CjStatement alter_job = {
-	"alter a job",
-	"INSERT INTO challenge_jobs.job_override AS o"
-	"       (job, enabled, schedule, max_runtime, max_retries, retry_delay, catch_up, grace, settings)"
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, COALESCE($9, '{}'))"
-	"    ON CONFLICT (job) DO UPDATE"
-	"   SET enabled = COALESCE(excluded.enabled, o.enabled),"
-	"       schedule = COALESCE(excluded.schedule, o.schedule),"
-	"       max_runtime = COALESCE(excluded.max_runtime, o.max_runtime),"
-	"       max_retries = COALESCE(excluded.max_retries, o.max_retries),"
-	"       retry_delay = COALESCE(excluded.retry_delay, o.retry_delay),"
-	"       catch_up = COALESCE(excluded.catch_up, o.catch_up),"
-	"       grace = COALESCE(excluded.grace, o.grace),"
-	"       settings = o.settings || excluded.settings,"
-	"       scheduled_at = CASE WHEN o.engine IS NOT NULL"
-	"                            AND (excluded.schedule <> COALESCE(o.schedule, $10)"
-	"                                 OR excluded.enabled AND NOT o.enabled)"
-	"                           THEN pg_catalog.clock_timestamp()"
-	"                           ELSE o.scheduled_at END",
-	SPI_OK_INSERT};
-
-/* Values that equal the default are not stored, a setting that is null stands for the default. */
-static const CjStatement drop_defaults = {
-	"drop what equals the default",
-	"UPDATE challenge_jobs.job_override o"
-	"   SET enabled = NULLIF(o.enabled, true),"
-	"       schedule = NULLIF(o.schedule, d.schedule),"
-	"       max_runtime = NULLIF(o.max_runtime, d.max_runtime),"
-	"       max_retries = NULLIF(o.max_retries, d.max_retries),"
-	"       retry_delay = NULLIF(o.retry_delay, d.retry_delay),"
-	"       catch_up = NULLIF(o.catch_up, d.catch_up),"
-	"       grace = NULLIF(o.grace, d.grace),"
-	"       settings = COALESCE((SELECT pg_catalog.jsonb_object_agg(s.key, s.value)"
-	"                              FROM pg_catalog.jsonb_each(o.settings) s"
-	"                             WHERE s.value <> 'null'"
-	"                               AND s.value IS DISTINCT FROM d.settings -> s.key), '{}')"
-	"  FROM challenge_jobs.job_default() d"
-	" WHERE o.job = $1"
-	"   AND d.job = $1",
-	SPI_OK_UPDATE};
-
-static const CjStatement reset_job = {
-	"reset a job",
-	"UPDATE challenge_jobs.job_override"
-	"   SET enabled = NULL, schedule = NULL, max_runtime = NULL, max_retries = NULL,"
-	"       retry_delay = NULL, catch_up = NULL, grace = NULL, settings = '{}',"
-	"       scheduled_at = CASE WHEN engine IS NOT NULL AND (schedule IS NOT NULL OR NOT enabled)"
-	"                           THEN pg_catalog.clock_timestamp()"
-	"                           ELSE scheduled_at END"
-	" WHERE job = $1",
-	SPI_OK_UPDATE};
-
-static const CjStatement set_engine = {
-	"set the engine of a job",
-	"INSERT INTO challenge_jobs.job_override AS o (job, engine, scheduled_at, installation_id)"
-	"SELECT $1, $2, CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END, i.installation_id"
-	"  FROM (SELECT) one"
-	"  LEFT JOIN challenge_jobs.installation i ON $2 IS NOT NULL"
-	"    ON CONFLICT (job) DO UPDATE"
-	"   SET engine = excluded.engine,"
-	"       installation_id = excluded.installation_id,"
-	"       scheduled_at = CASE WHEN o.engine = excluded.engine AND o.installation_id = excluded.installation_id"
-	"                           THEN o.scheduled_at"
-	"                           WHEN excluded.engine IS NOT NULL THEN excluded.scheduled_at END",
-	SPI_OK_INSERT};
-
-static const CjStatement drop_empty_row = {
-	"drop an override that overrides nothing",
-	"DELETE FROM challenge_jobs.job_override o"
-	" WHERE o.job = $1"
-	"   AND (o.enabled, o.schedule, o.max_runtime, o.max_retries, o.retry_delay, o.catch_up, o.grace,"
-	"        o.engine) IS NULL"
-	"   AND o.settings = '{}'",
-	SPI_OK_DELETE};
-
-static void
-run_for_job(const CjStatement *statement, const CjJobDefinition *job)
-{
-	cj_sql_execute_own(statement, CJ_PARAMS(CJ_TEXT(job->name)));
-}
+static const CjStatement override_job = {
+	"alter a job", "SELECT challenge_jobs.override_job($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	SPI_OK_SELECT};
+static const CjStatement drop_override = {"reset a job", "SELECT challenge_jobs.drop_override($1)",
+										  SPI_OK_SELECT};
+static const CjStatement set_engine = {"set the engine of a job",
+									   "SELECT challenge_jobs.set_engine($1, $2)", SPI_OK_SELECT};
 
 /* add_stored_context says that the invalid settings are stored ones, and how to remove them. */
 static void
@@ -259,11 +182,10 @@ cj_job_config_alter(const CjJobDefinition *job, const CjJobChange *change)
 {
 	check_change(job, change);
 	cj_sql_execute_own(
-		&alter_job,
-		CJ_PARAMS(CJ_TEXT(job->name),
+		&override_job,
+		CJ_PARAMS(CJ_TEXT(job->name), CJ_TEXT(change->schedule),
 				  CJ_VALUE(BOOLOID, BoolGetDatum(change->enabled ? *change->enabled : false),
 						   change->enabled == NULL),
-				  CJ_TEXT(change->schedule),
 				  CJ_VALUE(INTERVALOID, PointerGetDatum(change->max_runtime),
 						   change->max_runtime == NULL),
 				  CJ_VALUE(INT4OID, Int32GetDatum(change->max_retries ? *change->max_retries : 0),
@@ -272,24 +194,19 @@ cj_job_config_alter(const CjJobDefinition *job, const CjJobChange *change)
 						   change->retry_delay == NULL),
 				  CJ_TEXT(change->catch_up),
 				  CJ_VALUE(INTERVALOID, PointerGetDatum(change->grace), change->grace == NULL),
-				  CJ_VALUE(JSONBOID, PointerGetDatum(change->settings), change->settings == NULL),
-				  CJ_TEXT(job->schedule)));
-	run_for_job(&drop_defaults, job);
-	run_for_job(&drop_empty_row, job);
+				  CJ_VALUE(JSONBOID, PointerGetDatum(change->settings), change->settings == NULL)));
 }
 
 void
 cj_job_config_reset(const CjJobDefinition *job)
 {
-	run_for_job(&reset_job, job);
-	run_for_job(&drop_empty_row, job);
+	cj_sql_execute_own(&drop_override, CJ_PARAMS(CJ_TEXT(job->name)));
 }
 
 void
 cj_job_config_set_engine(const CjJobDefinition *job, const char *engine)
 {
 	cj_sql_execute_own(&set_engine, CJ_PARAMS(CJ_TEXT(job->name), CJ_TEXT(engine)));
-	run_for_job(&drop_empty_row, job);
 }
 
 int64

@@ -51,58 +51,14 @@ static const CjStatement remove_name = {"remove a registered view",
 										" WHERE view_name IN ($1, $2)",
 										SPI_OK_DELETE};
 
-/*
- * $1 names, $2 their OIDs. What a view reads: the relations and functions in its rule, in the rules of
- * those relations if they are views, and in the bodies of those functions (as far as PostgreSQL knows
- * them: bodies in standard SQL).
- */
-#define READS                                                                                              \
-	"WITH RECURSIVE view AS ("                                                                             \
-	"    SELECT v.name, v.oid"                                                                             \
-	"      FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS v(name, oid)"                  \
-	"), reads (view, class, object) AS ("                                                                  \
-	"    SELECT v.oid, 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, v.oid"                  \
-	"      FROM view v"                                                                                    \
-	"     UNION "                                                                                          \
-	"    SELECT s.view, d.refclassid, d.refobjid"                                                          \
-	"      FROM reads s"                                                                                   \
-	"      LEFT JOIN pg_catalog.pg_rewrite r"                                                              \
-	"        ON s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"                                      \
-	"       AND r.ev_class = s.object"                                                                     \
-	"       AND r.ev_type = '1'"                                                                           \
-	"      JOIN pg_catalog.pg_depend d"                                                                    \
-	"        ON d.classid = CASE WHEN r.oid IS NULL THEN 'pg_catalog.pg_proc'::pg_catalog.regclass"        \
-	"                            ELSE 'pg_catalog.pg_rewrite'::pg_catalog.regclass END"                    \
-	"       AND d.objid = CASE WHEN r.oid IS NOT NULL THEN r.oid"                                          \
-	"                          WHEN s.class = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN s.object END" \
-	"     WHERE d.refclassid IN ('pg_catalog.pg_class'::pg_catalog.regclass,"                              \
-	"                            'pg_catalog.pg_proc'::pg_catalog.regclass)"                               \
-	") "
-
-/* What reads another view reads all that this one reads, and this one as well: it reads more of them. */
+/* $1 names, $2 their OIDs */
 static const CjStatement order_names = {
 	"put views in the order of their dependencies",
-	READS "SELECT v.name"
-		  "  FROM view v"
-		  " ORDER BY (SELECT pg_catalog.count(DISTINCT o.oid)"
-		  "             FROM reads s"
-		  "             JOIN view o ON o.oid = s.object"
-		  "            WHERE s.view = v.oid"
-		  "              AND s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"
-		  "              AND s.object <> s.view),"
-		  "          v.name COLLATE pg_catalog.\"C\"",
+	"SELECT o.name FROM challenge_jobs.order_views($1, $2) WITH ORDINALITY o(name, n) ORDER BY o.n",
 	SPI_OK_SELECT};
-
 static const CjStatement find_missing = {
 	"find views that are read and not registered",
-	READS
-	"SELECT DISTINCT v.name, pg_catalog.format('%I.%I', n.nspname, c.relname)"
-	"  FROM view v"
-	"  JOIN reads s ON s.view = v.oid AND s.class = 'pg_catalog.pg_class'::pg_catalog.regclass"
-	"  JOIN pg_catalog.pg_class c ON c.oid = s.object AND c.relkind = 'm'"
-	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-	" WHERE NOT EXISTS (SELECT 1 FROM view o WHERE o.oid = c.oid)"
-	" ORDER BY 1, 2",
+	"SELECT m.reader, m.view_name FROM challenge_jobs.missing_views($1, $2) m ORDER BY 1, 2",
 	SPI_OK_SELECT};
 
 /* ---- names ---- */
