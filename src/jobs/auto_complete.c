@@ -49,6 +49,7 @@ static const CjSetting settings[] = {
 	{"timestamp_time_zone", CJ_SETTING_TIME_ZONE, "\"day_time_zone\"", 0, 0, same_zone},
 	{"settle_after", CJ_SETTING_INTERVAL, "\"0\"", 0, 30 * SECS_PER_DAY, NULL},
 	{"notify", CJ_SETTING_BOOLEAN, "true", 0, 0, NULL},
+	{"notify_member_statuses", CJ_SETTING_LABELS, "\"all\"", 0, 0, every_status},
 	{"notify_within", CJ_SETTING_INTERVAL, "\"7 days\"", 0, CENTURY, no_limit},
 	{"completed_title", CJ_SETTING_TEMPLATE, "\"Challenge Completed!\"", 0, 0,
 	 cj_auto_complete_placeholders},
@@ -145,7 +146,7 @@ static const CjStatement decide = {
 	"{?challenges.name},\n       c.{challenges.name}::pg_catalog.text{/}",
 	SPI_OK_UPDATE_RETURNING};
 
-/* Where the label "cancelled" is bound. */
+/* Where the label "cancelled" is bound. $2: the statuses of members who count, or NULL. */
 static const CjStatement find_memberless = {
 	"find challenges without members",
 	"SELECT c.{challenges.id}\n"
@@ -153,7 +154,9 @@ static const CjStatement find_memberless = {
 	" WHERE c.{challenges.id} {challenges.id=} ANY ($1)\n"
 	"   AND NOT EXISTS (SELECT FROM {challenge_members} m\n"
 	"                    WHERE m.{challenge_members.challenge_id} {challenge_members.challenge_id=} "
-	"c.{challenges.id}{challenges.id~})",
+	"c.{challenges.id}{challenges.id~}"
+	"{?challenge_members.status}\n"
+	"                      AND ($2 IS NULL OR m.{challenge_members.status} {challenge_members.status=} ANY ($2)){/})",
 	SPI_OK_SELECT};
 
 /* describe_due and describe_evaluated name a challenge of the chunk or batch at hand. */
@@ -204,8 +207,11 @@ cancel_memberless(const CjAutoComplete *state, const CjAutoCompleteScope *scope,
 
 	if (scope->binding->entities[CJ_CHALLENGES].labels[CJ_CHALLENGES_CANCELLED] == NULL)
 		return;
-	rows = cj_auto_complete_run_sql(scope, &find_memberless,
-									CJ_PARAMS(CJ_ARRAY(state->key_type, keys)));
+	rows =
+		cj_auto_complete_run_sql(scope, &find_memberless,
+								 CJ_PARAMS(CJ_ARRAY(state->key_type, keys),
+										   cj_auto_complete_statuses(scope, "count_member_statuses",
+																	 state->counted_statuses)));
 	for (uint64 row = 0; row < rows.processed; row++)
 	{
 		CjDecision *decision = cj_decisions_find(decisions, count, cj_sql_text(&rows, row, 1));

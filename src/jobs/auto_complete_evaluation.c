@@ -27,14 +27,14 @@
 	"pg_catalog.trim_scale(pg_catalog.round(pg_catalog.avg(COALESCE(" RATE ", $4)), $3)) AS average"
 #define MEMBERS "pg_catalog.count(COALESCE(" RATE ", $4)) AS members"
 #define COUNTS                                                                                       \
-	"{?challenge_members.status}\n"                                                                  \
-	"                AND EXISTS (SELECT FROM {challenge_members} m\n"                                \
+	"{?challenge_members.status}{?challenge_member_stats.user_id}\n"                                 \
+	"                AND ($5 IS NULL OR EXISTS (SELECT FROM {challenge_members} m\n"                 \
 	"                             WHERE m.{challenge_members.challenge_id} "                         \
 	"{challenge_members.challenge_id=} s.{challenge_member_stats.challenge_id}"                      \
 	"{challenge_member_stats.challenge_id~}\n"                                                       \
 	"                               AND m.{challenge_members.user_id} {challenge_members.user_id=} " \
 	"s.{challenge_member_stats.user_id}{challenge_member_stats.user_id~}\n"                          \
-	"                               AND m.{challenge_members.status} {challenge_members.status=} ANY ($5)){/}\n"
+	"                               AND m.{challenge_members.status} {challenge_members.status=} ANY ($5))){/}{/}\n"
 /* What is said of rates: how many are NULL, how many above 100, the highest. */
 #define SUMMARY                                                         \
 	"pg_catalog.count(*) FILTER (WHERE " RATE " IS NULL) AS nulls, "    \
@@ -129,35 +129,17 @@ fill_list(CjKeyList *list, const CjAutoCompleteScope *scope, const CjStatement *
 	return cj_key_list_fill(list, statement, text, params);
 }
 
-/* status_array makes the list of statuses that count: values of the column's type. */
-static Datum
-status_array(List *labels, const CjBoundColumn *column)
-{
-	Datum *values = palloc(sizeof(Datum) * list_length(labels));
-	int count = 0;
-	ListCell *cell;
-
-	foreach(cell, labels)
-		values[count++] =
-			cj_bound_table_setting_value("count_member_statuses", column, lfirst(cell));
-	return cj_sql_array(values, count, column->base_type);
-}
-
 /* add_rule adds the parameters of the rule of completion. */
 static void
 add_rule(const CjAutoComplete *state, const CjAutoCompleteScope *scope, CjParams *params)
 {
-	const CjBoundColumn *status =
-		&scope->binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_STATUS];
+	CjValue statuses =
+		cj_auto_complete_statuses(scope, "count_member_statuses", state->counted_statuses);
 
 	cj_sql_param(params, NUMERICOID, NumericGetDatum(state->threshold), false);
 	cj_sql_param(params, INT4OID, Int32GetDatum(state->digits), false);
 	cj_sql_param(params, NUMERICOID, NumericGetDatum(int64_to_numeric(0)), !state->counts_nulls);
-	if (state->counted_statuses)
-		cj_sql_param_array(params, status->base_type,
-						   status_array(state->counted_statuses, status));
-	else
-		cj_sql_param(params, TEXTARRAYOID, (Datum) 0, true);
+	cj_sql_param(params, statuses.type, statuses.datum, statuses.isnull);
 }
 
 /* evaluation_params makes the parameters of evaluate for some of the keys at hand. */
@@ -298,6 +280,13 @@ cj_auto_complete_report_rates(CjRun *run, const CjAutoComplete *state)
 				 errhint("If the rates are fractions, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
 						 "settings => '{\"completion_threshold\": %g}');",
 						 threshold / 100)));
+	if (run->dry_run && threshold > 0 && threshold <= 1 && state->highest_rate > 1)
+		ereport(WARNING,
+				(errmsg("job \"auto_complete_challenges\" compares rates of up to %g with a threshold of %g",
+						state->highest_rate, threshold),
+				 errhint("If the rates are per cent, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
+						 "settings => '{\"completion_threshold\": %g}');",
+						 threshold * 100)));
 }
 
 CjRows

@@ -24,7 +24,8 @@
 
 /*
  * $1: the threshold, $2: the digits that count. A part of the rates is enough: how many they are, how many of them are NULL
- * and above 100, by how many digits they are rounded, the threshold as a fraction where they are all fractions.
+ * and above 100, by how many digits they are rounded, the threshold as a fraction where they are all fractions, and in
+ * per cent where they are not and it is one.
  */
 static const CjStatement examine_rates = {
 	"examine the completion rates",
@@ -32,7 +33,9 @@ static const CjStatement examine_rates = {
 	"       CASE WHEN x.broken >= " MIN_RATES " AND x.scale BETWEEN 1 AND 2 AND x.scale < $2\n"
 	"            THEN x.scale::pg_catalog.text END,\n"
 	"       CASE WHEN x.highest > 0 AND x.highest <= 1 AND $1 > 1\n"
-	"            THEN pg_catalog.trim_scale($1 / 100)::pg_catalog.text END\n"
+	"            THEN pg_catalog.trim_scale($1 / 100)::pg_catalog.text END,\n"
+	"       CASE WHEN x.highest > 1 AND $1 > 0 AND $1 <= 1\n"
+	"            THEN pg_catalog.trim_scale($1 * 100)::pg_catalog.text END\n"
 	"  FROM (SELECT pg_catalog.count(*) AS rates,\n"
 	"               pg_catalog.count(*) FILTER (WHERE s.rate IS NULL) AS nulls,\n"
 	"               pg_catalog.count(*) FILTER (WHERE s.rate > 100) AS above,\n"
@@ -82,6 +85,7 @@ add_rate_findings(const CjJobConfig *config, const CjRows *rows, CjFindings *fin
 	int64 above = cj_sql_int64(rows, 0, 3);
 	const char *digits = cj_sql_text(rows, 0, 4);
 	const char *fraction = cj_sql_text(rows, 0, 5);
+	const char *percentage = cj_sql_text(rows, 0, 6);
 
 	if (nulls > 0 && !cj_settings_bool(config->settings, "count_nulls_as_zero"))
 		add_setting_finding(findings, "null_rates:challenge_member_stats",
@@ -102,6 +106,11 @@ add_rate_findings(const CjJobConfig *config, const CjRows *rows, CjFindings *fin
 				"completion rates are rounded to %s digits, and their average is compared by %d: an average that an app shows as the threshold can be below it",
 				digits, cj_settings_int(config->settings, "completion_digits")),
 			"completion_digits", digits);
+	if (percentage)
+		add_setting_finding(
+			findings, "fractions:challenge_member_stats",
+			"completion rates are above 1, so that nearly every challenge is completed: the threshold may have to be in per cent",
+			"completion_threshold", percentage);
 	if (fraction)
 		add_setting_finding(
 			findings, "fractions:challenge_member_stats",

@@ -21,7 +21,8 @@ const char *const cj_auto_complete_placeholders[] = {
 #define CREATOR "c.{challenges.creator_id}{challenge_members.user_id~}"
 
 /*
- * $1 to $5: lists of challenges, $6: the run, $7 to $9: lists of members' own rates. The run and the challenge are what a
+ * $1 to $5: lists of challenges, $6: the run, $7: the statuses of members who are notified, or NULL, $8 to $10: lists of members'
+ * own rates. The run and the challenge are what a
  * notification of a decision is found by. `data` is made once for each challenge. In the order of users: that is how the indexes of notifications are ordered. Each
  * user of a challenge once.
  */
@@ -42,6 +43,8 @@ static const CjStatement notify = {
 	"          FROM decided d\n"
 	"          JOIN {challenge_members} m\n"
 	"            ON m.{challenge_members.challenge_id} {challenge_members.challenge_id=} d.id"
+	"{?challenge_members.status}\n"
+	"           AND ($7 IS NULL OR m.{challenge_members.status} {challenge_members.status=} ANY ($7)){/}"
 	"{?challenges.creator_id}\n"
 	"         UNION ALL\n"
 	"        SELECT " CREATOR ", d.*\n"
@@ -49,7 +52,7 @@ static const CjStatement notify = {
 	"          JOIN {challenges} c ON c.{challenges.id} {challenges.id=} d.id\n"
 	"         WHERE c.{challenges.creator_id} IS NOT NULL{/}) d\n"
 	"{?challenge_member_stats.user_id}"
-	"  LEFT JOIN unnest($7, $8, $9) AS r(challenge_id, user_id, rate)\n"
+	"  LEFT JOIN unnest($8, $9, $10) AS r(challenge_id, user_id, rate)\n"
 	"    ON r.challenge_id {challenge_member_stats.challenge_id=} d.id\n"
 	"   AND r.user_id {challenge_member_stats.user_id=} d.user_id{challenge_members.user_id~}\n{/}"
 	" CROSS JOIN LATERAL (SELECT COALESCE(NULLIF(pg_catalog.concat(''"
@@ -57,7 +60,7 @@ static const CjStatement notify = {
 	" ORDER BY d.user_id, d.id",
 	SPI_OK_SELECT};
 
-/* $2: the bound of notify_within. The members to be notified, and the challenges of which nobody is. */
+/* $2: the bound of notify_within, $3: as $7 above. The members to be notified, and the challenges of which nobody is. */
 static const CjStatement count_members = {
 	"count the members to be notified",
 	"SELECT (SELECT pg_catalog.count(*)\n"
@@ -68,6 +71,8 @@ static const CjStatement count_members = {
 	"c.{challenges.id}{challenges.id~}\n"
 	"                 WHERE m.{challenge_members.challenge_id} {challenge_members.challenge_id=} ANY ($1)\n"
 	"                   AND c.{challenges.end_date} OPERATOR(pg_catalog.>=) $2"
+	"{?challenge_members.status}\n"
+	"                   AND ($3 IS NULL OR m.{challenge_members.status} {challenge_members.status=} ANY ($3)){/}"
 	"{?challenges.creator_id}\n"
 	"                 UNION\n"
 	"                SELECT c.{challenges.id}{challenge_members.challenge_id~}, " CREATOR "\n"
@@ -144,7 +149,9 @@ insert(CjRun *run, CjAutoComplete *state, const CjAutoCompleteScope *scope, cons
 				  CJ_ARRAY(TEXTOID, cj_sql_array(lists->bodies, count, TEXTOID)),
 				  CJ_ARRAY(NUMERICOID, cj_sql_array_with_nulls(lists->averages, lists->no_average,
 															   count, NUMERICOID)),
-				  CJ_INT8(cj_run_id(run)));
+				  CJ_INT8(cj_run_id(run)),
+				  cj_auto_complete_statuses(scope, "notify_member_statuses",
+											state->notified_statuses));
 
 	if (stats[CJ_STATS_USER_ID].present)
 	{
@@ -183,10 +190,13 @@ cj_auto_complete_notify(CjRun *run, CjAutoComplete *state, const CjAutoCompleteS
 void
 cj_auto_complete_count_notices(CjAutoComplete *state, const CjAutoCompleteScope *scope, Datum keys)
 {
-	CjRows rows = cj_auto_complete_run_sql(scope, &count_members,
-										   CJ_PARAMS(CJ_ARRAY(state->key_type, keys),
-													 CJ_VALUE(scope->bound_type,
-															  scope->notify_bound, false)));
+	CjRows rows =
+		cj_auto_complete_run_sql(scope, &count_members,
+								 CJ_PARAMS(CJ_ARRAY(state->key_type, keys),
+										   CJ_VALUE(scope->bound_type, scope->notify_bound, false),
+										   cj_auto_complete_statuses(scope,
+																	 "notify_member_statuses",
+																	 state->notified_statuses)));
 
 	state->figures[CJ_AUTO_COMPLETE_NOTIFIED] = cj_sql_int64(&rows, 0, 1);
 	state->figures[CJ_AUTO_COMPLETE_NOT_NOTIFIED] = cj_sql_int64(&rows, 0, 2);

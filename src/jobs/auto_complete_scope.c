@@ -6,6 +6,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/date.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -57,6 +58,7 @@ cj_auto_complete_load(CjAutoComplete *state, const CjJobConfig *config)
 	state->threshold = cj_settings_numeric(values, "completion_threshold");
 	state->digits = cj_settings_int(values, "completion_digits");
 	state->counted_statuses = cj_settings_labels(values, "count_member_statuses");
+	state->notified_statuses = cj_settings_labels(values, "notify_member_statuses");
 	state->counts_nulls = cj_settings_bool(values, "count_nulls_as_zero");
 	state->shows_own_rate = shows_own_rate(config);
 	state->day_time_zone = cj_settings_text(values, "day_time_zone");
@@ -73,6 +75,8 @@ cj_auto_complete_usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 	LOCKMODE write = dry_run ? AccessShareLock : RowExclusiveLock;
 	bool notifies = cj_settings_bool(config->settings, "notify");
 	bool counts_some = cj_settings_labels(config->settings, "count_member_statuses") != NIL;
+	bool notifies_some =
+		notifies && cj_settings_labels(config->settings, "notify_member_statuses") != NIL;
 	int count = 0;
 
 	items[count++] = (CjUsage){CJ_CHALLENGES,
@@ -96,7 +100,7 @@ cj_auto_complete_usage(const CjJobConfig *config, bool dry_run, CjUsage *items)
 							 CJ_BIT(CJ_MEMBERS_CHALLENGE_ID) | CJ_BIT(CJ_MEMBERS_USER_ID), 0,
 							 AccessShareLock, ACL_SELECT};
 	items[count].only_to_cancel = !notifies && !counts_some;
-	if (counts_some)
+	if (counts_some || notifies_some)
 		items[count].columns |= items[count].required = CJ_BIT(CJ_MEMBERS_STATUS);
 	count++;
 
@@ -184,6 +188,23 @@ cj_auto_complete_open(CjRun *run, const CjAutoComplete *state, CjAutoCompleteSco
 	}
 	cj_identity_become_owner(&scope->identity, scope->binding->owner, scope->binding->search_path,
 							 state->time_zone);
+}
+
+CjValue
+cj_auto_complete_statuses(const CjAutoCompleteScope *scope, const char *setting, List *labels)
+{
+	const CjBoundColumn *column =
+		&scope->binding->entities[CJ_CHALLENGE_MEMBERS].columns[CJ_MEMBERS_STATUS];
+	Datum *values = palloc(sizeof(Datum) * Max(list_length(labels), 1));
+	int count = 0;
+	ListCell *cell;
+
+	if (labels == NIL)
+		return CJ_VALUE(column->present ? get_array_type(column->base_type) : TEXTARRAYOID,
+						(Datum) 0, true);
+	foreach(cell, labels)
+		values[count++] = cj_bound_table_setting_value(setting, column, lfirst(cell));
+	return CJ_ARRAY(column->base_type, cj_sql_array(values, count, column->base_type));
 }
 
 void

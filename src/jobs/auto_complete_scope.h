@@ -51,7 +51,8 @@ typedef struct CjAutoComplete
 		notify_since; /* of what was not due yet at this moment members are notified; DT_NOBEGIN: of all */
 	Numeric threshold;
 	int digits;
-	List *counted_statuses; /* of members; NIL: all */
+	List *counted_statuses;  /* of members; NIL: all */
+	List *notified_statuses; /* of members; NIL: all */
 	bool counts_nulls;
 	bool shows_own_rate; /* a text does */
 	char *day_time_zone;
@@ -103,6 +104,10 @@ extern int cj_auto_complete_usage(const CjJobConfig *config, bool dry_run, CjUsa
  */
 extern void cj_auto_complete_open(CjRun *run, const CjAutoComplete *state,
 								  CjAutoCompleteScope *scope, bool to_evaluate);
+
+/* Returns the statuses of members that a setting names, as an array of the column's type; NULL: all. */
+extern CjValue cj_auto_complete_statuses(const CjAutoCompleteScope *scope, const char *setting,
+										 List *labels);
 
 /*
  * Has averages be read from the statistics where the change log vouches for them, and computed for the other challenges

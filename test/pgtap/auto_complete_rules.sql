@@ -150,6 +150,12 @@ SELECT is(t.doctor('^fractions'), 'warning no completion rate is above 1, so tha
 SELECT t.mend('^fractions') \g /dev/null
 SELECT is(t.outcomes(), 'all=completed half=failed none=failed', 'what it says to type makes fractions of the threshold');
 SELECT is(t.doctor('^fractions'), NULL, 'what the doctor says to type about fractions mends it');
+UPDATE app.challenge_member_stats SET completion_rate = completion_rate * 100;
+SELECT is(t.doctor('^fractions'), 'warning completion rates are above 1, so that nearly every challenge is completed: the threshold may have to be in per cent', 'nor is the doctor silent of the opposite');
+SELECT t.mend('^fractions') \g /dev/null
+SELECT is(t.outcomes(), 'all=completed half=failed none=failed', 'what it says to type makes per cent of the threshold');
+SELECT t.set('{"completion_threshold": 0.8}') \g /dev/null
+UPDATE app.challenge_member_stats SET completion_rate = completion_rate / 100;
 SELECT t.set('{"completion_threshold": null}') \g /dev/null
 UPDATE app.challenge_member_stats SET completion_rate = 0;
 SELECT is(t.doctor('^fractions'), NULL, 'where nobody has done anything they are no fractions');

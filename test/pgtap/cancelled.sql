@@ -69,6 +69,20 @@ ALTER TABLE app.players RENAME TO challenge_members;
 SELECT t.again() \g /dev/null
 SELECT t.set('{"notify": null}') \g /dev/null
 
+/* Those who count are who takes part. */
+UPDATE app.challenge_members SET status = CASE WHEN challenge_id % 2 = 0 THEN 'invited' ELSE 'active' END;
+SELECT t.bind_label('called off'), t.set('{"count_member_statuses": ["active"]}') \g /dev/null
+SELECT t.run() \g /dev/null
+SELECT bag_eq($$SELECT id FROM app.challenges WHERE status = 'called off'$$,
+              $$SELECT id FROM app.challenges c WHERE NOT EXISTS (SELECT FROM app.challenge_members m WHERE m.challenge_id = c.id AND m.status = 'active')$$,
+              'with count_member_statuses, a challenge that has only others is without members');
+SELECT t.set('{"count_member_statuses": ["gone"]}') \g /dev/null
+SELECT t.again() \g /dev/null
+SELECT is(t.run(), '0 60 60', 'with a status that nobody has there are no rates');
+SELECT t.set('{"count_member_statuses": null}') \g /dev/null
+SELECT t.again(), t.bind_label(NULL) \g /dev/null
+UPDATE app.challenge_members SET status = 'active';
+
 /* What is refused. */
 SELECT is(t.error($$SELECT t.bind_label('active')$$), '22023: entity "challenges": "active" stands for "active" and for "cancelled"', 'cancelled challenges would be due again');
 CREATE TYPE app.state AS ENUM ('active', 'completed', 'failed');

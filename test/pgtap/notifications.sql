@@ -28,6 +28,27 @@ UPDATE app.challenge_members SET status = 'left' WHERE user_id = 2;
 UPDATE app.challenge_members SET status = 'invited' WHERE user_id = 3;
 SELECT is(t.run(), '1 2 5', 'every member is counted, whatever its status');
 SELECT is(t.notified('n.user_id'), '1 | 1 | 2 | 2 | 3', 'every member is notified, whatever its status');
+SAVEPOINT statuses;
+SELECT t.again(), t.set('{"notify_member_statuses": ["active"]}') \g /dev/null
+SELECT is(t.run(dry_run => true), '1 2 2', 'notify_member_statuses: the dry run counts those of one status');
+SELECT is(t.run(), '1 2 2', 'and so many are notified; the averages are those of all');
+SELECT is(t.notified('n.user_id'), '1 | 1', 'who left, or never accepted, is not');
+SELECT t.again(), t.set('{"notify_member_statuses": ["left", "invited"], "count_member_statuses": ["active"]}') \g /dev/null
+SELECT is(t.run(), '1 2 3', 'others count than are notified');
+SELECT is(t.notified('n.user_id'), '2 | 2 | 3', 'each by a setting of its own');
+SELECT t.again(), t.set('{"notify_member_statuses": ["gone"]}') \g /dev/null
+SELECT is(t.run(), '1 2 0', 'nobody has that status');
+SELECT t.again(), t.set('{"notify_member_statuses": null}'), t.run() \g /dev/null
+SELECT is(t.notified('n.user_id'), '1 | 1 | 2 | 2 | 3', 'a setting about whose rates count says nothing of who is notified');
+ALTER TABLE app.challenges ADD creator_id integer;
+UPDATE app.challenges SET creator_id = 3 WHERE id = 1;
+SELECT challenge_jobs.bind('challenges', 'app.challenges', '{"creator_id": "creator_id"}') \g /dev/null
+SELECT t.again(), t.set('{"notify_member_statuses": ["active"]}'), t.run() \g /dev/null
+SELECT is(t.notified('n.user_id'), '1 | 1 | 3', 'the creator is notified whatever his status as a member');
+ALTER TABLE app.challenge_members RENAME status TO state;
+SELECT matches(t.error('SELECT t.run()'), '^42703: ', 'the column is needed then');
+SELECT throws_ok($$SELECT t.set('{"notify_member_statuses": []}')$$, '22023', NULL, 'an empty list is refused');
+ROLLBACK TO statuses;
 SELECT is((SELECT array_agg(DISTINCT type || '/' || title) FROM app.notifications), '{"challenge_completed/Challenge Completed!"}',
           'type and title, for failed ones too');
 SELECT is((SELECT array_agg(DISTINCT body ORDER BY body) FROM app.notifications),
