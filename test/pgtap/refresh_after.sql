@@ -255,5 +255,54 @@ SELECT t.run() \g /dev/null
 SELECT public.refresh_challenge_stats() \g /dev/null
 SELECT is(((t.last_run()).result->>'after_run')::bigint, run_id, 'a refresh says which is the last run it has seen that decided') FROM decided;
 
+/* ---- the doctor: no worker, and the schedules ---- */
+CREATE FUNCTION t.schedules(a text, r text) RETURNS void LANGUAGE sql AS $$
+    SELECT challenge_jobs.alter_job('auto_complete_challenges', schedule => a), challenge_jobs.alter_job('refresh_challenge_stats', schedule => r)
+$$;
+CREATE FUNCTION t.remedy() RETURNS text LANGUAGE sql AS $$ SELECT remedy FROM challenge_jobs.doctor() WHERE check_name = 'refresh_after' $$;
+/* What is proposed for the schedule of R, and that it mends what was found. */
+CREATE FUNCTION t.proposes(name text, a text, r text, wanted text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM t.schedules(a, r);
+    RETURN NEXT is(t.remedy(), format('SELECT challenge_jobs.alter_job(''refresh_challenge_stats'', schedule => ''%s'');', wanted), name);
+    PERFORM t.mend('^refresh_after$');
+    RETURN NEXT is(t.doctor('^refresh_after$'), NULL, name || ': typed as it stands, it mends that');
+    RETURN NEXT is((SELECT schedule FROM challenge_jobs.job WHERE job = 'refresh_challenge_stats'), wanted, name || ': by this schedule');
+END
+$$;
+CREATE FUNCTION t.finds_nothing(name text, a text, r text) RETURNS text LANGUAGE sql AS $$
+    SELECT is(t.doctor('^refresh_after$'), NULL, name) FROM t.schedules(a, r)
+$$;
+SELECT t.configure('') \g /dev/null
+SELECT t.finds_nothing('due in the same minute: R waits', '0 0 * * *', '0 * * * *');
+SELECT t.finds_nothing('R comes soon after A', '0 0 * * *', '15 * * * *');
+SELECT t.proposes('R comes much later', '0 0 * * *', '16 * * * *', '5 * * * *');
+SELECT t.proposes('A is due between', '5 0 * * *', '0 * * * *', '10 * * * *');
+SELECT t.proposes('at the end of an hour', '57 23 * * *', '50 * * * *', '2 * * * *');
+SELECT t.proposes('A is due more often', '*/15 * * * *', '0 * * * *', '5,20,35,50 * * * *');
+SELECT t.proposes('R keeps its times', '10 0 * * *', '0,30,45 * * * *', '0,15,30,45 * * * *');
+SELECT t.proposes('R is due once a day', '0 0 * * *', '0 6 * * *', '5 0,6 * * *');
+SELECT t.proposes('over midnight', '58 23 * * *', '0 6 * * *', '3 0,6 * * *');
+SELECT matches(finding, '^what is decided at .* is in the statistics from .* on: no worker refreshes them right after$', 'the doctor says for how long')
+  FROM t.schedules('0 0 * * *', '30 * * * *'), challenge_jobs.doctor() WHERE check_name = 'refresh_after';
+SELECT t.schedules('0 0 * * *', '0 6 * * mon-fri') \g /dev/null
+SELECT matches(COALESCE(remedy, advice), 'challenge_jobs.databases', 'where a schedule is too special to propose another one, the worker helps')
+  FROM challenge_jobs.doctor() WHERE check_name = 'refresh_after';
+SELECT t.set('{"refresh_after": "off"}') \g /dev/null
+SELECT is(t.doctor('^refresh_after$'), NULL, 'with "off" there is nothing to say');
+SELECT t.set('{"refresh_after": null}') \g /dev/null
+SELECT challenge_jobs.unschedule('auto_complete_challenges') \g /dev/null
+SELECT is(t.doctor('^refresh_after$'), NULL, 'nor where A is not scheduled');
+SELECT challenge_jobs.schedule('auto_complete_challenges', 'external') \g /dev/null
+
+/* Runs that take longer than a refresh waits. */
+SELECT t.log('A succeeded 01-02 00:00 took=30') \g /dev/null
+UPDATE challenge_jobs.job_run SET as_of = '2020-01-01';
+SELECT t.finds_nothing('A takes as long as R waits', '0 0 * * *', '0 * * * *');
+UPDATE challenge_jobs.job_run SET finished_at = started_at + interval '31 s';
+SELECT t.proposes('A takes longer than R waits', '0 0 * * *', '0 * * * *', '5 * * * *');
+UPDATE challenge_jobs.job_run SET finished_at = started_at + interval '20 min';
+SELECT t.proposes('A takes longer than R comes later', '0 0 * * *', '10 * * * *', '22 * * * *');
+
 SELECT * FROM finish();
 ROLLBACK;

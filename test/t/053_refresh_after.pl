@@ -167,6 +167,16 @@ is(runs(), "worker succeeded 2030-01-06 00:00 #1\nworker succeeded 2030-01-06 00
 is(query("r.started_at >= a.finished_at FROM challenge_jobs.job_run a, challenge_jobs.job_run r WHERE a.job = '$JOB' AND r.job = '$refresh' AND r.triggered_by <> 'earlier'"), 't', 'the refresh after the run that decides');
 is(query($active), '0', 'whose decisions it sees');
 
+# ---- the doctor ----
+
+query("challenge_jobs.alter_job('$refresh', schedule => '30 * * * *')");
+is(doctor_status('refresh_after'), '', 'the worker refreshes right after: the doctor has nothing to say');
+query("challenge_jobs.untrack('leaderboard')");
+set_refresh_after('tracked');
+is(doctor_status('refresh_after'), 'warning', 'but where no view is tracked');
+$node->safe_psql($db, query("remedy FROM challenge_jobs.doctor() WHERE check_name = 'refresh_after'"));
+is(query("settings->>'refresh_after' FROM challenge_jobs.job WHERE job = '$JOB'") . doctor_status('refresh_after'), 'all', 'which its remedy mends');
+
 $node->stop;
 check_log($node);
 done_testing();
