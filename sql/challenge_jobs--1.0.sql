@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 14';
+AS 'SELECT 15';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -653,7 +653,8 @@ SELECT override_job.job, override_job.enabled, override_job.schedule, override_j
        grace = COALESCE(excluded.grace, o.grace),
        settings = o.settings || excluded.settings,
        scheduled_at = CASE WHEN o.engine IS NOT NULL
-                            AND (excluded.schedule <> COALESCE(o.schedule, (SELECT d.schedule FROM challenge_jobs.job_default() d WHERE d.job = o.job))
+                            AND (excluded.schedule <> COALESCE(o.schedule, (SELECT d.schedule FROM challenge_jobs.job_default() d
+                                                                             WHERE d.job = o.job))
                                  OR excluded.enabled AND NOT o.enabled)
                            THEN clock_timestamp()
                            ELSE o.scheduled_at END;
@@ -716,6 +717,63 @@ CREATE FUNCTION challenge_jobs.unschedule(job text DEFAULT NULL)
 RETURNS TABLE (job text, engine text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 4
 AS 'MODULE_PATHNAME', 'cj_api_unschedule';
+
+/*
+ * What is wrong with the cron job that is to fire a job, the first of what there is, and how to mend it. Its body is a text as pg_cron need
+ * not be there. Whether its launcher is alive only those know who see the sessions of others; a cron job of a role that has been renamed
+ * or dropped ends it, again and again.
+ */
+CREATE FUNCTION challenge_jobs.cron_problem(job text, cron_job text, schedule text, command text, enabled boolean)
+RETURNS TABLE (problem text, hint text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $cron$
+    WITH found AS (
+        SELECT row_number() OVER (ORDER BY (j.username = CURRENT_USER) DESC) AS n, j.jobid, j.username = CURRENT_USER AS is_own, j.username,
+               j.active, j.schedule = cron_problem.schedule AND j.command = cron_problem.command AS is_as_put,
+               (SELECT CASE d.status WHEN 'failed' THEN d.return_message END
+                  FROM cron.job_run_details d
+                 WHERE d.jobid = j.jobid
+                 ORDER BY d.runid DESC
+                 LIMIT 1) AS failure
+          FROM cron.job j
+         WHERE j.jobname = cron_job AND j.database = current_database()
+    )
+    SELECT p.problem, p.hint
+      FROM (SELECT format('SELECT * FROM challenge_jobs.schedule(%L, ''pg_cron'');', job)) r(remedy)
+      LEFT JOIN found f ON f.n = 1
+      LEFT JOIN found other ON other.n = 2
+      LEFT JOIN LATERAL (
+            SELECT j.jobid
+              FROM cron.job j
+             WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = j.username)
+             ORDER BY j.jobid
+             LIMIT 1) orphan ON true
+     CROSS JOIN LATERAL (
+            VALUES (1, orphan.jobid IS NOT NULL,
+                    'a cron job belongs to a role that does not exist, which ends pg_cron''s launcher again and again',
+                    format('Run: SELECT cron.unschedule(%s);', orphan.jobid)),
+                   (2, pg_has_role(CURRENT_USER, 'pg_read_all_stats', 'USAGE')
+                       AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'pg_cron launcher'),
+                    'pg_cron''s launcher is not running: nothing fires cron jobs',
+                    'Restart the server. The server log says why pg_cron''s launcher ended.'),
+                   (3, f.jobid IS NULL, format('there is no cron job "%s"', cron_job), 'Run: ' || r.remedy),
+                   (4, other.jobid IS NOT NULL,
+                    format('there is more than one cron job "%s"; one belongs to "%s"', cron_job, other.username),
+                    format('Run: SELECT cron.unschedule(%s);', other.jobid)),
+                   (5, NOT f.is_own, format('the cron job "%s" runs as "%s", not as the owner of the extension', cron_job, f.username),
+                    format('Run: SELECT cron.unschedule(%s); %s', f.jobid, r.remedy)),
+                   (6, NOT f.is_as_put, format('schedule or command of the cron job "%s" was changed', cron_job), 'Run: ' || r.remedy),
+                   (7, f.active <> enabled,
+                    format('the cron job "%s" is %s', cron_job, CASE WHEN enabled THEN 'not active' ELSE 'active, and the job is disabled' END),
+                    'Run: ' || r.remedy),
+                   (8, f.failure IS NOT NULL, 'the last run that pg_cron started failed: ' || f.failure,
+                    format('Run: SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC LIMIT 5;', f.jobid))
+           ) p(n, is_so, problem, hint)
+     WHERE p.is_so
+     ORDER BY p.n
+     LIMIT 1
+$cron$;
 
 CREATE FUNCTION challenge_jobs.pause(reason text DEFAULT NULL)
 RETURNS TABLE (run_id bigint, job text, pid integer, started_at timestamptz)
@@ -2259,6 +2317,7 @@ COMMENT ON FUNCTION challenge_jobs.note_known_views() IS 'notes which views of t
 COMMENT ON FUNCTION challenge_jobs.view_reads(oid[]) IS 'what views read, at any depth: relations and functions';
 COMMENT ON FUNCTION challenge_jobs.order_views(text[], oid[]) IS 'views in the order of their dependencies';
 COMMENT ON FUNCTION challenge_jobs.missing_views(text[], oid[]) IS 'materialized views that views read, and that are not among them';
+COMMENT ON FUNCTION challenge_jobs.cron_problem(text, text, text, text, boolean) IS 'what is wrong with the cron job that is to fire a job, and how to mend it';
 COMMENT ON FUNCTION challenge_jobs.drop_defaults(text) IS 'removes from the configuration of a job what equals the default';
 COMMENT ON FUNCTION challenge_jobs.override_job(text, text, boolean, interval, integer, interval, text, interval, jsonb) IS 'stores what alter_job() has checked';
 COMMENT ON FUNCTION challenge_jobs.drop_override(text) IS 'stores what reset_job() does';

@@ -19,7 +19,6 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-#include "base/hint.h"
 #include "base/sql.h"
 #include "config/cron.h"
 #include "config/database_list.h"
@@ -43,36 +42,9 @@ static const CjStatement remove_cron_job = {"remove the cron job",
 											"   AND j.username = CURRENT_USER",
 											SPI_OK_SELECT};
 
-static const CjStatement find_cron_jobs = {
-	"find the cron jobs",
-	"SELECT j.schedule = $2 AND j.command = $3, j.active, j.username::pg_catalog.text,"
-	"       j.jobid, j.username = CURRENT_USER,"
-	"       (SELECT d.return_message"
-	"          FROM (SELECT l.status, l.return_message"
-	"                  FROM cron.job_run_details l"
-	"                 WHERE l.jobid = j.jobid"
-	"                 ORDER BY l.runid DESC"
-	"                 LIMIT 1) d"
-	"         WHERE d.status = 'failed')"
-	"  FROM cron.job j"
-	" WHERE j.jobname = $1"
-	"   AND j.database = pg_catalog.current_database()"
-	" ORDER BY j.username = CURRENT_USER DESC",
-	SPI_OK_SELECT};
-
-/*
- * Is pg_cron's launcher alive? Null for one who may not see the sessions of others. A cron job of a role that has been renamed or
- * dropped ends it, again and again.
- */
-static const CjStatement find_launcher = {
-	"look for pg_cron's launcher",
-	"SELECT CASE WHEN pg_catalog.pg_has_role(CURRENT_USER, 'pg_read_all_stats', 'USAGE')"
-	"            THEN EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'pg_cron launcher')"
-	"       END,"
-	"       (SELECT pg_catalog.format('SELECT cron.unschedule(%s);', j.jobid)"
-	"          FROM cron.job j"
-	"         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = j.username)"
-	"         ORDER BY j.jobid LIMIT 1)",
+static const CjStatement find_problem = {
+	"find what is wrong with the cron job",
+	"SELECT p.problem, p.hint FROM challenge_jobs.cron_problem($1, $2, $3, $4, $5) p",
 	SPI_OK_SELECT};
 
 /* May we see and delete records? Those of cron jobs of other roles are hidden by a policy from most. */
@@ -322,33 +294,11 @@ cj_pg_cron_update(const CjJobDefinition *job)
 				 errhint("Run: SELECT * FROM challenge_jobs.unschedule('%s');", job->name)));
 }
 
-/* launcher_problem says whether pg_cron's launcher is dead; and how to start it again. */
-static const char *
-launcher_problem(const char **hint)
-{
-	CjRows rows = cj_sql_run_own(&find_launcher, NULL);
-	const char *alive = cj_sql_text(&rows, 0, 1);
-	const char *orphan = cj_sql_text(&rows, 0, 2);
-
-	cj_sql_free(&rows);
-	if (orphan)
-	{
-		*hint = cj_hint_run(orphan);
-		return "a cron job belongs to a role that does not exist, which ends pg_cron's launcher again and again";
-	}
-	if (alive == NULL || strcmp(alive, "f") != 0)
-		return NULL;
-	*hint = "Restart the server. The server log says why pg_cron's launcher ended.";
-	return "pg_cron's launcher is not running: nothing fires cron jobs";
-}
-
 const char *
 cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const char **hint)
 {
 	CjRows rows;
 	const char *problem = NULL;
-	const char *remedy =
-		psprintf("SELECT * FROM challenge_jobs.schedule('%s', 'pg_cron');", job->name);
 
 	if (!is_installed())
 	{
@@ -356,43 +306,16 @@ cj_pg_cron_problem(const CjJobDefinition *job, const CjJobConfig *config, const 
 			psprintf("Run: SELECT * FROM challenge_jobs.schedule('%s', 'external');", job->name);
 		return "extension \"pg_cron\" is not installed in this database";
 	}
-	problem = launcher_problem(hint);
-	if (problem)
-		return problem;
-
-	rows = cj_sql_run_own(&find_cron_jobs, CJ_PARAMS(CJ_TEXT(cron_job_name(job)),
-													 CJ_TEXT(cj_cron_spell_out(config->schedule)),
-													 CJ_TEXT(run_call(job, ENGINE_PG_CRON))));
-	if (rows.processed == 0)
-		problem = psprintf("there is no cron job \"%s\"", cron_job_name(job));
-	else if (rows.processed > 1)
+	rows = cj_sql_run_own(&find_problem, CJ_PARAMS(CJ_TEXT(job->name), CJ_TEXT(cron_job_name(job)),
+												   CJ_TEXT(cj_cron_spell_out(config->schedule)),
+												   CJ_TEXT(run_call(job, ENGINE_PG_CRON)),
+												   CJ_BOOL(config->enabled)));
+	if (rows.processed > 0)
 	{
-		problem = psprintf("there is more than one cron job \"%s\"; one belongs to \"%s\"",
-						   cron_job_name(job), cj_sql_text(&rows, 1, 3));
-		remedy = psprintf("SELECT cron.unschedule(%s);", cj_sql_text(&rows, 1, 4));
-	}
-	else if (!cj_sql_bool(&rows, 0, 5))
-	{
-		problem = psprintf("the cron job \"%s\" runs as \"%s\", not as the owner of the extension",
-						   cron_job_name(job), cj_sql_text(&rows, 0, 3));
-		remedy = psprintf("SELECT cron.unschedule(%s); %s", cj_sql_text(&rows, 0, 4), remedy);
-	}
-	else if (!cj_sql_bool(&rows, 0, 1))
-		problem =
-			psprintf("schedule or command of the cron job \"%s\" was changed", cron_job_name(job));
-	else if (cj_sql_bool(&rows, 0, 2) != config->enabled)
-		problem = psprintf("the cron job \"%s\" is %s", cron_job_name(job),
-						   config->enabled ? "not active" : "active, and the job is disabled");
-	else if (cj_sql_text(&rows, 0, 6))
-	{
-		problem =
-			psprintf("the last run that pg_cron started failed: %s", cj_sql_text(&rows, 0, 6));
-		remedy = psprintf(
-			"SELECT * FROM cron.job_run_details WHERE jobid = %s ORDER BY runid DESC LIMIT 5;",
-			cj_sql_text(&rows, 0, 4));
+		problem = cj_sql_text(&rows, 0, 1);
+		*hint = cj_sql_text(&rows, 0, 2);
 	}
 	cj_sql_free(&rows);
-	*hint = cj_hint_run(remedy);
 	return problem;
 }
 

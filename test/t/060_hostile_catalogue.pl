@@ -285,7 +285,9 @@ my %not_called = (
 	script_revision => 'all others ask for it first',
 	(map { $_ => 'report_html() calls it' } qw(html_text report_axis report_count report_duration report_moment report_page report_rest
 		  report_style report_text)),
-	(map { $_ => 'doctor() calls it' } qw(find_cascades find_general find_of_job find_unfilled has_index)),
+	(map { $_ => 'doctor() calls it' } qw(cron_problem find_cascades find_general find_of_job find_unfilled has_index)),
+	(map { $_ => 'alter_job(), reset_job(), schedule() and unschedule() call it' } qw(drop_defaults drop_override override_job set_engine)),
+	(map { $_ => 'whoever asks for the registered views calls it' } qw(missing_views note_known_views order_views rename_keys rename_view view_reads)),
 	map { $_ => 'for the library: runs, the worker, settle_alerts(), deliver_alerts() and the clean-up call it' } qw(alert_episode
 	  announce_alerts claim_alert finish_alert give_up_alerts host_name iso_moment note_run raise_alert raise_overdue raise_restored
 	  remove_alerts run_covers run_is_overtaken run_stands_in settle_overdue settle_runs));
