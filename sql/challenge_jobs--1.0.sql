@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 15';
+AS 'SELECT 16';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -1482,6 +1482,244 @@ SELECT DISTINCT 'cascade:' || t.name, 'warning',
  ORDER BY 1;
 END;
 
+/* Partitions of the notifications that their owner may not delete from; foreign keys to them that forbid deletion, or make it slow. */
+CREATE FUNCTION challenge_jobs.find_of_cleanup(relation oid, owner oid, name text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+WITH RECURSIVE part(oid) AS (
+    SELECT relation
+     UNION
+    SELECT i.inhrelid FROM part p JOIN pg_inherits i ON i.inhparent = p.oid
+), reference AS (
+    SELECT format('%I.%I', n.nspname, c.relname) AS referrer, quote_ident(f.conname) AS key,
+           (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.position)
+              FROM unnest(f.conkey) WITH ORDINALITY AS k(number, position)
+              JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number) AS columns,
+           regexp_replace(pg_get_constraintdef(f.oid), ' (ON DELETE|DEFERRABLE|NOT VALID|NOT ENFORCED).*$', '') AS definition,
+           f.confdeltype IN ('a', 'r') AS forbids,
+           EXISTS (SELECT
+                     FROM pg_index i
+                    WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] = ANY (f.conkey)) AS has_index,
+           CASE c.relkind WHEN 'p' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently
+      FROM pg_constraint f
+      JOIN part p ON p.oid = f.confrelid
+      JOIN pg_class c ON c.oid = f.conrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE f.contype = 'f' AND f.conparentid = 0
+)
+(SELECT format('reference:%s(%s)', r.referrer, r.columns), 'warning', f.finding, f.remedy, NULL
+   FROM reference r
+  CROSS JOIN LATERAL (
+         VALUES (1, r.forbids, format('foreign key %s of %s prevents the deletion of notifications that are referred to', r.key, r.referrer),
+                 format('ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %2$s %3$s ON DELETE <action>;', r.referrer, r.key, r.definition)),
+                (2, NOT r.has_index,
+                 format('%s has no index that begins with %s: the whole table is read for each deleted notification', r.referrer, r.columns),
+                 format('CREATE INDEX %sON %s (%s);', r.concurrently, r.referrer, r.columns))
+        ) f(position, is_so, finding, remedy)
+  WHERE f.is_so
+  ORDER BY r.referrer, r.key, f.position)
+
+UNION ALL
+SELECT 'privileges:notifications', 'error',
+       format('the owner of %s may not delete from its partition %s', find_of_cleanup.name, p.oid::regclass),
+       format('GRANT SELECT, UPDATE, DELETE ON %s TO %s;', p.oid::regclass, owner::regrole), NULL
+  FROM part p
+  JOIN pg_class c ON c.oid = p.oid
+ WHERE c.relkind <> 'p'
+   AND NOT (has_table_privilege(owner, p.oid, 'SELECT') AND has_table_privilege(owner, p.oid, 'UPDATE') AND has_table_privilege(owner, p.oid, 'DELETE'));
+END;
+
+/*
+ * What a materialized view may not read completely. A relation is read as the owner of the view that names it, who need not be
+ * the owner of the materialized view; of functions nothing is known.
+ */
+CREATE FUNCTION challenge_jobs.find_unreadable(view oid, view_name text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+WITH RECURSIVE named(view, object) AS (
+    SELECT w.ev_class, d.refobjid
+      FROM pg_rewrite w
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> w.ev_class
+     WHERE w.ev_type = '1'
+), reads(view, reader, object) AS (
+    SELECT v.oid, v.relowner, n.object
+      FROM pg_class v
+      JOIN named n ON n.view = v.oid
+     WHERE v.oid = find_unreadable.view
+     UNION
+    SELECT v.oid,
+           CASE WHEN EXISTS (SELECT
+                               FROM pg_options_to_table(v.reloptions) o
+                              WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)
+                THEN s.reader ELSE v.relowner END,
+           n.object
+      FROM reads s
+      JOIN pg_class v ON v.oid = s.object AND v.relkind = 'v'
+      JOIN named n ON n.view = v.oid
+), source AS (
+    SELECT DISTINCT s.reader, c.oid, c.relforcerowsecurity AS is_forced, pg_has_role(s.reader, c.relowner, 'USAGE') AS is_own,
+           format('%I.%I', n.nspname, c.relname) AS name, format('%I', a.rolname) AS reader_name, format('%I', pg_get_userbyid(c.relowner)) AS owner_name,
+           format('%s %I.%I', CASE v.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, vn.nspname, v.relname) AS reading_view,
+           c.relrowsecurity AND NOT a.rolsuper AND NOT a.rolbypassrls AS has_policies,
+           has_any_column_privilege(s.reader, c.oid, 'SELECT') AS may_read
+      FROM reads s
+      JOIN pg_class c ON c.oid = s.object AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_class v ON v.oid = s.view
+      JOIN pg_namespace vn ON vn.oid = v.relnamespace
+      JOIN pg_roles a ON a.oid = s.reader
+)
+SELECT 'refresh:' || view_name, 'error',
+       format(CASE WHEN s.may_read THEN 'row-level security hides rows of %s from %s, the role that %s reads it as'
+                   ELSE '%s may not be read by %s, the role that %s reads it as' END, s.name, s.reader_name, view_name),
+       CASE WHEN NOT s.may_read THEN format('GRANT SELECT ON %s TO %s;', s.name, s.reader_name)
+            WHEN s.is_own THEN format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;', s.name)
+            ELSE format('ALTER %s OWNER TO %s;', s.reading_view, s.owner_name) END, NULL
+  FROM source s
+ WHERE NOT s.may_read
+    OR s.has_policies AND (s.is_forced OR NOT s.is_own)
+ ORDER BY s.name, s.reader_name, 4;
+END;
+
+/* ---- what the jobs have to know of the catalogs ------------------------------------------------ */
+
+/*
+ * The schemas of the operators of a view, as the end of a search_path, and one that is not to be trusted: in which somebody but
+ * a superuser or the owner of the view can create anything.
+ */
+CREATE FUNCTION challenge_jobs.operator_schemas(view oid, owner oid, OUT path text, OUT open_schema text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+WITH schema AS (
+    SELECT DISTINCT n.oid, n.nspname, n.nspacl, n.nspowner,
+           CASE WHEN pg_get_userbyid(n.nspowner) = 'pg_database_owner' THEN b.datdba ELSE n.nspowner END AS role
+      FROM pg_rewrite w
+      JOIN pg_depend d ON d.objid = w.oid
+      JOIN pg_operator o ON o.oid = d.refobjid
+      JOIN pg_namespace n ON n.oid = o.oprnamespace
+      JOIN pg_database b ON b.datname = current_database()
+     WHERE w.ev_class = view AND d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_operator'::regclass AND n.nspname <> 'pg_catalog'
+), creator AS (
+    SELECT s.oid, s.role FROM schema s
+     UNION
+    SELECT s.oid, a.grantee
+      FROM schema s
+     CROSS JOIN LATERAL aclexplode(s.nspacl) a
+     WHERE a.privilege_type = 'CREATE' AND a.grantee <> s.nspowner
+)
+SELECT COALESCE((SELECT string_agg(', ' || quote_ident(s.nspname), '' ORDER BY s.nspname) FROM schema s), ''),
+       (SELECT min(quote_ident(s.nspname))
+          FROM schema s
+          JOIN creator c ON c.oid = s.oid
+          LEFT JOIN pg_roles r ON r.oid = c.role
+         WHERE c.role <> operator_schemas.owner AND NOT COALESCE(r.rolsuper, false));
+END;
+
+/* Deferrable constraints of a table, those that refer to it, and those that its triggers may run into: of the same owner. */
+CREATE FUNCTION challenge_jobs.deferrable_constraints(relation oid, owner oid)
+RETURNS TABLE (name text, schema oid)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT DISTINCT format('%I.%I', n.nspname, c.conname), n.oid
+  FROM pg_constraint c
+  JOIN pg_namespace n ON n.oid = c.connamespace
+  JOIN pg_class r ON r.oid = c.conrelid
+ WHERE c.condeferrable
+   AND (relation IN (c.conrelid, c.confrelid)
+        OR c.conrelid IN (SELECT p.relid FROM pg_partition_tree(relation) p)
+        OR c.confrelid IN (SELECT p.relid FROM pg_partition_tree(relation) p)
+        OR r.relowner = owner);
+END;
+
+/*
+ * How many rows have ever been written to some tables. The counters begin anew after a crash of the server, or when somebody
+ * resets them: then they could come to the same number again, so the times at which they did begin belong to them. So do the
+ * tables with all their parts and the files they are in: what comes with a part that is attached, or is changed as a table is
+ * rewritten, is not counted. Null where rows are written elsewhere, or where a session may have committed rows that are not
+ * counted yet: it hands in its counters when it is idle, a second after at most, but never while a statement or a transaction
+ * goes on.
+ */
+CREATE FUNCTION challenge_jobs.rows_written(tables oid[])
+RETURNS text
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH RECURSIVE t(oid) AS (
+    SELECT u.oid FROM unnest(tables) AS u(oid)
+     UNION
+    SELECT i.inhrelid FROM t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT concat_ws(' ',
+           sum(pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid)
+               + pg_stat_get_xact_tuples_inserted(c.oid) + pg_stat_get_xact_tuples_updated(c.oid)),
+           EXTRACT(epoch FROM pg_stat_get_bgwriter_stat_reset_time()),
+           EXTRACT(epoch FROM pg_stat_get_db_stat_reset_time(min(b.oid))),
+           string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid))
+  FROM t
+  JOIN pg_class c ON c.oid = t.oid
+  JOIN pg_database b ON b.datname = current_database()
+HAVING bool_and(c.relkind IN ('r', 'p'))
+   AND NOT EXISTS (SELECT
+                     FROM pg_stat_activity a
+                    WHERE a.datname = current_database()
+                      AND a.pid <> pg_backend_pid()
+                      AND (a.state = 'disabled' OR COALESCE(a.state, a.backend_type) IS NULL
+                           OR a.state <> 'idle'
+                              AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker', 'walsender')
+                              AND LEAST(a.xact_start, a.state_change) < clock_timestamp() - interval '10 seconds'));
+END;
+
+/* ---- history that goes --------------------------------------------------------------------- */
+
+/* What the state of a job is known by is never removed: the last runs, and those as of the latest moments. */
+CREATE FUNCTION challenge_jobs.lasting_runs(job text)
+RETURNS SETOF bigint
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+(SELECT r.run_id
+   FROM challenge_jobs.job_run r
+  WHERE r.job = lasting_runs.job AND challenge_jobs.run_covers(r) AND r.as_of IS NOT NULL
+  ORDER BY r.as_of DESC, r.run_id DESC
+  LIMIT 1)
+UNION ALL
+(SELECT r.run_id
+   FROM challenge_jobs.job_run r
+  WHERE r.job = lasting_runs.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run
+  ORDER BY - r.run_id
+  LIMIT 1)
+UNION ALL
+(SELECT r.run_id
+   FROM challenge_jobs.job_run r
+  WHERE r.job = lasting_runs.job AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run AND r.as_of IS NOT NULL
+  ORDER BY r.as_of DESC
+  LIMIT 1);
+END;
+
+/* Removes reminders of the ledger that come after a row; returns how many, and the last of them. */
+CREATE FUNCTION challenge_jobs.remove_reminders(before timestamptz, n integer, after_date date, after_key text, OUT removed bigint, OUT last_date date, OUT last_key text)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH page AS (
+    SELECT r.local_date, r.user_key
+      FROM challenge_jobs.reminder r
+     WHERE r.local_date < (before AT TIME ZONE 'UTC')::date
+       AND r.reminded_at < before
+       AND (r.local_date, r.user_key) > (after_date, after_key)
+     ORDER BY r.local_date, r.user_key
+     LIMIT n
+       FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM challenge_jobs.reminder r
+     USING page p
+     WHERE r.local_date = p.local_date AND r.user_key = p.user_key
+)
+SELECT count(*) OVER (), p.local_date, p.user_key
+  FROM page p
+ ORDER BY p.local_date DESC, p.user_key DESC
+ LIMIT 1;
+END;
+
 /* ---- a user who leaves --------------------------------------------------------------------- */
 
 /*
@@ -2371,6 +2609,13 @@ COMMENT ON FUNCTION challenge_jobs.find_of_job(text) IS 'part of doctor(): a job
 COMMENT ON FUNCTION challenge_jobs.has_index(oid, smallint, smallint, boolean, boolean, boolean) IS 'part of doctor(): whether a table has an index that serves a job';
 COMMENT ON FUNCTION challenge_jobs.find_unfilled(oid, smallint[], text) IS 'part of doctor(): columns that nobody would fill in';
 COMMENT ON FUNCTION challenge_jobs.find_cascades(oid, oid, boolean, smallint, text, text) IS 'part of doctor(): tables of others that are changed along with a table';
+COMMENT ON FUNCTION challenge_jobs.find_of_cleanup(oid, oid, text) IS 'part of doctor(): what keeps notifications from being deleted, or makes it slow';
+COMMENT ON FUNCTION challenge_jobs.find_unreadable(oid, text) IS 'part of doctor(): what a materialized view may not read completely';
+COMMENT ON FUNCTION challenge_jobs.operator_schemas(oid, oid) IS 'the schemas of the operators of a view, and one in which others than its owner may create operators';
+COMMENT ON FUNCTION challenge_jobs.deferrable_constraints(oid, oid) IS 'the deferrable constraints that a change of a table may run into';
+COMMENT ON FUNCTION challenge_jobs.rows_written(oid[]) IS 'a text that differs when rows have been written to some tables; NULL: it cannot be told';
+COMMENT ON FUNCTION challenge_jobs.lasting_runs(text) IS 'the runs by which the state of a job is known, which are not removed';
+COMMENT ON FUNCTION challenge_jobs.remove_reminders(timestamptz, integer, date, text) IS 'removes old reminders that come after a row of the ledger; returns how many, and the last of them';
 COMMENT ON FUNCTION challenge_jobs.progress() IS
     'the runs that are at work in this database, read from shared memory; empty if the library is not preloaded';
 COMMENT ON FUNCTION challenge_jobs.html_text(text) IS 'a text as part of an HTML page: plain ASCII without markup, cut if it is long';

@@ -24,60 +24,15 @@ static const CjStatement view_definition = {
 	"read the definition of a view", "SELECT pg_catalog.rtrim(pg_catalog.pg_get_viewdef($1), ';')",
 	SPI_OK_SELECT};
 
-/*
- * $2: the owner of the tables. A schema is to be trusted if nobody but a superuser or that owner can
- * create anything in it.
- */
+/* $1: the view, $2: the owner of the tables */
 static const CjStatement operator_schemas = {
 	"find the schemas of a view's operators",
-	"WITH schema AS ("
-	"    SELECT DISTINCT n.oid, n.nspname, n.nspacl, n.nspowner,"
-	"           CASE WHEN n.nspowner = 'pg_database_owner'::pg_catalog.regrole THEN b.datdba"
-	"                ELSE n.nspowner END AS owner"
-	"      FROM pg_catalog.pg_rewrite r"
-	"      JOIN pg_catalog.pg_depend d ON d.objid = r.oid"
-	"      JOIN pg_catalog.pg_operator o ON o.oid = d.refobjid"
-	"      JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace"
-	"      JOIN pg_catalog.pg_database b ON b.datname = pg_catalog.current_database()"
-	"     WHERE r.ev_class = $1"
-	"       AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-	"       AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass"
-	"       AND n.nspname <> 'pg_catalog'"
-	"), creator AS ("
-	"    SELECT s.oid, s.owner AS role FROM schema s"
-	"     UNION "
-	"    SELECT s.oid, a.grantee"
-	"      FROM schema s"
-	"     CROSS JOIN LATERAL pg_catalog.aclexplode(s.nspacl) a"
-	"     WHERE a.privilege_type = 'CREATE'"
-	"       AND a.grantee <> s.nspowner"
-	")"
-	"SELECT COALESCE((SELECT pg_catalog.string_agg(', ' || pg_catalog.quote_ident(s.nspname), ''"
-	"                                              ORDER BY s.nspname) FROM schema s), ''),"
-	"       (SELECT pg_catalog.min(pg_catalog.quote_ident(s.nspname))"
-	"          FROM schema s"
-	"          JOIN creator c ON c.oid = s.oid"
-	"          LEFT JOIN pg_catalog.pg_roles r ON r.oid = c.role"
-	"         WHERE c.role <> $2"
-	"           AND NOT COALESCE(r.rolsuper, false))",
-	SPI_OK_SELECT};
+	"SELECT o.path, o.open_schema FROM challenge_jobs.operator_schemas($1, $2) o", SPI_OK_SELECT};
 
-/*
- * Those of the table itself, those that refer to it, and those that its triggers may run into: of the
- * same owner.
- */
+/* $1: the table, $2: its owner */
 static const CjStatement deferrable_constraints = {
 	"find deferrable constraints",
-	"SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), n.oid"
-	"  FROM pg_catalog.pg_constraint c"
-	"  JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
-	"  JOIN pg_catalog.pg_class r ON r.oid = c.conrelid"
-	" WHERE c.condeferrable"
-	"   AND ($1 IN (c.conrelid, c.confrelid)"
-	"        OR c.conrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
-	"        OR c.confrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)"
-	"        OR r.relowner = $2)",
-	SPI_OK_SELECT};
+	"SELECT c.name, c.schema FROM challenge_jobs.deferrable_constraints($1, $2) c", SPI_OK_SELECT};
 
 /* Whoever has a check pending on a table holds the lock that the change took. */
 static const CjStatement locked_relations = {"find the relations that this transaction has locked",

@@ -71,71 +71,9 @@ static const CjIndexAdvice indexes[] = {
 	{0},
 };
 
-/* The table $1 and its parts. */
-#define PARTS                                                                                \
-	"WITH RECURSIVE part(oid) AS ("                                                          \
-	"    SELECT $1"                                                                          \
-	"     UNION "                                                                            \
-	"    SELECT i.inhrelid FROM part p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid" \
-	")"
-
-/* $2 the owner, $3 the name of the table */
-static const CjStatement closed_parts = {
-	"find partitions that the owner may not delete from",
-	PARTS
-	"SELECT 'privileges:notifications', 'error',"
-	"       pg_catalog.format('the owner of %s may not delete from its partition %s', $3, p.oid::pg_catalog.regclass),"
-	"       pg_catalog.format('GRANT SELECT, UPDATE, DELETE ON %s TO %s;', p.oid::pg_catalog.regclass,"
-	"                         $2::pg_catalog.regrole), NULL"
-	"  FROM part p"
-	"  JOIN pg_catalog.pg_class c ON c.oid = p.oid"
-	" WHERE c.relkind <> 'p'"
-	"   AND NOT (pg_catalog.has_table_privilege($2, p.oid, 'SELECT')"
-	"            AND pg_catalog.has_table_privilege($2, p.oid, 'UPDATE')"
-	"            AND pg_catalog.has_table_privilege($2, p.oid, 'DELETE'))"
-	" ORDER BY p.oid::pg_catalog.regclass::text",
-	SPI_OK_SELECT};
-
-/* Foreign keys that forbid deletion, or make it slow. */
-static const CjStatement find_references = {
-	"find foreign keys to the notifications",
-	PARTS
-	"SELECT pg_catalog.format('reference:%s(%s)', r.name, r.columns), 'warning', f.finding, f.remedy, NULL"
-	"  FROM (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,"
-	"               pg_catalog.quote_ident(k.conname) AS key,"
-	"               (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY l.position)"
-	"                  FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY AS l(number, position)"
-	"                  JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = l.number) AS columns,"
-	"               pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid),"
-	"                                         ' (ON DELETE|DEFERRABLE|NOT VALID|NOT ENFORCED).*$', '') AS definition,"
-	"               k.confdeltype IN ('a', 'r') AS forbids,"
-	"               EXISTS (SELECT 1"
-	"                         FROM pg_catalog.pg_index i"
-	"                        WHERE i.indrelid = k.conrelid"
-	"                          AND i.indisvalid"
-	"                          AND i.indpred IS NULL"
-	"                          AND i.indkey[0] = ANY (k.conkey)) AS has_index,"
-	"               CASE c.relkind WHEN 'p' THEN '' ELSE 'CONCURRENTLY ' END AS concurrently"
-	"          FROM pg_catalog.pg_constraint k"
-	"          JOIN part p ON p.oid = k.confrelid"
-	"          JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
-	"          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-	"         WHERE k.contype = 'f'"
-	"           AND k.conparentid = 0) r"
-	" CROSS JOIN LATERAL (VALUES"
-	"       (1, r.forbids,"
-	"        pg_catalog.format('foreign key %s of %s prevents the deletion of notifications that are referred to',"
-	"                          r.key, r.name),"
-	"        pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %s, ADD CONSTRAINT %2$s %3$s ON DELETE <action>;',"
-	"                          r.name, r.key, r.definition)),"
-	"       (2, NOT r.has_index,"
-	"        pg_catalog.format('%s has no index that begins with %s: the whole table is read for each deleted notification',"
-	"                          r.name, r.columns),"
-	"        pg_catalog.format('CREATE INDEX %sON %s (%s);', r.concurrently, r.name, r.columns)))"
-	"       f(position, is_so, finding, remedy)"
-	" WHERE f.is_so"
-	" ORDER BY r.name, r.key, f.position",
-	SPI_OK_SELECT};
+static const CjStatement find_of_cleanup = {
+	"find what keeps notifications from being deleted",
+	"SELECT * FROM challenge_jobs.find_of_cleanup($1, $2, $3)", SPI_OK_SELECT};
 
 /* $1 the table, $2 the first columns, $3 the predicate or null */
 static const CjStatement find_index = {
@@ -589,9 +527,8 @@ examine(const CjJobConfig *config, CjBinding *binding, CjFindings *findings)
 	const char *problem;
 	const char *hint;
 
-	cj_findings_add_found(findings, &find_references, CJ_PARAMS(CJ_OID(table->relid)));
 	examine_retention(config, binding, findings);
-	cj_findings_add_found(findings, &closed_parts,
+	cj_findings_add_found(findings, &find_of_cleanup,
 						  CJ_PARAMS(CJ_OID(table->relid), CJ_OID(binding->owner),
 									CJ_TEXT(table->relation)));
 	if (!cj_settings_bool(config->settings, "prune_cron_history"))

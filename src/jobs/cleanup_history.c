@@ -44,30 +44,11 @@ static const CjStatement find_surplus = {"find runs that are too many",
 										 "OFFSET $9 LIMIT 1",
 										 SPI_OK_SELECT};
 
-/* What the state of a job is known by is never removed: the last runs, and those as of the latest moments. */
-#define COVERS CJ_RUN_COVERS("r")
-#define LASTING_RUNS                                                                          \
-	"(SELECT r.run_id"                                                                        \
-	"   FROM challenge_jobs.job_run r"                                                        \
-	"  WHERE r.job = $1 AND " COVERS " AND r.as_of IS NOT NULL"                               \
-	"  ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1)"                                         \
-	" UNION ALL "                                                                             \
-	"(SELECT r.run_id"                                                                        \
-	"   FROM challenge_jobs.job_run r"                                                        \
-	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run" \
-	"  ORDER BY - r.run_id LIMIT 1)"                                                          \
-	" UNION ALL "                                                                             \
-	"(SELECT r.run_id"                                                                        \
-	"   FROM challenge_jobs.job_run r"                                                        \
-	"  WHERE r.job = $1 AND r.status IN ('failed', 'cancelled', 'crashed') AND NOT r.dry_run" \
-	"    AND r.as_of IS NOT NULL"                                                             \
-	"  ORDER BY r.as_of DESC LIMIT 1)"
-
 #define RUNS_THAT_GO                                                      \
 	RUNS_OF_KIND                                                          \
 	"   AND r.started_at <= GREATEST($4, $5)"                             \
 	"   AND (r.finished_at < $4 OR (r.started_at, r.run_id) <= ($5, $6))" \
-	"   AND r.run_id <> ALL (ARRAY(" LASTING_RUNS "))"
+	"   AND r.run_id <> ALL (ARRAY(SELECT challenge_jobs.lasting_runs($1)))"
 
 static const CjStatement find_runs = {"find old runs",
 									  "SELECT r.run_id, r.started_at" RUNS_THAT_GO
@@ -100,28 +81,11 @@ static const CjStatement delete_runs = {
 
 /* ---- reminder ---- */
 
-/* $1: what is before; $2, $3: the last row of the page before; $4: how many */
-static const CjStatement delete_reminders = {
+/* $1: what is before; $2: how many; $3, $4: the last row of the page before */
+static const CjStatement remove_reminders = {
 	"delete old reminders",
-	"WITH page AS ("
-	"    SELECT r.local_date, r.user_key"
-	"      FROM challenge_jobs.reminder r"
-	"     WHERE r.local_date < ($1 AT TIME ZONE 'UTC')::pg_catalog.date"
-	"       AND r.reminded_at < $1"
-	"       AND (r.local_date, r.user_key) > ($2, $3)"
-	"     ORDER BY r.local_date, r.user_key"
-	"     LIMIT $4"
-	"       FOR UPDATE SKIP LOCKED"
-	"), gone AS ("
-	"    DELETE FROM challenge_jobs.reminder r"
-	"     USING page p"
-	"     WHERE r.local_date = p.local_date"
-	"       AND r.user_key = p.user_key"
-	")"
-	"SELECT pg_catalog.count(*) OVER (), p.local_date, p.user_key"
-	"  FROM page p"
-	" ORDER BY p.local_date DESC, p.user_key DESC"
-	" LIMIT 1",
+	"SELECT r.removed, r.last_date, r.last_key"
+	"  FROM challenge_jobs.remove_reminders($1, $2, $3, $4) r",
 	SPI_OK_SELECT};
 
 /* Few: one for each zone, date, and time of day that users have chosen. */
@@ -253,12 +217,12 @@ delete_page_of_reminders(CjRun *run, void *arg)
 	Progress *progress = arg;
 	const CjHistoryLimits *limits = progress->limits;
 	CjRows rows =
-		cj_sql_run_own(&delete_reminders,
-					   CJ_PARAMS(CJ_MOMENT(limits->reminders_before), CJ_DATE(progress->last_date),
-								 CJ_TEXT(progress->last_key), CJ_INT8(limits->batch_size)));
+		cj_sql_run_own(&remove_reminders,
+					   CJ_PARAMS(CJ_MOMENT(limits->reminders_before), CJ_INT4(limits->batch_size),
+								 CJ_DATE(progress->last_date), CJ_TEXT(progress->last_key)));
 	bool isnull;
 
-	progress->found = rows.processed > 0 ? cj_sql_int64(&rows, 0, 1) : 0;
+	progress->found = cj_sql_int64(&rows, 0, 1);
 	if (progress->found > 0)
 	{
 		progress->last_date = DatumGetDateADT(cj_sql_datum(&rows, 0, 2, &isnull));

@@ -27,7 +27,6 @@
 #include "jobs/refresh_after.h"
 #include "jobs/refresh_attempts.h"
 #include "jobs/refresh_method.h"
-#include "jobs/refresh_sources.h"
 #include "matview/stats_view.h"
 #include "matview/view_names.h"
 #include "run/batch.h"
@@ -50,6 +49,10 @@ enum
 	REFRESHED,
 	ROWS_CHANGED
 };
+
+static const CjStatement find_unreadable = {"find what a view may not read",
+											"SELECT * FROM challenge_jobs.find_unreadable($1, $2)",
+											SPI_OK_SELECT};
 
 static const char *const figures[] = {"refreshed", "rows_changed", NULL};
 
@@ -571,7 +574,8 @@ examine_view(const CjStatsView *view, const CjBoundNames *stats, const char *tim
 						NULL);
 		return;
 	}
-	cj_refresh_sources_examine(view, check, findings);
+	cj_findings_add_found(findings, &find_unreadable,
+						  CJ_PARAMS(CJ_OID(view->relid), CJ_TEXT(view->name)));
 	if (!view->is_populated)
 		cj_findings_add_as(
 			findings, check, "warning",

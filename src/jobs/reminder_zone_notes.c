@@ -22,41 +22,8 @@
 /* More than any name of a zone, also when it is cut between two characters. */
 #define MAX_ZONE_LENGTH (TZ_STRLEN_MAX + MAX_MULTIBYTE_CHAR_LEN)
 
-/*
- * $1: tables, $2: the database. The counters begin anew after a crash of the server, or when somebody resets
- * them: then they could come to the same number again, so the times at which they did begin belong to them.
- * So do the tables with all their parts and the files they are in: what comes with a part that is attached,
- * or is changed as a table is rewritten, is not counted. Null where rows are written elsewhere, or where
- * a session may have committed rows that are not counted yet: it hands in its counters when it is idle, a
- * second after at most, but never while a statement or a transaction goes on.
- */
-static const CjStatement count_written = {
-	"count the rows ever written to some tables",
-	"WITH RECURSIVE t(oid) AS ("
-	"    SELECT u.oid FROM pg_catalog.unnest($1) AS u(oid)"
-	"     UNION "
-	"    SELECT i.inhrelid FROM t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid"
-	")"
-	"SELECT pg_catalog.concat_ws(' ',"
-	"           pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(c.oid)"
-	"                          + pg_catalog.pg_stat_get_tuples_updated(c.oid)"
-	"                          + pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid)"
-	"                          + pg_catalog.pg_stat_get_xact_tuples_updated(c.oid)),"
-	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time()),"
-	"           EXTRACT(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time($2)),"
-	"           pg_catalog.string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid))"
-	"  FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid"
-	" HAVING pg_catalog.bool_and(c.relkind IN ('r', 'p'))"
-	"   AND NOT EXISTS (SELECT 1"
-	"                     FROM pg_catalog.pg_stat_activity a"
-	"                    WHERE a.datid = $2"
-	"                      AND a.pid <> pg_catalog.pg_backend_pid()"
-	"                      AND (a.state = 'disabled' OR COALESCE(a.state, a.backend_type) IS NULL"
-	"                           OR a.state <> 'idle'"
-	"                              AND a.backend_type NOT IN ('autovacuum worker', 'parallel worker', 'walsender')"
-	"                              AND LEAST(a.xact_start, a.state_change)"
-	"                                  < pg_catalog.clock_timestamp() - interval '10 seconds'))",
-	SPI_OK_SELECT};
+static const CjStatement rows_written = {"count the rows ever written to some tables",
+										 "SELECT challenge_jobs.rows_written($1)", SPI_OK_SELECT};
 
 /*
  * $1: the zones, $2 their dates, $3 the state, $4 times of day. What was examined a moment ago may have changed without a
@@ -104,8 +71,7 @@ cj_reminder_zone_notes_state(const CjRun *run, const char *time_zone, const CjBi
 		return 0;
 	/* the caller's transaction may remember what the counters were some time ago */
 	pgstat_clear_snapshot();
-	written = cj_sql_text_own(&count_written, CJ_PARAMS(CJ_ARRAY(OIDOID, cj_sql_oids(tables)),
-														CJ_OID(MyDatabaseId)));
+	written = cj_sql_text_own(&rows_written, CJ_PARAMS(CJ_ARRAY(OIDOID, cj_sql_oids(tables))));
 	if (written == NULL)
 		return 0;
 	initStringInfo(&text);
