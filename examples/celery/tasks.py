@@ -19,6 +19,11 @@ from psycopg.rows import dict_row
 log = logging.getLogger(__name__)
 
 app = Celery("challenge_jobs")
+
+# Members are told that a challenge has ended and look at the leaderboard: so the statistics are refreshed once challenges
+# have been decided, well or not, and at that hour not by beat.
+refresh = app.signature("challenge_jobs.run", ("refresh_challenge_stats",), immutable=True)
+
 app.conf.update(
     # A task whose worker is killed is delivered again. It can do no harm: nothing is done twice.
     task_acks_late=True,
@@ -29,13 +34,13 @@ app.conf.update(
     timezone="UTC",
     # The schedules of challenge_jobs.job: by those its watchdog judges whether a run is overdue.
     beat_schedule={
-        job: {"task": "challenge_jobs.run", "args": (job,), "schedule": schedule}
-        for job, schedule in {
-            "auto_complete_challenges": crontab(minute="0", hour="0"),
-            "refresh_challenge_stats": crontab(minute="0"),
-            "send_streak_reminders": crontab(minute="*/15"),
-            "cleanup_expired_notifications": crontab(minute="0", hour="3"),
-        }.items()
+        job: {"task": "challenge_jobs.run", "args": (job,), "schedule": schedule, "options": options}
+        for job, schedule, options in (
+            ("auto_complete_challenges", crontab(minute="0", hour="0"), {"link": refresh, "link_error": refresh}),
+            ("refresh_challenge_stats", crontab(minute="0", hour="1-23"), {}),
+            ("send_streak_reminders", crontab(minute="*/15"), {}),
+            ("cleanup_expired_notifications", crontab(minute="0", hour="3"), {}),
+        )
     },
 )
 

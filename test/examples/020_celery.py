@@ -23,6 +23,7 @@ from due import Stall, make_due, undone
 from servers import create_role, drop_role, start_celery, start_redis
 
 AUTO_COMPLETE = "auto_complete_challenges"
+REFRESH = "refresh_challenge_stats"
 files = folder()
 
 # ---- Redis, the role of the README, the worker -----------------------------------------------
@@ -169,15 +170,60 @@ wait_for(
 equal(undone(), "", "everything was done, once")
 equal(runs("status, triggered_by"), "succeeded|celery", "and the task was not repeated")
 
+# ---- the refresh that follows -------------------------------------------------------------------
+
+
+def fire(job: str) -> str:
+    """Fires an entry of the schedule as beat does; returns the task's id."""
+    entry = tasks.app.conf.beat_schedule[job]
+    return tasks.app.send_task(entry["task"], entry["args"], **entry["options"]).id
+
+
+def wait_for_refresh() -> None:
+    """Waits for the end of a refresh since runs() was last called."""
+    wait_for(
+        lambda: psql(f"SELECT 1 FROM challenge_jobs.job_run WHERE job = '{REFRESH}' AND run_id > {last} AND status <> 'running'"),
+        "the statistics to be refreshed",
+    )
+
+
+runs("status")
+make_due()
+with Stall() as stall:
+    task = fire(AUTO_COMPLETE)
+    stall.wait_for_run()
+    equal(
+        psql(f"SELECT count(*) FROM challenge_jobs.job_run WHERE job = '{REFRESH}' AND run_id > {last}"),
+        "0",
+        "while challenges are being decided, the statistics are not refreshed",
+    )
+equal(end(task)[0], "SUCCESS", "challenges are decided")
+wait_for_refresh()
+equal(
+    runs(
+        "status, triggered_by, (result->>'after_run')::bigint"
+        f" = (SELECT max(run_id) FROM challenge_jobs.job_run WHERE job = '{AUTO_COMPLETE}' AND rows_affected > 0)",
+        REFRESH,
+    ),
+    "succeeded|celery|t",
+    "then they are, once, with what was decided",
+)
+
 # ---- a run that fails -------------------------------------------------------------------------
 
 psql(BREAKABLE)
 psql("INSERT INTO broken VALUES ('not today')")
 make_due()
-task = send(AUTO_COMPLETE)
+task = fire(AUTO_COMPLETE)
 state, error = end(task)
 equal(state, "FAILURE", "a task whose job fails again and again fails")
 like(str(error), "not today", "with the error of the database")
+wait_for_refresh()
+equal(
+    psql(f"SELECT count(*), min(status) FROM challenge_jobs.job_run WHERE job = '{REFRESH}' AND run_id > {last}"),
+    "1|succeeded",
+    "the statistics are refreshed all the same, once",
+)
 equal(runs("status, triggered_by, message"), "\n".join(["failed|celery|not today"] * 4), "after three repetitions")
 equal(worker_log.read_text().count(f"{task}] retry"), 3, "which are logged")
 like(undone(), "still active", "nothing was done")
@@ -226,11 +272,14 @@ ok(True, "beat has all four jobs run")
 
 for job, schedule in (line.split("|") for line in psql("SELECT job, schedule FROM challenge_jobs.job").splitlines()):
     minute, hour, day, month, weekday = schedule.split()
-    equal(
-        tasks.app.conf.beat_schedule[job]["schedule"],
-        crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday),
-        f"the schedule of {job} is that of challenge_jobs.job",
-    )
+    fired = tasks.app.conf.beat_schedule[job]["schedule"]
+    wanted = crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+    if job == REFRESH:
+        linked = tasks.app.conf.beat_schedule[AUTO_COMPLETE]["schedule"]
+        equal((fired.minute, linked.minute), (wanted.minute, wanted.minute), f"{job} comes in the minute of challenge_jobs.job")
+        equal(sorted([*fired.hour, *linked.hour]), sorted(wanted.hour), "once at each hour: after challenges were decided, or by beat")
+    else:
+        equal(fired, wanted, f"the schedule of {job} is that of challenge_jobs.job")
 equal(tasks.app.conf.timezone, "UTC", "in UTC")
 
 stop(worker)
