@@ -177,7 +177,12 @@ foreach my $mode ('off', 'on')
 			$database, "$mode, $database: the statement of its hint can be typed there");
 		$n->safe_psql($database, "SELECT challenge_jobs.schedule('$JOB', 'external')");
 	}
-	$n->safe_psql($home, "SELECT challenge_jobs.schedule('$JOB')");
+	# the refresh first, so that pg_cron has no reason to fire it last
+	$n->safe_psql($home, <<"SQL");
+SELECT challenge_jobs.alter_job('refresh_challenge_stats', schedule => '* * * * *');
+SELECT challenge_jobs.schedule('refresh_challenge_stats');
+SELECT challenge_jobs.schedule('$JOB');
+SQL
 }
 foreach my $mode ('off', 'on')
 {
@@ -215,6 +220,16 @@ SQL
 	is( $n->safe_psql($broken, "SELECT DISTINCT status FROM challenges"),
 		'active', "$mode: the failing run has decided nothing");
 	is(doctor($n, $home, "schedule:$JOB"), 'ok', "$mode: the doctor is content");
+	ok( $n->poll_query_until($home,
+			"SELECT count(*) >= 1 FROM challenge_jobs.job_run WHERE job = 'refresh_challenge_stats' AND triggered_by = 'pg_cron' AND status = 'succeeded'"),
+		"$mode: pg_cron has fired the refresh");
+	is( $n->safe_psql($home, <<"SQL"), 't', "$mode: which has waited for the run that decides in the same minute");
+SELECT bool_and(r.started_at >= a.finished_at)
+  FROM challenge_jobs.job_run r
+  JOIN challenge_jobs.job_run a
+    ON a.job = '$JOB' AND date_trunc('minute', a.started_at) = date_trunc('minute', r.started_at)
+ WHERE r.job = 'refresh_challenge_stats'
+SQL
 	test_prune($n, $mode);
 }
 
