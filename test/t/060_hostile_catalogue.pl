@@ -279,18 +279,11 @@ my @entry_points = (
 	"SELECT challenge_jobs.untrack('app.challenge_member_stats')",
 	"SELECT challenge_jobs.remove_stats_view('app.challenge_member_stats')",
 	"SELECT challenge_jobs.reset_job('cleanup_expired_notifications')");
-# Functions of the extension that are no entry points, and why.
+# Functions of the extension that are no entry points, and why. What the library needs stands in a table of its own.
+my ($for_the_library) = slurp_file('doc/reference.md') =~ /^### For the library\n(.*?)^## /ms;
 my %not_called = (
 	capture_change => 'the trigger function of tracked views: whoever writes calls it',
-	script_revision => 'all others ask for it first',
-	(map { $_ => 'report_html() calls it' } qw(html_text report_axis report_count report_duration report_moment report_page report_rest
-		  report_style report_text)),
-	(map { $_ => 'doctor() calls it' } qw(cron_problem find_cascades find_general find_of_job find_unfilled has_index)),
-	(map { $_ => 'alter_job(), reset_job(), schedule() and unschedule() call it' } qw(drop_defaults drop_override override_job set_engine)),
-	(map { $_ => 'whoever asks for the registered views calls it' } qw(missing_views note_known_views order_views rename_keys rename_view view_reads)),
-	map { $_ => 'for the library: runs, the worker, settle_alerts(), deliver_alerts() and the clean-up call it' } qw(alert_episode
-	  announce_alerts claim_alert finish_alert give_up_alerts host_name iso_moment note_run raise_alert raise_overdue raise_restored
-	  remove_alerts run_covers run_is_overtaken run_stands_in settle_overdue settle_runs));
+	map { $_ => 'for the library, which calls it from the others' } $for_the_library =~ /^\| `challenge_jobs\.(\w+)\(/mg);
 my %entry_points_of = (postgres => \@entry_points, operator => \@entry_points, api => \@job_functions);
 
 my %seen;      # place => how often it ran
