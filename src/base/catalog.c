@@ -23,6 +23,18 @@ cj_catalog_name(Oid relid)
 	return schema && name ? quote_qualified_identifier(schema, name) : psprintf("%u", relid);
 }
 
+bool
+cj_catalog_class(Oid relid, FormData_pg_class *form)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	memcpy(form, GETSTRUCT(tuple), CLASS_TUPLE_SIZE);
+	ReleaseSysCache(tuple);
+	return true;
+}
+
 static List *
 operator_name(Oid operator)
 {

@@ -99,15 +99,9 @@ cj_relation_locks_add_table(List *locks, Oid relid, LOCKMODE mode)
 static bool
 has_rights_of_owner(Oid role, Oid relid)
 {
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	bool result = false;
+	FormData_pg_class form;
 
-	if (HeapTupleIsValid(tuple))
-	{
-		result = has_privs_of_role(role, ((Form_pg_class) GETSTRUCT(tuple))->relowner);
-		ReleaseSysCache(tuple);
-	}
-	return result;
+	return cj_catalog_class(relid, &form) && has_privs_of_role(role, form.relowner);
 }
 
 /* add_relation adds a relation that is read, and what it reads itself. */

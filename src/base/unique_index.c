@@ -15,8 +15,8 @@
 #include "catalog/pg_index.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
+#include "base/catalog.h"
 #include "base/unique_index.h"
 
 /* is_usable returns whether REFRESH … CONCURRENTLY takes an index, given as its row of pg_index. */
@@ -38,20 +38,6 @@ is_usable(HeapTuple tuple, Oid access_method)
 	return true;
 }
 
-static Oid
-access_method_of(Oid indexrelid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(indexrelid));
-	Oid result = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		result = ((Form_pg_class) GETSTRUCT(tuple))->relam;
-		ReleaseSysCache(tuple);
-	}
-	return result;
-}
-
 bool
 cj_unique_index_exists(Oid relid)
 {
@@ -66,9 +52,10 @@ cj_unique_index_exists(Oid relid)
 	scan = systable_beginscan(catalog, IndexIndrelidIndexId, true, NULL, 1, &key);
 	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Oid index = ((Form_pg_index) GETSTRUCT(tuple))->indexrelid;
+		FormData_pg_class index;
 
-		found = is_usable(tuple, access_method_of(index));
+		found = cj_catalog_class(((Form_pg_index) GETSTRUCT(tuple))->indexrelid, &index) &&
+				is_usable(tuple, index.relam);
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);

@@ -13,7 +13,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_statistic.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -53,15 +52,9 @@ expand_name(const CjStatement *statement, const CjStatsView *view, AttrNumber ke
 static double
 rows_of(Oid relid)
 {
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	double rows = 0;
+	FormData_pg_class form;
 
-	if (HeapTupleIsValid(tuple))
-	{
-		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
-		ReleaseSysCache(tuple);
-	}
-	return Max(rows, 0);
+	return cj_catalog_class(relid, &form) ? Max(form.reltuples, 0) : 0;
 }
 
 /* keys_by_statistics returns how many keys a view has by the planner's statistics; 0: there are none. */

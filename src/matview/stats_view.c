@@ -11,18 +11,15 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "base/catalog.h"
@@ -155,21 +152,16 @@ cj_stats_view_missing(List *names)
 static bool
 describe(Oid relid, const char *name, CjStatsView *view)
 {
-	HeapTuple tuple = NULL;
-	Form_pg_class form;
+	FormData_pg_class form;
 
-	if (OidIsValid(relid))
-		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
+	if (!cj_catalog_class(relid, &form))
 		return false;
-	form = (Form_pg_class) GETSTRUCT(tuple);
 	view->name = name;
 	view->relid = relid;
-	view->schema = form->relnamespace;
-	view->owner = form->relowner;
-	view->relkind = form->relkind;
-	view->is_populated = form->relispopulated;
-	ReleaseSysCache(tuple);
+	view->schema = form.relnamespace;
+	view->owner = form.relowner;
+	view->relkind = form.relkind;
+	view->is_populated = form.relispopulated;
 	view->has_unique_index = cj_unique_index_exists(relid);
 	return true;
 }

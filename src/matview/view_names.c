@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 
 #include "base/sql.h"
 #include "matview/view_names.h"

@@ -9,7 +9,6 @@
  */
 #include "postgres.h"
 
-#include "nodes/pg_list.h"
 
 #include "matview/analysis/column_graph.h"
 
@@ -22,75 +21,58 @@ typedef struct Edge
 
 struct CjKeyGraph
 {
-	MemoryContext memory;
-	CjKeyNode *nodes;
+	List *nodes;    /* of CjKeyNode * */
+	List *edges;    /* of Edge * */
 	CjReach *reach; /* of each node, once searched */
-	int node_count;
-	int node_room;
-	Edge *edges;
-	int edge_count;
-	int edge_room;
 };
 
 CjKeyGraph *
 cj_column_graph_make(void)
 {
-	CjKeyGraph *graph = palloc0(sizeof(CjKeyGraph));
-
-	graph->memory = CurrentMemoryContext;
-	graph->node_room = 64;
-	graph->nodes = palloc(sizeof(CjKeyNode) * graph->node_room);
-	graph->edge_room = 64;
-	graph->edges = palloc(sizeof(Edge) * graph->edge_room);
-	return graph;
+	return palloc0(sizeof(CjKeyGraph));
 }
 
 int
 cj_column_graph_node(CjKeyGraph *graph, int block, int entry, AttrNumber column)
 {
 	CjKeyNode *node;
+	ListCell *cell;
 
-	for (int i = 0; i < graph->node_count; i++)
+	foreach(cell, graph->nodes)
 	{
-		node = &graph->nodes[i];
+		node = lfirst(cell);
 		if (node->block == block && node->entry == entry && node->column == column)
-			return i;
+			return foreach_current_index(cell);
 	}
-	if (graph->node_count == graph->node_room)
-	{
-		graph->node_room *= 2;
-		graph->nodes = repalloc(graph->nodes, sizeof(CjKeyNode) * graph->node_room);
-	}
-	node = &graph->nodes[graph->node_count];
-	node->block = block;
-	node->entry = entry;
-	node->column = column;
-	return graph->node_count++;
+	node = palloc(sizeof(CjKeyNode));
+	*node = (CjKeyNode){block, entry, column};
+	graph->nodes = lappend(graph->nodes, node);
+	return list_length(graph->nodes) - 1;
 }
 
 const CjKeyNode *
 cj_column_graph_get(const CjKeyGraph *graph, int node)
 {
-	Assert(node >= 0 && node < graph->node_count);
-	return &graph->nodes[node];
+	return list_nth(graph->nodes, node);
 }
 
 List *
 cj_column_graph_nodes_of(const CjKeyGraph *graph, int block, int entry)
 {
 	List *nodes = NIL;
+	ListCell *cell;
 
-	for (int i = 0; i < graph->node_count; i++)
+	foreach(cell, graph->nodes)
 	{
-		const CjKeyNode *node = &graph->nodes[i];
+		const CjKeyNode *node = lfirst(cell);
 		int place = 0;
 
 		if (node->block != block || node->entry != entry)
 			continue;
 		while (place < list_length(nodes) &&
-			   graph->nodes[list_nth_int(nodes, place)].column < node->column)
+			   cj_column_graph_get(graph, list_nth_int(nodes, place))->column < node->column)
 			place++;
-		nodes = list_insert_nth_int(nodes, place, i);
+		nodes = list_insert_nth_int(nodes, place, foreach_current_index(cell));
 	}
 	return nodes;
 }
@@ -98,42 +80,42 @@ cj_column_graph_nodes_of(const CjKeyGraph *graph, int block, int entry)
 void
 cj_column_graph_add(CjKeyGraph *graph, int from, int to, CjEdgeKind kind)
 {
-	if (graph->edge_count == graph->edge_room)
-	{
-		graph->edge_room *= 2;
-		graph->edges = repalloc(graph->edges, sizeof(Edge) * graph->edge_room);
-	}
-	graph->edges[graph->edge_count++] = (Edge){from, to, kind};
+	Edge *edge = palloc(sizeof(Edge));
+
+	*edge = (Edge){from, to, kind};
+	graph->edges = lappend(graph->edges, edge);
 }
 
-/* leads_to returns whether equalities among the columns of one block lead from a node to another. */
-static bool
-leads_to(const CjKeyGraph *graph, int from, int to)
+/* list_reachable lists the nodes that a node reaches, itself first, the nearest first; or by equalities within its block. */
+static List *
+list_reachable(const CjKeyGraph *graph, int node, bool by_equalities)
 {
-	int block = graph->nodes[from].block;
-	List *seen = list_make1_int(from);
+	int block = cj_column_graph_get(graph, node)->block;
+	List *seen = list_make1_int(node);
 
 	/* the list grows while it is scanned */
 	for (int i = 0; i < list_length(seen); i++)
 	{
-		for (int e = 0; e < graph->edge_count; e++)
-		{
-			const Edge *edge = &graph->edges[e];
+		ListCell *cell;
 
-			if (edge->kind == CJ_EDGE_EQUAL && edge->from == list_nth_int(seen, i) &&
-				graph->nodes[edge->to].block == block)
+		foreach(cell, graph->edges)
+		{
+			const Edge *edge = lfirst(cell);
+
+			if (edge->from == list_nth_int(seen, i) &&
+				(!by_equalities || (edge->kind == CJ_EDGE_EQUAL &&
+									cj_column_graph_get(graph, edge->to)->block == block)))
 				seen = list_append_unique_int(seen, edge->to);
 		}
 	}
-	return list_member_int(seen, to);
+	return seen;
 }
 
 bool
 cj_column_graph_are_equated(const CjKeyGraph *graph, int a, int b)
 {
-	if (graph->nodes[a].block != graph->nodes[b].block)
-		return false;
-	return leads_to(graph, a, b) && leads_to(graph, b, a);
+	return list_member_int(list_reachable(graph, a, true), b) &&
+		   list_member_int(list_reachable(graph, b, true), a);
 }
 
 /*
@@ -161,14 +143,16 @@ cj_column_graph_search(CjKeyGraph *graph, int key)
 {
 	bool changed = true;
 
-	graph->reach = MemoryContextAllocZero(graph->memory, sizeof(CjReach) * graph->node_count);
+	graph->reach = palloc0(sizeof(CjReach) * list_length(graph->nodes));
 	graph->reach[key] = CJ_REACH_COPIED;
 	while (changed)
 	{
+		ListCell *cell;
+
 		changed = false;
-		for (int e = 0; e < graph->edge_count; e++)
+		foreach(cell, graph->edges)
 		{
-			const Edge *edge = &graph->edges[e];
+			const Edge *edge = lfirst(cell);
 			CjReach reach = reach_via(edge->kind, graph->reach[edge->to]);
 
 			if (reach > graph->reach[edge->from])
@@ -189,16 +173,5 @@ cj_column_graph_reach(const CjKeyGraph *graph, int node)
 List *
 cj_column_graph_reachable(const CjKeyGraph *graph, int node)
 {
-	List *seen = list_make1_int(node);
-
-	/* the list grows while it is scanned */
-	for (int i = 0; i < list_length(seen); i++)
-	{
-		for (int e = 0; e < graph->edge_count; e++)
-		{
-			if (graph->edges[e].from == list_nth_int(seen, i))
-				seen = list_append_unique_int(seen, graph->edges[e].to);
-		}
-	}
-	return seen;
+	return list_reachable(graph, node, false);
 }

@@ -2,7 +2,7 @@
  * matview/analysis/column_graph.h
  *		Which columns of a query carry the value of which others.
  *
- * Pure: no catalog. All is palloc'd in the memory context that was current when the graph was made.
+ * Pure: no catalog. All is palloc'd in the current memory context.
  */
 #ifndef CJ_MATVIEW_ANALYSIS_COLUMN_GRAPH_H
 #define CJ_MATVIEW_ANALYSIS_COLUMN_GRAPH_H
@@ -40,7 +40,7 @@ extern CjKeyGraph *cj_column_graph_make(void);
 /* Returns the number of a node, which is added if it is new. */
 extern int cj_column_graph_node(CjKeyGraph *graph, int block, int entry, AttrNumber column);
 
-/* Returns a node. Valid until the next one is added. */
+/* Returns a node. */
 extern const CjKeyNode *cj_column_graph_get(const CjKeyGraph *graph, int node);
 
 /* Returns the nodes of an entry, in the order of their columns. */

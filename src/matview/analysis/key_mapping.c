@@ -208,23 +208,6 @@ make_direct(const CjViewGraph *view, const CjOccurrence *occurrence)
 	return key_path;
 }
 
-/* find_occurrence returns the other occurrence that a node is a column of; NULL: none. */
-static const CjOccurrence *
-find_occurrence(const CjViewGraph *view, const CjKeyNode *node, const CjOccurrence *but)
-{
-	ListCell *cell;
-
-	foreach(cell, view->occurrences)
-	{
-		const CjOccurrence *occurrence = lfirst(cell);
-
-		if (occurrence != but && occurrence->block->number == node->block &&
-			occurrence->entry == node->entry)
-			return occurrence;
-	}
-	return NULL;
-}
-
 /* make_via makes the key path of a column by way of another table; NULL: there is none. */
 static CjKeyPath *
 make_via(const CjViewGraph *view, const CjOccurrence *occurrence, int from)
@@ -234,8 +217,8 @@ make_via(const CjViewGraph *view, const CjOccurrence *occurrence, int from)
 	foreach(cell, cj_column_graph_reachable(view->graph, from))
 	{
 		const CjKeyNode *node = cj_column_graph_get(view->graph, lfirst_int(cell));
-		const CjOccurrence *via = find_occurrence(view, node, occurrence);
-		CjKeyPath *key_path = via ? make_direct(view, via) : NULL;
+		const CjOccurrence *via = cj_query_graph_occurrence(view, node->block, node->entry);
+		CjKeyPath *key_path = via && via != occurrence ? make_direct(view, via) : NULL;
 
 		if (key_path == NULL)
 			continue;

@@ -59,9 +59,8 @@ examine_in(CjViewGraph *view, CjQueryBlock *block, void *expression)
 
 /* ---- tables ---- */
 
-/* find_occurrence returns the table that an entry of a block is; NULL: it is none. */
-static CjOccurrence *
-find_occurrence(CjViewGraph *view, const CjQueryBlock *block, int entry)
+CjOccurrence *
+cj_query_graph_occurrence(const CjViewGraph *view, int block, int entry)
 {
 	ListCell *cell;
 
@@ -69,7 +68,7 @@ find_occurrence(CjViewGraph *view, const CjQueryBlock *block, int entry)
 	{
 		CjOccurrence *occurrence = lfirst(cell);
 
-		if (occurrence->block == block && occurrence->entry == entry)
+		if (occurrence->block->number == block && occurrence->entry == entry)
 			return occurrence;
 	}
 	return NULL;
@@ -125,7 +124,7 @@ examine_column(const Place *place, const Var *var)
 		return examine_in(place->view, block, entry->joinaliasvars);
 	if (entry->rtekind == RTE_JOIN || cj_compat_group_expressions(entry) != NIL)
 		return examine_in(place->view, block, cj_query_block_expand(block, var));
-	occurrence = find_occurrence(place->view, block, var->varno);
+	occurrence = cj_query_graph_occurrence(place->view, block->number, var->varno);
 	return occurrence &&
 		   !cj_source_table_note_column(occurrence->relid, var->varattno, &occurrence->columns,
 										&place->view->outcome.refusal, &place->view->outcome.hint);
@@ -395,7 +394,7 @@ visit_entry(CjViewGraph *view, CjQueryBlock *block, int index)
 	switch (entry->rtekind)
 	{
 		case RTE_RELATION:
-			if (find_occurrence(view, block, index))
+			if (cj_query_graph_occurrence(view, block->number, index))
 				visit_table(view, entry);
 			else
 				inner = visit_view(view, block, entry->relid);

@@ -39,4 +39,7 @@ typedef struct CjViewGraph
  */
 extern CjViewGraph *cj_query_graph_make(Relation view);
 
+/* Returns the table that an entry of a block is; NULL: it is none. */
+extern CjOccurrence *cj_query_graph_occurrence(const CjViewGraph *view, int block, int entry);
+
 #endif /* CJ_MATVIEW_ANALYSIS_QUERY_GRAPH_H */

@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -29,6 +28,7 @@
 #include "utils/reltrigger.h"
 #include "utils/syscache.h"
 
+#include "base/catalog.h"
 #include "base/identity.h"
 #include "matview/capture/capture_trigger.h"
 
@@ -110,13 +110,15 @@ drop_trigger(Oid trigger)
 	performDeletion(&address, DROP_RESTRICT, 0);
 }
 
-/* drop_broken drops the triggers with our function that are not as they have to be (disabled ones, as a rule). */
+/*
+ * drop_triggers drops the triggers with our function that a table has by itself, or those of them that are not as they
+ * have to be (disabled ones, as a rule); and closes the table.
+ */
 static void
-drop_broken(Oid relid)
+drop_triggers(Relation rel, bool only_broken)
 {
-	Relation rel = table_open(relid, NoLock);
 	Oid function = function_oid();
-	List *broken = NIL;
+	List *triggers = NIL;
 	ListCell *cell;
 
 	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
@@ -127,13 +129,13 @@ drop_broken(Oid relid)
 		for (int k = 0; k < lengthof(kinds); k++)
 			is_right = is_right || is_kind(trigger, &kinds[k], function);
 		/* that of a partition goes with its parent's */
-		if (trigger->tgfoid == function && !is_right && !trigger->tgisclone)
-			broken = lappend_oid(broken, trigger->tgoid);
+		if (trigger->tgfoid == function && !trigger->tgisclone && !(only_broken && is_right))
+			triggers = lappend_oid(triggers, trigger->tgoid);
 	}
-	table_close(rel, NoLock);
-	foreach(cell, broken)
+	relation_close(rel, NoLock);
+	foreach(cell, triggers)
 		drop_trigger(lfirst_oid(cell));
-	if (broken != NIL)
+	if (triggers != NIL)
 		CommandCounterIncrement();
 }
 
@@ -191,7 +193,7 @@ create(Oid relid)
 
 	LockRelationOid(relid, ShareRowExclusiveLock);
 	relids = find_all_inheritors(relid, ShareRowExclusiveLock, NULL);
-	drop_broken(relid);
+	drop_triggers(table_open(relid, NoLock), true);
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
 		Relation rel;
@@ -212,65 +214,30 @@ create(Oid relid)
 	}
 }
 
-/* owner_of returns the owner of a relation; InvalidOid if it is gone. */
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
 void
 cj_capture_trigger_create(Oid relid)
 {
+	FormData_pg_class form = {0};
 	CjIdentity saved;
 
-	cj_identity_become_owner(&saved, owner_of(relid), "pg_catalog", "UTC");
+	(void) cj_catalog_class(relid, &form);
+	cj_identity_become_owner(&saved, form.relowner, "pg_catalog", "UTC");
 	create(relid);
 	cj_identity_restore(&saved);
-}
-
-/* drop drops all triggers with our function that a table has by itself. */
-static void
-drop(Oid relid)
-{
-	Relation rel = try_relation_open(relid, AccessExclusiveLock);
-	Oid function = function_oid();
-	List *triggers = NIL;
-	ListCell *cell;
-
-	if (rel == NULL)
-		return;
-	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
-	{
-		const Trigger *trigger = &rel->trigdesc->triggers[i];
-
-		if (trigger->tgfoid == function && !trigger->tgisclone)
-			triggers = lappend_oid(triggers, trigger->tgoid);
-	}
-	relation_close(rel, NoLock);
-	foreach(cell, triggers)
-		drop_trigger(lfirst_oid(cell));
-	if (triggers != NIL)
-		CommandCounterIncrement();
 }
 
 void
 cj_capture_trigger_drop(Oid relid)
 {
-	Oid owner = owner_of(relid);
+	FormData_pg_class form;
 	CjIdentity saved;
+	Relation rel;
 
-	if (!OidIsValid(owner))
+	if (!cj_catalog_class(relid, &form))
 		return;
-	cj_identity_become_owner(&saved, owner, "pg_catalog", "UTC");
-	drop(relid);
+	cj_identity_become_owner(&saved, form.relowner, "pg_catalog", "UTC");
+	rel = try_relation_open(relid, AccessExclusiveLock);
+	if (rel)
+		drop_triggers(rel, false);
 	cj_identity_restore(&saved);
 }
