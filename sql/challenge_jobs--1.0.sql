@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 16';
+AS 'SELECT 17';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -1280,8 +1280,8 @@ AS 'MODULE_PATHNAME', 'cj_api_doctor';
  * What the doctor finds by statements, with the columns that findings have: run_as is the role that must run the remedy.
  * Here: the installation as such. "version" is that of the library.
  */
-CREATE FUNCTION challenge_jobs.find_general(version text)
-RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+CREATE FUNCTION challenge_jobs.find_general(version text, is_preloaded boolean, has_command boolean)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text, advice text)
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 BEGIN ATOMIC
 WITH member AS (
@@ -1290,7 +1290,7 @@ WITH member AS (
       JOIN pg_extension e ON e.oid = d.refobjid
      WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'challenge_jobs'
 )
-SELECT 'version', v.status, v.finding, v.remedy, v.run_as
+SELECT 'version', v.status, v.finding, v.remedy, v.run_as, NULL
   FROM pg_extension e
  CROSS JOIN LATERAL (
         SELECT 'ok', format('extension and library are %s', version), NULL, NULL WHERE e.extversion = version
@@ -1301,7 +1301,7 @@ SELECT 'version', v.status, v.finding, v.remedy, v.run_as
  WHERE e.extname = 'challenge_jobs'
 
 UNION ALL
-SELECT 'installation', h.status, h.finding, h.remedy, NULL
+SELECT 'installation', h.status, h.finding, h.remedy, NULL, NULL
   FROM (SELECT) one
   LEFT JOIN (SELECT count(j.engine) AS scheduled FROM challenge_jobs.job j WHERE j.held = 'restored' HAVING count(*) > 0) r ON true
   LEFT JOIN challenge_jobs.pause p ON true
@@ -1317,14 +1317,14 @@ SELECT 'installation', h.status, h.finding, h.remedy, NULL
 
 UNION ALL
 SELECT 'read_only', 'warning', 'default_transaction_read_only is on: nothing runs, and nothing is recorded',
-       format('ALTER DATABASE %I SET default_transaction_read_only = off;', current_database()), 'superuser'
+       format('ALTER DATABASE %I SET default_transaction_read_only = off;', current_database()), 'superuser', NULL
  WHERE current_setting('default_transaction_read_only')::boolean
 
 /* The kind of which most was refused of late: at least 100 calls. */
 UNION ALL
 SELECT 'refusals', 'warning',
        format('%s calls of job "%s" by role "%s" have been refused: %s', f.calls, f.job, f.role_name, f.message),
-       'SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;', NULL
+       'SELECT * FROM challenge_jobs.refusal ORDER BY last_at DESC;', NULL, NULL
   FROM (SELECT *
           FROM challenge_jobs.refusal
          WHERE last_at > clock_timestamp() - interval '1 day' AND calls >= 100
@@ -1336,7 +1336,7 @@ SELECT 'execute', CASE WHEN g.to_public THEN 'warning' ELSE 'ok' END,
        CASE WHEN g.to_public THEN 'functions of the extension may be executed by ' || g.names
             ELSE COALESCE('besides the owner, ' || g.names || ' may execute functions of the extension',
                           'nobody but the owner may execute functions of the extension') END,
-       g.remedy, 'superuser'
+       g.remedy, 'superuser', NULL
   FROM (SELECT string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, ', '),
                bool_or(a.grantee = 0),
                string_agg(DISTINCT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC;', p.oid::regprocedure), ' ') FILTER (WHERE a.grantee = 0)
@@ -1352,7 +1352,7 @@ SELECT 'execute', CASE WHEN g.to_public THEN 'warning' ELSE 'ok' END,
 UNION ALL
 SELECT 'tables', 'error',
        format('granted: %s on %s to %s; this gives the rights of the extension''s owner', string_agg(a.privilege_type, ', '), c.oid::regclass, g.name),
-       format('REVOKE ALL ON %s FROM %s; GRANT SELECT ON %1$s TO %2$s;', c.oid::regclass, g.name), 'superuser'
+       format('REVOKE ALL ON %s FROM %s; GRANT SELECT ON %1$s TO %2$s;', c.oid::regclass, g.name), 'superuser', NULL
   FROM member m
   JOIN pg_class c ON c.oid = m.objid
  CROSS JOIN LATERAL aclexplode(c.relacl) a
@@ -1363,15 +1363,40 @@ SELECT 'tables', 'error',
 UNION ALL
 SELECT 'runs', 'warning',
        format('%s runs are "running" without a backend; the worker, or the next run of the job, marks them as crashed', count(*)),
-       format('CALL challenge_jobs.run(%L);', min(r.job)), NULL
+       format('CALL challenge_jobs.run(%L);', min(r.job)), NULL, NULL
   FROM challenge_jobs.job_run r
  WHERE r.status = 'running' AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = r.pid AND a.backend_start <= r.started_at)
 HAVING count(*) > 0
 
 UNION ALL
 SELECT 'change_log', 'warning', 'more than a million changes of tracked views wait for a refresh',
-       'CALL challenge_jobs.run(''refresh_challenge_stats'');', NULL
- WHERE EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000);
+       'CALL challenge_jobs.run(''refresh_challenge_stats'');', NULL, NULL
+ WHERE EXISTS (SELECT FROM challenge_jobs.change_log OFFSET 1000000)
+
+UNION ALL
+SELECT 'preload', 'ok', 'the library is in shared_preload_libraries', NULL, NULL, NULL WHERE is_preloaded
+UNION ALL
+SELECT 'preload', 'warning',
+       'the library is not in shared_preload_libraries: job functions that fail or are rolled back leave no row in job_run', NULL, NULL,
+       'Add challenge_jobs to shared_preload_libraries in postgresql.conf, and restart the server.'
+ WHERE NOT is_preloaded
+
+/* Alerts that wait although they could have been delivered; the last of those that were tried. */
+UNION ALL
+SELECT 'alerts', CASE WHEN a.tried + a.waiting > 0 THEN 'warning' ELSE 'ok' END,
+       CASE WHEN NOT has_command
+            THEN 'challenge_jobs.alert_command is not set: alerts go to challenge_jobs.alert, the server log and NOTIFY only'
+            WHEN a.tried > 0 THEN format('%s alerts could not be delivered yet; the last one: %s', a.tried, a.last_error)
+            WHEN a.waiting > 0 THEN format('%s alerts wait, and nothing delivers them', a.waiting)
+            ELSE 'challenge_jobs.alert_command is set, and no alert waits for it' END,
+       CASE WHEN a.tried = 0 AND a.waiting > 0 THEN 'CALL challenge_jobs.deliver_alerts();' END, 'superuser',
+       CASE WHEN a.tried > 0
+            THEN 'Mend challenge_jobs.alert_command, then run as a superuser: CALL challenge_jobs.deliver_alerts();' END
+  FROM (SELECT count(*) FILTER (WHERE l.attempts = 0), count(*) FILTER (WHERE l.attempts > 0),
+               (array_agg(l.last_error ORDER BY l.alert_id DESC) FILTER (WHERE l.attempts > 0))[1]
+          FROM challenge_jobs.alert l
+         WHERE has_command AND l.next_attempt_at IS NOT NULL
+           AND (l.attempts > 0 OR l.raised_at < clock_timestamp() - interval '10 minutes')) a(waiting, tried, last_error);
 END;
 
 /* A job: functions that stand in the way of its job function, and, if it is enabled, its state. */
@@ -2604,7 +2629,7 @@ COMMENT ON FUNCTION challenge_jobs.watchdog(timestamptz) IS
 COMMENT ON FUNCTION challenge_jobs.doctor() IS
     'checks bindings, indexes, privileges, preloading, schedules and the state of the jobs; returns for each check what was found, SQL that mends it (remedy) or advice, and the role that must run the SQL';
 
-COMMENT ON FUNCTION challenge_jobs.find_general(text) IS 'part of doctor(): the installation; version is that of the library';
+COMMENT ON FUNCTION challenge_jobs.find_general(text, boolean, boolean) IS 'part of doctor(): the installation; version is that of the library';
 COMMENT ON FUNCTION challenge_jobs.find_of_job(text) IS 'part of doctor(): a job';
 COMMENT ON FUNCTION challenge_jobs.has_index(oid, smallint, smallint, boolean, boolean, boolean) IS 'part of doctor(): whether a table has an index that serves a job';
 COMMENT ON FUNCTION challenge_jobs.find_unfilled(oid, smallint[], text) IS 'part of doctor(): columns that nobody would fill in';

@@ -8,7 +8,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -101,30 +100,36 @@ cj_job_config_timestamp_time_zone(void)
 	return name;
 }
 
+/* reject raises the error of a value that is not valid; the default, as SQL, is the one that could be typed. */
+static void
+reject(const CjJobDefinition *job, const char *name, const char *detail, const char *default_value)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid %s for job \"%s\"", name, job->name), errdetail("%s", detail),
+			 errhint("Run: SELECT challenge_jobs.alter_job('%s', %s => %s);", job->name, name,
+					 default_value)));
+}
+
 /* check_duration checks that a duration is from 0 to MAX_DURATION_DAYS. */
 static void
 check_duration(const CjJobDefinition *job, const char *name, const Interval *value,
 			   const char *default_value)
 {
-	int64 usecs;
+	const int64 limit = MAX_DURATION_DAYS * USECS_PER_DAY;
 
 	if (value == NULL)
 		return;
 	if (value->month == 0 && value->day >= 0 && value->day <= MAX_DURATION_DAYS)
 	{
-		usecs = value->day * USECS_PER_DAY +
-				Max(Min(value->time, 2 * MAX_DURATION_DAYS * USECS_PER_DAY),
-					-2 * MAX_DURATION_DAYS * USECS_PER_DAY);
-		if (usecs >= 0 && usecs <= MAX_DURATION_DAYS * USECS_PER_DAY)
+		int64 usecs = value->day * USECS_PER_DAY + Max(Min(value->time, 2 * limit), -2 * limit);
+
+		if (usecs >= 0 && usecs <= limit)
 			return;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid %s for job \"%s\"", name, job->name),
-			 errdetail("It takes an interval from 0 to %d days, without months.",
-					   MAX_DURATION_DAYS),
-			 errhint("Run: SELECT challenge_jobs.alter_job('%s', %s => '%s');", job->name, name,
-					 default_value)));
+	reject(job, name,
+		   psprintf("It takes an interval from 0 to %d days, without months.", MAX_DURATION_DAYS),
+		   quote_literal_cstr(default_value));
 }
 
 /* check_schedule checks a schedule, and warns of one that never comes. */
@@ -159,20 +164,14 @@ check_change(const CjJobDefinition *job, const CjJobChange *change)
 	check_duration(job, "retry_delay", change->retry_delay, job->retry_delay);
 	check_duration(job, "grace", change->grace, job->grace);
 	if (change->max_retries && (*change->max_retries < 0 || *change->max_retries > 100))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid max_retries for job \"%s\"", job->name),
-				 errdetail("It takes a number from 0 to 100, not %d.", *change->max_retries),
-				 errhint("Run: SELECT challenge_jobs.alter_job('%s', max_retries => %d);", job->name,
-						 job->max_retries)));
+		reject(job, "max_retries",
+			   psprintf("It takes a number from 0 to 100, not %d.", *change->max_retries),
+			   psprintf("%d", job->max_retries));
 	if (change->catch_up && strcmp(change->catch_up, "once") != 0 &&
 		strcmp(change->catch_up, "skip") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid catch_up for job \"%s\"", job->name),
-				 errdetail("It takes \"once\" or \"skip\", not \"%s\".", change->catch_up),
-				 errhint("Run: SELECT challenge_jobs.alter_job('%s', catch_up => '%s');", job->name,
-						 job->catch_up)));
+		reject(job, "catch_up",
+			   psprintf("It takes \"once\" or \"skip\", not \"%s\".", change->catch_up),
+			   quote_literal_cstr(job->catch_up));
 	if (change->settings)
 		cj_settings_check(job->name, job->settings, change->settings, true);
 }

@@ -11,7 +11,6 @@
 
 #include <libgen.h>
 
-#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"

@@ -12,18 +12,15 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "alerts/command.h"
 #include "app/binding.h"
-#include "base/identity.h"
 #include "base/job_lock.h"
 #include "base/sql.h"
 #include "base/template.h"
@@ -37,7 +34,7 @@
 
 /* The functions of the install script return findings; $1 of has_index the table, the rest as CjIndexAdvice has it. */
 static const CjStatement find_general = {"find out about the installation",
-										 "SELECT * FROM challenge_jobs.find_general($1)",
+										 "SELECT * FROM challenge_jobs.find_general($1, $2, $3)",
 										 SPI_OK_SELECT};
 static const CjStatement find_of_job = {"find out about a job",
 										"SELECT * FROM challenge_jobs.find_of_job($1)",
@@ -51,20 +48,6 @@ static const CjStatement find_unfilled = {"find columns that have to be filled i
 static const CjStatement find_cascades = {
 	"find tables of others that are changed along with a table",
 	"SELECT * FROM challenge_jobs.find_cascades($1, $2, $3, $4, $5, $6)", SPI_OK_SELECT};
-
-/* Alerts that wait although they could have been delivered; the last of those that were tried. */
-static const CjStatement count_waiting_alerts = {
-	"count alerts that are not delivered",
-	"SELECT pg_catalog.count(*),"
-	"       pg_catalog.count(*) FILTER (WHERE a.attempts > 0),"
-	"       (SELECT l.last_error"
-	"          FROM challenge_jobs.alert l"
-	"         WHERE l.next_attempt_at IS NOT NULL AND l.attempts > 0"
-	"         ORDER BY l.alert_id DESC LIMIT 1)"
-	"  FROM challenge_jobs.alert a"
-	" WHERE a.next_attempt_at IS NOT NULL"
-	"   AND (a.attempts > 0 OR a.raised_at < pg_catalog.clock_timestamp() - '10 minutes'::pg_catalog.interval)",
-	SPI_OK_SELECT};
 
 static bool preloaded = false;
 
@@ -126,19 +109,6 @@ attempt(Trial *trial)
 }
 
 /* ---- the server ---- */
-
-static void
-check_preload(CjFindings *findings)
-{
-	if (preloaded)
-		cj_findings_add(findings, "preload", "ok", "the library is in shared_preload_libraries",
-						NULL);
-	else
-		cj_findings_add_hint(
-			findings, "preload", "warning",
-			"the library is not in shared_preload_libraries: job functions that fail or are rolled back leave no row in job_run",
-			"Add challenge_jobs to shared_preload_libraries in postgresql.conf, and restart the server.");
-}
 
 static void
 check_service(CjFindings *findings)
@@ -216,42 +186,6 @@ check_unrecorded_runs(CjFindings *findings)
 		cj_findings_add(findings, "unrecorded_runs", "ok",
 						psprintf("%d runs are waiting to be recorded, none was dropped", waiting),
 						NULL);
-}
-
-static void
-check_alerts(CjFindings *findings)
-{
-	CjRows rows;
-	int64 waiting;
-	int64 tried;
-
-	if (!cj_alert_command_is_set())
-	{
-		cj_findings_add(
-			findings, "alerts", "ok",
-			"challenge_jobs.alert_command is not set: alerts go to challenge_jobs.alert, the server log "
-			"and NOTIFY only",
-			NULL);
-		return;
-	}
-	rows = cj_sql_run_own(&count_waiting_alerts, NULL);
-	waiting = cj_sql_int64(&rows, 0, 1);
-	tried = cj_sql_int64(&rows, 0, 2);
-	if (tried > 0)
-		cj_findings_add_hint(
-			findings, "alerts", "warning",
-			psprintf(INT64_FORMAT " alerts could not be delivered yet; the last one: %s", tried,
-					 cj_sql_text(&rows, 0, 3)),
-			"Mend challenge_jobs.alert_command, then run as a superuser: CALL challenge_jobs.deliver_alerts();");
-	else if (waiting > 0)
-		cj_findings_add_as(findings, "alerts", "warning",
-						   psprintf(INT64_FORMAT " alerts wait, and nothing delivers them",
-									waiting),
-						   "CALL challenge_jobs.deliver_alerts();", CJ_AS_SUPERUSER);
-	else
-		cj_findings_add(findings, "alerts", "ok",
-						"challenge_jobs.alert_command is set, and no alert waits for it", NULL);
-	cj_sql_free(&rows);
 }
 
 /* ---- the app's tables ---- */
@@ -566,11 +500,11 @@ cj_doctor_examine(Tuplestorestate *store, TupleDesc desc)
 	CjFindings *findings = cj_findings_create(store, desc);
 	const CjJob *const *jobs = cj_job_list_jobs();
 
-	cj_findings_add_found(findings, &find_general, CJ_PARAMS(CJ_TEXT(CJ_VERSION)));
-	check_preload(findings);
+	cj_findings_add_found(findings, &find_general,
+						  CJ_PARAMS(CJ_TEXT(CJ_VERSION), CJ_BOOL(preloaded),
+									CJ_BOOL(cj_alert_command_is_set())));
 	check_worker(findings);
 	check_unrecorded_runs(findings);
-	check_alerts(findings);
 	for (int i = 0; jobs[i]; i++)
 		check_job(findings, jobs[i]);
 }

@@ -86,9 +86,17 @@ cj_findings_add_found(CjFindings *findings, const CjStatement *statement, CjPara
 	CjRows rows = cj_sql_run_own(statement, params);
 
 	for (uint64 row = 0; row < rows.processed; row++)
-		cj_findings_add_as(findings, cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2),
-						   cj_sql_text(&rows, row, 3), cj_sql_text(&rows, row, 4),
-						   cj_sql_text(&rows, row, 5));
+	{
+		const char *advice = rows.table->tupdesc->natts > 5 ? cj_sql_text(&rows, row, 6) : NULL;
+
+		if (advice)
+			cj_findings_add_hint(findings, cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2),
+								 cj_sql_text(&rows, row, 3), advice);
+		else
+			cj_findings_add_as(findings, cj_sql_text(&rows, row, 1), cj_sql_text(&rows, row, 2),
+							   cj_sql_text(&rows, row, 3), cj_sql_text(&rows, row, 4),
+							   cj_sql_text(&rows, row, 5));
+	}
 	cj_sql_free(&rows);
 }
 

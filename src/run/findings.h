@@ -29,7 +29,7 @@ extern void cj_findings_add_as(CjFindings *findings, const char *check_name, con
 extern void cj_findings_add_hint(CjFindings *findings, const char *check_name, const char *status,
 								 const char *finding, const char *hint);
 
-/* Adds what a statement over the catalogs or the extension's tables finds: check_name, status, finding, remedy, run_as. */
+/* Adds what a statement over the catalogs or the extension's tables finds: check_name, status, finding, remedy, run_as, and perhaps advice. */
 extern void cj_findings_add_found(CjFindings *findings, const CjStatement *statement,
 								  CjParams *params);
 
