@@ -176,6 +176,22 @@ is_present(const Token *token, const CjBoundEntity *entity)
 		   (token->suffix_len == 0 || entity->labels[find_label(token)] != NULL);
 }
 
+/* end_of_condition returns what follows the end of a condition, in which there may be others. */
+static const char *
+end_of_condition(const CjStatement *statement, const char *text)
+{
+	int depth = 1;
+
+	while (depth > 0 && (text = strchr(text, '{')) != NULL)
+	{
+		depth += text[1] == '?' ? 1 : text[1] == '/' ? -1 : 0;
+		text++;
+	}
+	if (text == NULL)
+		elog(ERROR, "statement \"%s\" has no end of a condition", statement->name);
+	return text + strlen("/}");
+}
+
 char *
 cj_app_sql_expand(const CjStatement *statement, const CjBinding *binding, const char *definition)
 {
@@ -206,11 +222,7 @@ cj_app_sql_expand(const CjStatement *statement, const CjBinding *binding, const 
 		}
 		token = parse_token(open + 2, close - open - 2);
 		if (!is_present(&token, &binding->entities[token.entity]))
-		{
-			p = strstr(p, "{/}");
-			if (p == NULL)
-				elog(ERROR, "statement \"%s\" has no end of a condition", statement->name);
-		}
+			p = end_of_condition(statement, p);
 	}
 	return out.data;
 }

@@ -150,7 +150,9 @@ describe_date(DateADT date, const CjDueZoneRule *rule, pg_tz *tz)
 	/* dates of another zone are compared with the date there when the user is reminded */
 	if (rule->checkin_zone)
 		due.checkin_date =
-			cj_local_time_date(due.begin - rule->day_starts_at + rule->time, rule->checkin_zone);
+			cj_local_time_date(due.begin - rule->day_starts_at + rule->time +
+								   (rule->time < rule->day_starts_at ? USECS_PER_DAY : 0),
+							   rule->checkin_zone);
 	due.checkin_before = due.begin;
 	if (rule->streak_days == 0)
 		return due;
@@ -192,19 +194,22 @@ typedef struct Search
 	int64 missed_users;       /* and so did a time of their own */
 } Search;
 
-/* is_missed returns whether reminder_time was last reached in a zone after the last run, and more than a window ago. */
+/*
+ * is_missed returns whether reminder_time was last reached in a zone after the last run, and that is past by now: longer ago
+ * than the window, or on another day (is_over).
+ */
 static bool
-is_missed(const CjDueZoneRule *rule, pg_tz *tz)
+is_missed(const CjDueZoneRule *rule, pg_tz *tz, bool is_over)
 {
 	DateADT date;
 	TimestampTz moment;
 
 	/* the usual case: the runs follow each other closely */
 	return !TIMESTAMP_IS_NOBEGIN(rule->last_as_of) &&
-		   rule->last_as_of < rule->as_of - rule->window &&
+		   (is_over || rule->last_as_of < rule->as_of - rule->window) &&
 		   cj_local_time_due(rule->as_of, rule->time, USECS_PER_DAY - 1, tz, &date) &&
 		   cj_local_time_moment(date, rule->time, tz, &moment) && moment > rule->last_as_of &&
-		   moment < rule->as_of - rule->window;
+		   (is_over || moment < rule->as_of - rule->window);
 }
 
 /* A zone of users. */
@@ -237,24 +242,31 @@ consider(Search *search, const UserZone *zone, TimeADT own_time, int64 users)
 {
 	CjDueZoneRule rule = *search->rule;
 	CjZoneNote note = zone->note;
+	CjDueDate due_date;
 	DateADT date;
+	bool is_due;
 
 	if (zone->tz == NULL)
 		return;
 	note.time = own_time;
 	if (own_time >= 0)
 		rule.time = own_time % USECS_PER_DAY; /* there is 24:00 */
-	if (cj_local_time_due(rule.as_of, rule.time, rule.window, zone->tz, &date))
+	is_due = cj_local_time_due(rule.as_of, rule.time, rule.window, zone->tz, &date);
+	if (is_due)
 	{
-		CjDueDate due_date = describe_date(date, &rule, zone->tz);
+		/* what is before the day starts is of the day before */
+		note.date = date - (rule.time < rule.day_starts_at ? 1 : 0);
+		due_date = describe_date(note.date, &rule, zone->tz);
+	}
+	if (is_due && rule.as_of < due_date.end)
+	{
 		CjDueZones *due = find_due(&search->due_zones, &due_date);
 		CjZoneNote *added = palloc(sizeof(CjZoneNote));
 
-		note.date = date;
 		*added = note;
 		due->notes = lappend(due->notes, added);
 	}
-	else if (!is_missed(&rule, zone->tz))
+	else if (!is_missed(&rule, zone->tz, is_due))
 		return;
 	else if (own_time >= 0)
 		search->missed_users += users;

@@ -124,8 +124,9 @@ static const CjStatement list_users_of_times = {
 
 /*
  * $1: users, $2: minimum_streak, $3: the local date; bounds of dates and moments, each as its column has it: $4 and $5 of
- * the last check-in, $6 after which the challenge ends, $7 before which it starts. A row for each user whose streak is at
- * stake: the position, how many challenges, the notification's data, the name of the challenge with the longest streak,
+ * the last check-in, $6 after which the challenge ends, $7 before which it starts; $8: whether a streak can be over, $9 the
+ * bound of a check-in on the date. Where the next check-in is due on the date, the last one may be of any time. A row for each
+ * user whose streak is at stake: the position, how many challenges, the notification's data, the name of the challenge with the longest streak,
  * that streak. In the order of users, as are indexes of notifications. A challenge counts once, however many member rows
  * the user has in it.
  */
@@ -159,11 +160,17 @@ static const CjStatement find_streaks = {
 	"           AND m.{challenge_members.current_streak} OPERATOR(pg_catalog.>=) $2{/}"
 	"{?challenge_members.next_due_on}\n"
 	"           AND (m.{challenge_members.next_due_on} IS NULL\n"
-	"                OR m.{challenge_members.next_due_on} OPERATOR(pg_catalog.<=) $3){/}"
+	"                OR m.{challenge_members.next_due_on} OPERATOR(pg_catalog.=) $3\n"
+	"                OR m.{challenge_members.next_due_on} OPERATOR(pg_catalog.<) $3\n"
+	"               AND (NOT $8{?challenge_members.last_checkin_at}"
+	" OR m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.>=) $4{/})){/}"
 	"{?challenge_members.last_checkin_at}\n"
 	"           AND (m.{challenge_members.last_checkin_at} IS NULL\n"
 	"                OR m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.>=) $4\n"
-	"               AND m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.<) $5){/}\n"
+	"               AND m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.<) $5"
+	"{?challenge_members.next_due_on}\n"
+	"                OR m.{challenge_members.next_due_on} OPERATOR(pg_catalog.=) $3\n"
+	"               AND m.{challenge_members.last_checkin_at} OPERATOR(pg_catalog.<) $9{/}){/}\n"
 	"         GROUP BY k.position, k.id, c.{challenges.id}{?challenges.name}, c.{challenges.name}{/}) s\n"
 	" GROUP BY s.position, s.user_id\n"
 	" ORDER BY s.user_id",
@@ -472,7 +479,8 @@ run_find_streaks(const CjRun *run, const State *state, const CjBinding *binding,
 						due->checkin_from),
 				  bound(state, checkin, days > 1 ? today - days + 1 : today, due->checkin_before),
 				  bound(state, &challenges[CJ_CHALLENGES_END_DATE], due->date - 1, run->as_of),
-				  bound(state, &challenges[CJ_CHALLENGES_START_DATE], due->date + 1, due->end)));
+				  bound(state, &challenges[CJ_CHALLENGES_START_DATE], due->date + 1, due->end),
+				  CJ_BOOL(days > 0), bound(state, checkin, today, due->begin)));
 }
 
 /* make_batch makes the notifications for what find_streaks returned for some users. */
@@ -688,16 +696,28 @@ examine_schedule(const CjJobConfig *config, CjFindings *findings)
 {
 	CjCronExpression schedule;
 	const char *window = cj_settings_text(config->settings, "window");
+	TimeADT time = cj_settings_time(config->settings, "reminder_time");
+	TimeADT day_end = cj_settings_time(config->settings, "day_starts_at");
+	int64 gap;
 
-	if (cj_cron_parse(config->schedule, &schedule) == NULL &&
-		cj_cron_longest_pause(&schedule) * USECS_PER_MINUTE >=
-			cj_settings_microseconds(config->settings, "window"))
+	if (cj_cron_parse(config->schedule, &schedule) != NULL)
+		return;
+	gap = cj_cron_longest_pause(&schedule) * USECS_PER_MINUTE;
+	day_end += time < day_end ? 0 : USECS_PER_DAY;
+	if (gap >= cj_settings_microseconds(config->settings, "window"))
 		cj_findings_add(
 			findings, "window:send_streak_reminders", "warning",
 			psprintf("\"%s\" does not fire within every window of \"%s\", so mornings are missed",
 					 config->schedule, window),
 			"SELECT challenge_jobs.alter_job('send_streak_reminders', schedule => '*/15 * * * *', "
 			"settings => '{\"window\": \"2 hours\"}');");
+	else if (gap > day_end - time)
+		cj_findings_add(
+			findings, "window:send_streak_reminders", "warning",
+			psprintf(
+				"\"%s\" does not fire every day between reminder_time and the end of the day, so mornings are missed",
+				config->schedule),
+			"SELECT challenge_jobs.alter_job('send_streak_reminders', schedule => '* * * * *');");
 }
 
 static void

@@ -149,6 +149,15 @@ SELECT t.clear(), t.join(1), t.setr('{"window": "1 month -29 days -22 hours"}') 
 SELECT is(t.morning('2024-05-15 09:59+00'), '1', 'and so it is for a run');
 SELECT t.misses('@daily', '1 hour'), t.mend('^window') \g /dev/null
 SELECT is(t.doctor('^window'), NULL, 'what the doctor says to type mends it');
+/* the day ends before the window does */
+SELECT is(t.doctor('^window') IS NOT NULL, misses, format('reminded at %s, by "%s", with days that start at %s', at, schedule, starts))
+  FROM (VALUES ('23:45', '*/15 * * * *', '00:00', false), ('23:46', '*/15 * * * *', '00:00', true), ('23:46', '*/15 * * * *', '01:00', false), ('00:50', '*/15 * * * *', '01:00', true),
+               ('01:00', '*/15 * * * *', '01:00', false), ('23:59', '* * * * *', '00:00', false)) v(at, schedule, starts, misses),
+       LATERAL (SELECT challenge_jobs.alter_job('send_streak_reminders', schedule => schedule, settings => jsonb_build_object('reminder_time', at, 'day_starts_at', starts))) a;
+SELECT t.setr('{"reminder_time": "23:50", "day_starts_at": null}'), challenge_jobs.alter_job('send_streak_reminders', schedule => '*/15 * * * *') \g /dev/null
+SELECT t.mend('^window') \g /dev/null
+SELECT is(t.doctor('^window'), NULL, 'what it says to type has a run come in time');
+SELECT t.setr('{"reminder_time": null}') \g /dev/null
 
 /* ---- without streaks ---- */
 ALTER TABLE app.challenge_members DROP current_streak;

@@ -24,9 +24,13 @@ SELECT is(t.at(as_of, settings), notified, format('%s with %s: %s', as_of, setti
                ('2024-05-15 20:00+00', '{"window": "12 hours"}', '1 2024-05-15'), ('2024-05-15 20:00:00.000001+00', '{"window": "12 hours"}', ' nobody'),
                ('2024-05-15 06:29:59.999999+00', '{"reminder_time": "06:30"}', ' nobody'), ('2024-05-15 06:30+00', '{"reminder_time": "06:30"}', '1 2024-05-15'),
                ('2024-05-15 00:00+00', '{"reminder_time": "00:00"}', '1 2024-05-15'), ('2024-05-14 23:59:59.999999+00', '{"reminder_time": "00:00"}', ' nobody'),
-               /* it is past midnight, but the morning is of the day before */
-               ('2024-05-16 00:29+00', '{"reminder_time": "23:30"}', '1 2024-05-15'), ('2024-05-16 01:30:00.000001+00', '{"reminder_time": "23:30"}', ' nobody'),
-               ('2024-05-16 00:00:00+00', '{"reminder_time": "23:59:59"}', '1 2024-05-15'),
+               /* past midnight it is too late to check in on the day before */
+               ('2024-05-15 23:59:59.999999+00', '{"reminder_time": "23:30"}', '1 2024-05-15'), ('2024-05-16 00:00+00', '{"reminder_time": "23:30"}', ' nobody'),
+               ('2024-05-15 23:59:59.999999+00', '{"reminder_time": "23:59:59"}', '1 2024-05-15'), ('2024-05-16 00:00:00+00', '{"reminder_time": "23:59:59"}', ' nobody'),
+               /* unless the day lasts for longer, which a time before it starts belongs to */
+               ('2024-05-16 00:29+00', '{"reminder_time": "23:30", "day_starts_at": "03:00"}', '1 2024-05-15'), ('2024-05-16 00:30+00', '{"reminder_time": "00:30", "day_starts_at": "03:00"}', '1 2024-05-15'),
+               ('2024-05-16 01:00+00', '{"reminder_time": "23:30", "day_starts_at": "01:00"}', ' nobody'), ('2024-05-16 03:00+00', '{"reminder_time": "03:00", "day_starts_at": "03:00"}', '1 2024-05-16'),
+               ('2024-05-16 03:00+00', '{"reminder_time": "02:59", "day_starts_at": "03:00"}', ' nobody'), ('2024-05-16 02:59:59+00', '{"reminder_time": "02:59", "day_starts_at": "03:00"}', '1 2024-05-15'),
                /* before the era in which PostgreSQL counts from 0, and a leap day */
                ('1999-12-31 08:00+00', '{}', '1 1999-12-31'), ('2024-02-29 09:59+00', '{}', '1 2024-02-29'), ('1900-01-01 08:00+00', '{}', '1 1900-01-01')) v(as_of, settings, notified);
 SELECT is(t.at(as_of, '{}', zone), notified, format('%s in %s', as_of, zone))

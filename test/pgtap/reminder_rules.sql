@@ -91,6 +91,35 @@ SELECT is(t.morning(), '1 2 3', 'a column of that name may mean something else')
 SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members', '{"next_due_on": "next_due_on"}') \g /dev/null
 DELETE FROM challenge_jobs.reminder;
 SELECT is(t.morning(), '1 3', 'bound it says when a check-in is due next');
+/* with last check-ins of any day, and streaks of any period: who is reminded on 15 May, and who by this rule should be */
+CREATE TABLE t.due (id serial, next date, last date);
+INSERT INTO t.due (next, last)
+SELECT '2024-05-15'::date + n, '2024-05-15'::date - l FROM unnest('{NULL,-14,-1,0,1}'::integer[]) n, unnest('{NULL,0,1,2,6,7,8,30}'::integer[]) l;
+CREATE FUNCTION t.should(next date, last date, period integer) RETURNS boolean LANGUAGE sql AS $$
+    SELECT CASE WHEN last >= '2024-05-15' OR next > '2024-05-15' THEN false
+                WHEN next = '2024-05-15' OR period = 0 THEN true
+                WHEN last IS NULL THEN next IS NULL
+                ELSE last = '2024-05-15'::date - period END
+$$;
+CREATE FUNCTION t.due(period text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    reminded    text[];
+BEGIN
+    PERFORM t.clear(), t.setr(jsonb_build_object('streak_period', period));
+    PERFORM t.join(id) FROM t.due;
+    UPDATE app.challenge_members m SET next_due_on = d.next, last_checkin_at = d.last + time '12:00' FROM t.due d WHERE d.id = m.user_id;
+    reminded := string_to_array(t.morning(), ' ');
+    RETURN (SELECT string_agg(id::text, ' ' ORDER BY id) FROM t.due WHERE id::text = ANY (reminded));
+END
+$$;
+SELECT is(t.due(period), (SELECT string_agg(id::text, ' ' ORDER BY id) FROM t.due WHERE COALESCE(t.should(next, last, days), false)), format('next_due_on and the last check-in, with streak_period %s', period))
+  FROM (VALUES ('1 day', 1), ('7 days', 7), ('off', 0)) v(period, days);
+SELECT t.setr('{"streak_period": null}') \g /dev/null
+SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members', '{"next_due_on": "next_due_on", "last_checkin_at": null}') \g /dev/null
+SELECT t.clear(), t.join(1), t.join(2), t.join(3), t.join(4) \g /dev/null
+UPDATE app.challenge_members SET next_due_on = date '2024-05-15' + CASE user_id WHEN 1 THEN 0 WHEN 2 THEN 1 WHEN 3 THEN -1 END;
+SELECT is(t.morning(), '1 4', 'without last check-ins, a day that is past says that the streak is over');
+SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members', '{"next_due_on": "next_due_on"}') \g /dev/null
 ALTER TABLE app.challenge_members ALTER next_due_on TYPE timestamptz;
 SELECT throws_ok('SELECT send_streak_reminders()', '42804', NULL, 'it has to be a date');
 SELECT challenge_jobs.bind('challenge_members', 'app.challenge_members') \g /dev/null

@@ -58,7 +58,8 @@ BEGIN
                 ELSE concat_ws(' ', 'by the setting', by_setting, 'by the column', by_column) END;
 END
 $$;
-SELECT is(t.as_setting(at::time, day::timestamptz + after, zone), reminded, format('%s in %s, %s after %s', at, zone, after, day))
+/* the day ends before the window does */
+SELECT is(t.as_setting(at::time, day::timestamptz + after, zone), CASE WHEN at >= '23:' AND after >= '1 hour' THEN 'not' ELSE reminded END, format('%s in %s, %s after %s', at, zone, after, day))
   FROM (VALUES ('08:00', 'UTC', '2024-05-15 08:00+00'), ('00:00', 'UTC', '2024-05-15 00:00+00'), ('23:30', 'UTC', '2024-05-15 23:30+00'), ('23:59:59', 'UTC', '2024-05-15 23:59:59+00'),
                ('02:30', 'America/New_York', '2024-03-10 07:00+00'), ('01:30', 'America/New_York', '2024-11-03 05:30+00'), ('00:00', 'America/Havana', '2024-03-10 05:00+00'),
                ('00:30', 'Pacific/Kiritimati', '2024-05-14 10:30+00'), ('23:30', 'Pacific/Pago_Pago', '2024-05-16 10:30+00'), ('00:00', 'Pacific/Apia', '2011-12-30 10:00+00'),
@@ -110,6 +111,13 @@ SELECT is(t.missed(), 5::bigint, 'the others are counted, by the time that is th
 SELECT t.remind('2024-05-15 12:15+00') \g /dev/null
 SELECT is(t.missed(), 0::bigint, 'once');
 
+/* the day ends before a run comes */
+SELECT t.clear(), t.own(1, '23:50'), t.own(2, '23:40') \g /dev/null
+DELETE FROM challenge_jobs.job_run;
+SELECT is(t.morning('2024-05-15 23:45+00'), '2', 'before midnight');
+SELECT is(t.morning('2024-05-16 00:00+00') || ', ' || t.missed(), ', 1', 'who is too late for a run of his day is missed, and not told to check in on a day that is over');
+SELECT is(t.morning('2024-05-16 00:15+00') || ', ' || t.missed(), ', 0', 'and counted once');
+
 /* ---- without zones, without an index, with other ones ---- */
 SELECT t.clear(), t.own(1, '06:00', 'Asia/Tokyo'), t.own(2, NULL, 'Asia/Tokyo') \g /dev/null
 SELECT t.bind_users('{"timezone": null, "reminder_time": "reminder_time"}') \g /dev/null
@@ -126,7 +134,7 @@ BEGIN
     EXECUTE index;
     INSERT INTO app.challenges (id, end_date) VALUES (1, 'infinity');
     INSERT INTO app.users
-    SELECT n, (ARRAY['UTC', 'Asia/Tokyo', 'America/New_York', 'Pacific/Chatham', NULL, 'Mars'])[1 + n % 6], CASE WHEN n % 7 > 0 THEN time '00:00' + n * interval '17 minutes' END
+    SELECT n, (ARRAY['UTC', 'Asia/Tokyo', 'America/New_York', 'Pacific/Chatham', NULL, 'Mars'])[1 + n % 6], CASE WHEN n % 7 > 0 THEN time '00:00' + n * 17 % 1320 * interval '1 minute' END
       FROM generate_series(1, 300) n;
     INSERT INTO app.challenge_members (challenge_id, user_id, current_streak) SELECT 1, id, 1 FROM app.users;
     FOR hour IN 0..23 LOOP
