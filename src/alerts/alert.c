@@ -14,42 +14,23 @@
 #include "base/utf8.h"
 
 /* These return how many alerts they have raised. */
-static const CjStatement raise_alert = {"raise an alert",
-										"SELECT challenge_jobs.raise_alert($1, $2, $3, $4)",
-										SPI_OK_SELECT};
-static const CjStatement raise_overdue = {"raise an alert for a scheduled time",
-										  "SELECT challenge_jobs.raise_overdue($1, $2)",
-										  SPI_OK_SELECT};
-static const CjStatement raise_restored = {"raise an alert for a copy",
-										   "SELECT challenge_jobs.raise_restored($1)",
-										   SPI_OK_SELECT};
-static const CjStatement note_run = {"raise the alert for a run",
-									 "SELECT challenge_jobs.note_run($1)", SPI_OK_SELECT};
-static const CjStatement settle_runs = {"raise the alerts for runs of callers",
-										"SELECT challenge_jobs.settle_runs()", SPI_OK_SELECT};
-static const CjStatement settle_overdue = {
-	"raise the alerts for overdue scheduled times that have been covered",
-	"SELECT challenge_jobs.settle_overdue()", SPI_OK_SELECT};
+static const CjStatement raise_alert = CJ_CALL("raise_alert($1, $2, $3, $4)");
+static const CjStatement raise_overdue = CJ_CALL("raise_overdue($1, $2)");
+static const CjStatement raise_restored = CJ_CALL("raise_restored($1)");
+static const CjStatement note_run = CJ_CALL("note_run($1)");
+static const CjStatement settle_runs = CJ_CALL("settle_runs()");
+static const CjStatement settle_overdue = CJ_CALL("settle_overdue()");
 
 static const CjStatement leave_unsettled = {
 	"leave it to others to raise the alert for a run",
 	"INSERT INTO challenge_jobs.unsettled_run (run_id) VALUES ($1)", SPI_OK_INSERT};
 
-static const CjStatement announce = {
-	"announce alerts", "SELECT a.message, a.detail, a.hint FROM challenge_jobs.announce_alerts() a",
-	SPI_OK_SELECT};
+static const CjStatement announce = CJ_CALL_ROWS("announce_alerts()");
 
-static const CjStatement claim = {
-	"claim an alert",
-	"SELECT c.alert_id, c.attempts, c.json FROM challenge_jobs.claim_alert($1, $2, $3) c",
-	SPI_OK_SELECT};
-static const CjStatement finish = {"note how the delivery of an alert ended",
-								   "SELECT challenge_jobs.finish_alert($1, $2)", SPI_OK_SELECT};
-static const CjStatement give_up = {"give up old alerts", "SELECT challenge_jobs.give_up_alerts()",
-									SPI_OK_SELECT};
-static const CjStatement remove_old = {"remove old alerts",
-									   "SELECT challenge_jobs.remove_alerts($1, $2)",
-									   SPI_OK_SELECT};
+static const CjStatement claim = CJ_CALL_ROWS("claim_alert($1, $2, $3)");
+static const CjStatement finish = CJ_CALL("finish_alert($1, $2)");
+static const CjStatement give_up = CJ_CALL("give_up_alerts()");
+static const CjStatement remove_old = CJ_CALL("remove_alerts($1, $2)");
 
 /* What the log says of an alert. */
 typedef struct Line

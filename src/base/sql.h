@@ -21,6 +21,16 @@ typedef struct CjStatement
 	int expected;
 } CjStatement;
 
+/* A call of a function of the install script, as in CJ_CALL("note_run($1)"); of one that returns rows. */
+#define CJ_CALL(call)                                      \
+	{                                                      \
+		call, "SELECT challenge_jobs." call, SPI_OK_SELECT \
+	}
+#define CJ_CALL_ROWS(call)                                        \
+	{                                                             \
+		call, "SELECT * FROM challenge_jobs." call, SPI_OK_SELECT \
+	}
+
 /* Parameters $1, $2, … in the order in which they are named by CJ_PARAMS, or added; then start from {0}. */
 #define CJ_SQL_MAX_PARAMS 20
 

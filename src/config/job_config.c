@@ -36,13 +36,9 @@ static const CjStatement load_timestamp_time_zone = {
 	" WHERE j.job = 'auto_complete_challenges'",
 	SPI_OK_SELECT};
 
-static const CjStatement override_job = {
-	"alter a job", "SELECT challenge_jobs.override_job($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-	SPI_OK_SELECT};
-static const CjStatement drop_override = {"reset a job", "SELECT challenge_jobs.drop_override($1)",
-										  SPI_OK_SELECT};
-static const CjStatement set_engine = {"set the engine of a job",
-									   "SELECT challenge_jobs.set_engine($1, $2)", SPI_OK_SELECT};
+static const CjStatement override_job = CJ_CALL("override_job($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+static const CjStatement drop_override = CJ_CALL("drop_override($1)");
+static const CjStatement set_engine = CJ_CALL("set_engine($1, $2)");
 
 /* add_stored_context says that the invalid settings are stored ones, and how to remove them. */
 static void

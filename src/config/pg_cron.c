@@ -41,10 +41,7 @@ static const CjStatement remove_cron_job = {"remove the cron job",
 											"   AND j.username = CURRENT_USER",
 											SPI_OK_SELECT};
 
-static const CjStatement find_problem = {
-	"find what is wrong with the cron job",
-	"SELECT p.problem, p.hint FROM challenge_jobs.cron_problem($1, $2, $3, $4, $5) p",
-	SPI_OK_SELECT};
+static const CjStatement find_problem = CJ_CALL_ROWS("cron_problem($1, $2, $3, $4, $5)");
 
 /* May we see and delete records? Those of cron jobs of other roles are hidden by a policy from most. */
 static const CjStatement may_prune = {

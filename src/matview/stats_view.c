@@ -49,14 +49,8 @@ static const CjStatement remove_name = {"remove a registered view",
 										SPI_OK_DELETE};
 
 /* $1 names, $2 their OIDs */
-static const CjStatement order_names = {
-	"put views in the order of their dependencies",
-	"SELECT o.name FROM challenge_jobs.order_views($1, $2) WITH ORDINALITY o(name, n) ORDER BY o.n",
-	SPI_OK_SELECT};
-static const CjStatement find_missing = {
-	"find views that are read and not registered",
-	"SELECT m.reader, m.view_name FROM challenge_jobs.missing_views($1, $2) m ORDER BY 1, 2",
-	SPI_OK_SELECT};
+static const CjStatement order_names = CJ_CALL_ROWS("order_views($1, $2)");
+static const CjStatement find_missing = CJ_CALL_ROWS("missing_views($1, $2)");
 
 /* ---- names ---- */
 

@@ -23,13 +23,9 @@ static const CjStatement find_new_name = {
 	"find the new name of a view",
 	"SELECT r.new_name FROM challenge_jobs.renamed_view r WHERE r.view_name = $1", SPI_OK_SELECT};
 
-static const CjStatement rename_view = {"follow a view that has been renamed",
-										"SELECT challenge_jobs.rename_view($1, $2, $3)",
-										SPI_OK_SELECT};
-static const CjStatement rename_keys = {"follow keys that have been renamed",
-										"SELECT challenge_jobs.rename_keys()", SPI_OK_SELECT};
-static const CjStatement note_known = {"note which views names stand for",
-									   "SELECT challenge_jobs.note_known_views()", SPI_OK_SELECT};
+static const CjStatement rename_view = CJ_CALL("rename_view($1, $2, $3)");
+static const CjStatement rename_keys = CJ_CALL("rename_keys()");
+static const CjStatement note_known = CJ_CALL("note_known_views()");
 
 void
 cj_view_names_note(void)

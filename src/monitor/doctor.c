@@ -33,21 +33,11 @@
 #include "run/shared_state.h"
 
 /* The functions of the install script return findings; $1 of has_index the table, the rest as CjIndexAdvice has it. */
-static const CjStatement find_general = {"find out about the installation",
-										 "SELECT * FROM challenge_jobs.find_general($1, $2, $3)",
-										 SPI_OK_SELECT};
-static const CjStatement find_of_job = {"find out about a job",
-										"SELECT * FROM challenge_jobs.find_of_job($1)",
-										SPI_OK_SELECT};
-static const CjStatement has_index = {"find a useful index",
-									  "SELECT challenge_jobs.has_index($1, $2, $3, $4, $5, $6)",
-									  SPI_OK_SELECT};
-static const CjStatement find_unfilled = {"find columns that have to be filled in",
-										  "SELECT * FROM challenge_jobs.find_unfilled($1, $2, $3)",
-										  SPI_OK_SELECT};
-static const CjStatement find_cascades = {
-	"find tables of others that are changed along with a table",
-	"SELECT * FROM challenge_jobs.find_cascades($1, $2, $3, $4, $5, $6)", SPI_OK_SELECT};
+static const CjStatement find_general = CJ_CALL_ROWS("find_general($1, $2, $3)");
+static const CjStatement find_of_job = CJ_CALL_ROWS("find_of_job($1)");
+static const CjStatement has_index = CJ_CALL("has_index($1, $2, $3, $4, $5, $6)");
+static const CjStatement find_unfilled = CJ_CALL_ROWS("find_unfilled($1, $2, $3)");
+static const CjStatement find_cascades = CJ_CALL_ROWS("find_cascades($1, $2, $3, $4, $5, $6)");
 
 static bool preloaded = false;
 

@@ -36,9 +36,7 @@ static const CjStatement ask_doctor = {"ask the doctor",
 									   SPI_OK_SELECT};
 
 /* $1 since when and $2 until when, in UTC, $3 the findings or null, $4 whether alerts have a command, $5 the version */
-static const CjStatement make_page = {"make the report",
-									  "SELECT challenge_jobs.report_page($1, $2, $3, $4, $5)",
-									  SPI_OK_SELECT};
+static const CjStatement make_page = CJ_CALL("report_page($1, $2, $3, $4, $5)");
 
 /* is_within returns whether a part of an interval is at most so large, in either direction. */
 static bool
