@@ -53,11 +53,11 @@ cj_bound_table_text(Jsonb *object, const char *key, bool *is_null)
 
 /*
  * append_names appends to a call of bind() an argument: what is stored for the names of an array of structures that begin
- * with one, but for `changed` a value (NULL: null).
+ * with one, but for `changed` a value (NULL: null), and for those of a set of bits the names themselves.
  */
 static void
 append_names(StringInfo call, const char *argument, const void *first, Size size, Jsonb *stored,
-			 const char *changed, const char *changed_value)
+			 const char *changed, const char *changed_value, uint32 as_named)
 {
 	StringInfoData names;
 
@@ -69,7 +69,9 @@ append_names(StringInfo call, const char *argument, const void *first, Size size
 		bool is_null;
 		const char *value = cj_bound_table_text(stored, name, &is_null);
 
-		if (changed && strcmp(name, changed) == 0)
+		if (as_named & CJ_BIT((entry - (const char *) first) / size))
+			cj_json_text(&names, name, name);
+		else if (changed && strcmp(name, changed) == 0)
 			cj_json_text(&names, name, changed_value);
 		else if (value || is_null)
 			cj_json_text(&names, name, value);
@@ -79,9 +81,13 @@ append_names(StringInfo call, const char *argument, const void *first, Size size
 		appendStringInfo(call, ", %s => %s", argument, quote_literal_cstr(names.data));
 }
 
-/* bind_call returns the call of bind() for a source and a relation, with one column or label changed. */
+/*
+ * bind_call returns the call of bind() for a source and a relation, with one column or label changed, and a set of columns
+ * bound by their own names.
+ */
 static char *
-bind_call(const CjSource *source, const char *relation, const char *changed, const char *value)
+bind_call(const CjSource *source, const char *relation, const char *changed, const char *value,
+		  uint32 as_named)
 {
 	const CjEntityDefinition *definition = &cj_entity_definitions[source->entity];
 	StringInfoData call;
@@ -90,9 +96,9 @@ bind_call(const CjSource *source, const char *relation, const char *changed, con
 	appendStringInfo(&call, "SELECT challenge_jobs.bind('%s', %s", definition->name,
 					 quote_literal_cstr(relation));
 	append_names(&call, "columns", definition->columns, sizeof(CjColumnDefinition), source->columns,
-				 changed, value);
+				 changed, value, as_named);
 	append_names(&call, "labels", definition->labels, sizeof(CjLabelDefinition), source->labels,
-				 changed, value);
+				 changed, value, 0);
 	appendStringInfoString(&call, ");");
 	return call.data;
 }
@@ -101,7 +107,7 @@ char *
 cj_bound_table_hint(const CjSource *source, const char *relation, const char *changed,
 					const char *value)
 {
-	return cj_hint_run(bind_call(source, relation, changed, value));
+	return cj_hint_run(bind_call(source, relation, changed, value, 0));
 }
 
 /* ---- resolving ---- */
@@ -176,9 +182,7 @@ resolve_column(const CjSource *source, Relation rel, int index, bool required,
 
 	if (number <= 0)
 	{
-		if (!is_null && definition->meaning && has_column(rel, definition))
-			column->candidate = bind_call(source, cj_catalog_name(RelationGetRelid(rel)),
-										  definition->name, definition->name);
+		column->is_candidate = !is_null && definition->meaning && has_column(rel, definition);
 		if (!required && bound == NULL)
 			return;
 		if (is_null)
@@ -280,7 +284,7 @@ resolve_label(const CjSource *source, const char *relation, int index, const CjB
 	const CjLabelDefinition *definition = &cj_entity_definitions[source->entity].labels[index];
 	bool is_null;
 	bool is_read = strcmp(definition->name, "active") == 0;
-	char *call = bind_call(source, relation, definition->name, "<label>");
+	char *call = bind_call(source, relation, definition->name, "<label>", 0);
 
 	*label = cj_bound_table_text(source->labels, definition->name, &is_null);
 	if (*label == NULL && definition->value)
@@ -404,6 +408,31 @@ check_distinct(const CjSource *source, const CjBoundEntity *entity)
 	}
 }
 
+/* note_unused notes which columns could be used, and are not. */
+static void
+note_unused(const CjSource *source, Relation rel, CjBoundEntity *entity)
+{
+	const CjColumnDefinition *columns = cj_entity_definitions[source->entity].columns;
+	StringInfoData not_found;
+	uint32 candidates = 0;
+
+	initStringInfo(&not_found);
+	for (int i = 0; columns[i].name; i++)
+	{
+		bool is_null;
+		const char *bound = cj_bound_table_text(source->columns, columns[i].name, &is_null);
+
+		if (entity->columns[i].is_candidate)
+			candidates |= CJ_BIT(i);
+		if (!bound && !is_null && !columns[i].required && !columns[i].meaning &&
+			get_attnum(RelationGetRelid(rel), columns[i].name) <= 0)
+			appendStringInfo(&not_found, "%s%s", not_found.len > 0 ? ", " : "", columns[i].name);
+	}
+	entity->not_found = not_found.len > 0 ? not_found.data : NULL;
+	if (candidates)
+		entity->bind_candidates = bind_call(source, entity->relation, NULL, NULL, candidates);
+}
+
 void
 cj_bound_table_describe(const CjSource *source, Relation rel, uint32 columns, uint32 required,
 						uint32 labels, CjBoundEntity *entity)
@@ -433,6 +462,7 @@ cj_bound_table_describe(const CjSource *source, Relation rel, uint32 columns, ui
 						  &entity->labels[i]);
 	}
 	check_distinct(source, entity);
+	note_unused(source, rel, entity);
 	if (source->entity == CJ_CHALLENGES)
 		check_active_label(source, entity);
 	check_row_security(source, rel);

@@ -23,8 +23,7 @@ typedef struct CjBoundColumn
 	int32 typmod;
 	Oid collation; /* or invalid */
 	bool has_default;
-	/* Not used since bind() does not name it, though it is there: the call that would. */
-	char *candidate;
+	bool is_candidate; /* it is there, and not used since bind() does not name it */
 } CjBoundColumn;
 
 typedef struct CjBoundEntity
@@ -37,7 +36,9 @@ typedef struct CjBoundEntity
 	bool is_populated; /* false: a materialized view without data */
 	CjBoundColumn columns[CJ_MAX_COLUMNS];
 	char *labels[CJ_MAX_LABELS];
-	bool is_bound; /* there is a row for it in challenge_jobs.binding */
+	bool is_bound;         /* there is a row for it in challenge_jobs.binding */
+	char *bind_candidates; /* the call of bind() that names all candidates, or NULL */
+	char *not_found;       /* optional columns that are looked for by name and not there, or NULL */
 } CjBoundEntity;
 
 /* A binding as it is stored, before it is looked at. */

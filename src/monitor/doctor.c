@@ -328,21 +328,28 @@ check_tables(CjFindings *findings, const CjJob *job, CjJobConfig *config, CjBind
 	}
 }
 
-/* list_candidates names columns that jobs can use, and do not since their names may mean something else. */
+/* add_candidates names columns that jobs can use, and do not since their names may mean something else. */
 static void
-list_candidates(CjFindings *findings, CjEntity id, const CjBoundEntity *entity)
+add_candidates(CjFindings *findings, CjEntity id, const CjBoundEntity *entity)
 {
 	const CjColumnDefinition *columns = cj_entity_definitions[id].columns;
+	StringInfoData names;
+	StringInfoData meanings;
 
+	initStringInfo(&names);
+	initStringInfo(&meanings);
 	for (int i = 0; columns[i].name; i++)
 	{
-		if (entity->columns[i].candidate)
-			cj_findings_add_hint(
-				findings, psprintf("candidate:%s.%s", cj_entity_name(id), columns[i].name), "ok",
-				psprintf("column %s of %s is not used", quote_identifier(columns[i].name),
-						 entity->relation),
-				psprintf("If it is %s, run: %s", columns[i].meaning, entity->columns[i].candidate));
+		if (!entity->columns[i].is_candidate)
+			continue;
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", columns[i].name);
+		appendStringInfo(&meanings, "%s%s is %s", meanings.len > 0 ? ", and " : "", columns[i].name,
+						 columns[i].meaning);
 	}
+	if (entity->bind_candidates)
+		cj_findings_add_hint(findings, psprintf("candidate:%s", cj_entity_name(id)), "ok",
+							 psprintf("not used of %s: %s", entity->relation, names.data),
+							 psprintf("If %s, run: %s", meanings.data, entity->bind_candidates));
 }
 
 /* check_entity resolves one entity by itself; false if it cannot be used. */
@@ -363,10 +370,12 @@ check_entity(CjFindings *findings, const CjUsage *usage)
 	entity = &trial.binding->entities[usage->entity];
 	if (entity->used)
 		cj_findings_add(findings, check, "ok",
-						psprintf("%s, %s", entity->relation,
-								 entity->is_bound ? "bound" : "by its default name"),
+						psprintf("%s, %s%s%s", entity->relation,
+								 entity->is_bound ? "bound" : "by its default name",
+								 entity->not_found ? "; not found: " : "",
+								 entity->not_found ? entity->not_found : ""),
 						NULL);
-	list_candidates(findings, usage->entity, entity);
+	add_candidates(findings, usage->entity, entity);
 	return true;
 }
 

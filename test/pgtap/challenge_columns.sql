@@ -50,18 +50,20 @@ END
 $$;
 SELECT t.fill() \g /dev/null
 SELECT t.check('columns of these names, not bound', false, false);
-SELECT is((SELECT string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) FROM challenge_jobs.doctor() WHERE check_name ~ '^candidate'),
-          'candidate:challenges.creator_id ok, candidate:challenges.threshold ok', 'the doctor lists them as what could be bound');
-SELECT is((SELECT advice FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges.threshold'),
-          'If it is the average that the challenge has to reach, run: SELECT challenge_jobs.bind(''challenges'', ''app.challenges'', columns => ''{"threshold": "threshold"}'');',
+SELECT is((SELECT status || ' ' || finding FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges'), 'ok not used of app.challenges: threshold, creator_id', 'the doctor lists them as what could be bound');
+SELECT is((SELECT advice FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges'),
+          'If threshold is the average that the challenge has to reach, and creator_id is a user who is notified like a member, run: '
+          'SELECT challenge_jobs.bind(''challenges'', ''app.challenges'', columns => ''{"threshold": "threshold", "creator_id": "creator_id"}'');',
           'and says what to type');
 SAVEPOINT candidates;
-SELECT substring(advice FROM 'SELECT .*') AS call FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges.threshold' \gset
+SELECT substring(advice FROM 'SELECT .*') AS call FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges' \gset
 :call \g /dev/null
-SELECT substring(advice FROM 'SELECT .*') AS call FROM challenge_jobs.doctor() WHERE check_name = 'candidate:challenges.creator_id' \gset
-:call \g /dev/null
-SELECT is((SELECT columns FROM challenge_jobs.binding WHERE entity = 'challenges'), '{"threshold": "threshold", "creator_id": "creator_id"}'::jsonb, 'one after the other, typed as it stands');
+SELECT is((SELECT columns FROM challenge_jobs.binding WHERE entity = 'challenges'), '{"threshold": "threshold", "creator_id": "creator_id"}'::jsonb, 'typed as it stands it binds all of them');
 SELECT is_empty($$SELECT FROM challenge_jobs.doctor() WHERE check_name ~ '^candidate'$$, 'then they are used');
+SELECT is((SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'binding:challenges'), 'app.challenges, bound; not found: start_date', 'nor is it silent about an optional column that is not there by its name');
+ALTER TABLE app.challenges ADD starts_on date;
+SELECT challenge_jobs.bind('challenges', 'app.challenges', '{"start_date": "starts_on", "name": null}') \g /dev/null
+SELECT is((SELECT finding FROM challenge_jobs.doctor() WHERE check_name = 'binding:challenges'), 'app.challenges, bound', 'unless bind() says which it is, or that there is none');
 ROLLBACK TO candidates;
 SELECT challenge_jobs.bind('challenges', 'app.challenges', '{"threshold": null}') \g /dev/null
 ALTER TABLE app.challenges ALTER creator_id TYPE point USING NULL;
