@@ -59,7 +59,7 @@ CREATE SCHEMA challenge_jobs;
 CREATE FUNCTION challenge_jobs.script_revision()
 RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS 'SELECT 17';
+AS 'SELECT 18';
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
@@ -1555,6 +1555,31 @@ SELECT 'privileges:notifications', 'error',
    AND NOT (has_table_privilege(owner, p.oid, 'SELECT') AND has_table_privilege(owner, p.oid, 'UPDATE') AND has_table_privilege(owner, p.oid, 'DELETE'));
 END;
 
+/* An index that notifications have not, without which what is kept longer is read each night. */
+CREATE FUNCTION challenge_jobs.find_unindexed(relation oid, name text, columns smallint[], condition text)
+RETURNS TABLE (check_name text, status text, finding text, remedy text, run_as text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT format('index:retention(%s%s)', k.names, CASE WHEN condition IS NOT NULL THEN ', read' END), 'warning',
+       format('%s has no index on %s%s: what the settings keep longer is read by each run', find_unindexed.name, k.names,
+              CASE WHEN condition IS NOT NULL THEN ' of what is read' END),
+       format('CREATE INDEX %sON %s (%s)%s;', CASE c.relkind WHEN 'p' THEN '' ELSE 'CONCURRENTLY ' END, find_unindexed.name, k.names,
+              ' WHERE ' || condition),
+       pg_get_userbyid(c.relowner)
+  FROM pg_class c
+ CROSS JOIN LATERAL (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY u.position)
+                       FROM unnest(columns) WITH ORDINALITY AS u(number, position)
+                       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.number) k(names)
+ WHERE c.oid = relation
+   AND NOT EXISTS (SELECT
+                     FROM pg_index i
+                     JOIN pg_class x ON x.oid = i.indexrelid
+                     JOIN pg_am m ON m.oid = x.relam
+                    WHERE i.indrelid = relation AND m.amname = 'btree' AND i.indisvalid
+                      AND (i.indkey::smallint[])[0 : cardinality(columns) - 1] = columns
+                      AND pg_get_expr(i.indpred, i.indrelid) IS NOT DISTINCT FROM condition);
+END;
+
 /*
  * What a materialized view may not read completely. A relation is read as the owner of the view that names it, who need not be
  * the owner of the materialized view; of functions nothing is known.
@@ -1721,6 +1746,75 @@ UNION ALL
   LIMIT 1);
 END;
 
+/*
+ * The runs of a job that have ended, by whether they went well and whether they count: what is dry, skipped or rolled back says
+ * nothing about the job, and has a bound of its own, as whoever may call can add as much of it as he likes.
+ */
+CREATE FUNCTION challenge_jobs.runs_of_kind(job text, went_well boolean, counts boolean)
+RETURNS SETOF challenge_jobs.job_run
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT r.*
+  FROM challenge_jobs.job_run r
+ WHERE r.job = runs_of_kind.job
+   AND r.status <> 'running'
+   AND (r.status IN ('succeeded', 'skipped')) = went_well
+   AND (NOT r.dry_run AND r.status NOT IN ('skipped', 'rolled_back')) = counts;
+END;
+
+/* Those that go: which are older than a bound, or not newer than the newest of those that are too many. */
+CREATE FUNCTION challenge_jobs.runs_that_go(job text, went_well boolean, counts boolean, before timestamptz, surplus_started_at timestamptz, surplus_run_id bigint)
+RETURNS SETOF challenge_jobs.job_run
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT r.*
+  FROM challenge_jobs.runs_of_kind(runs_that_go.job, went_well, counts) r
+ WHERE r.started_at <= GREATEST(before, surplus_started_at)
+   AND (r.finished_at < before OR (r.started_at, r.run_id) <= (surplus_started_at, surplus_run_id))
+   AND r.run_id <> ALL (ARRAY(SELECT challenge_jobs.lasting_runs(runs_that_go.job)));
+END;
+
+/*
+ * Removes a page of these, and returns how many it has, how many are gone, and its last run, where the next page begins. If they
+ * have more decisions than that, some of these are removed, and the page is to be removed once more. What others have locked stays.
+ */
+CREATE FUNCTION challenge_jobs.remove_runs(job text, went_well boolean, counts boolean, before timestamptz, surplus_started_at timestamptz, surplus_run_id bigint,
+    after_started_at timestamptz, after_run_id bigint, n integer, OUT found bigint, OUT removed bigint, OUT last_started_at timestamptz, OUT last_run_id bigint)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH page AS MATERIALIZED (
+    SELECT r.run_id, r.started_at
+      FROM challenge_jobs.runs_that_go(remove_runs.job, went_well, counts, before, surplus_started_at, surplus_run_id) r
+     WHERE (r.started_at, r.run_id) > (after_started_at, after_run_id)
+     ORDER BY r.started_at, r.run_id
+     LIMIT n
+), locked AS MATERIALIZED (
+    SELECT r.run_id
+      FROM challenge_jobs.job_run r
+     WHERE r.run_id IN (SELECT p.run_id FROM page p) AND r.status <> 'running'
+       FOR UPDATE SKIP LOCKED
+), decided AS MATERIALIZED (
+    SELECT d.run_id, d.challenge_key FROM challenge_jobs.decision d WHERE d.run_id IN (SELECT l.run_id FROM locked l) LIMIT n
+), decision AS (
+    DELETE FROM challenge_jobs.decision d
+     USING decided o
+     WHERE d.run_id = o.run_id AND d.challenge_key = o.challenge_key
+), free AS MATERIALIZED (
+    SELECT l.run_id FROM locked l WHERE (SELECT count(*) FROM decided) < n
+), unsettled AS (
+    DELETE FROM challenge_jobs.unsettled_run u WHERE u.run_id IN (SELECT f.run_id FROM free f)
+), gone AS (
+    DELETE FROM challenge_jobs.job_run r WHERE r.run_id IN (SELECT f.run_id FROM free f)
+    RETURNING r.run_id
+), result AS (
+    SELECT (SELECT count(*) FROM decided) = n AS is_partial
+)
+SELECT CASE WHEN s.is_partial THEN n ELSE (SELECT count(*) FROM page) END, (SELECT count(*) FROM gone),
+       CASE WHEN s.is_partial THEN after_started_at ELSE l.started_at END, CASE WHEN s.is_partial THEN after_run_id ELSE l.run_id END
+  FROM result s
+  LEFT JOIN (SELECT p.started_at, p.run_id FROM page p ORDER BY p.started_at DESC, p.run_id DESC LIMIT 1) l ON true;
+END;
+
 /* Removes reminders of the ledger that come after a row; returns how many, and the last of them. */
 CREATE FUNCTION challenge_jobs.remove_reminders(before timestamptz, n integer, after_date date, after_key text, OUT removed bigint, OUT last_date date, OUT last_key text)
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
@@ -1743,6 +1837,72 @@ SELECT count(*) OVER (), p.local_date, p.user_key
   FROM page p
  ORDER BY p.local_date DESC, p.user_key DESC
  LIMIT 1;
+END;
+
+/* ---- who has been reminded ------------------------------------------------------------------- */
+
+/* The positions of users, by their keys, who are not in the ledger for a date. Users with the same key are one. */
+CREATE FUNCTION challenge_jobs.missing_reminders(user_keys text[], on_date date)
+RETURNS SETOF bigint
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT min(u.position)
+  FROM unnest(user_keys) WITH ORDINALITY AS u(key, position)
+ WHERE NOT EXISTS (SELECT FROM challenge_jobs.reminder r WHERE r.local_date = on_date AND r.user_key = u.key COLLATE "C")
+ GROUP BY u.key
+ ORDER BY 1;
+END;
+
+/* The same, and enters them, in their order. */
+CREATE FUNCTION challenge_jobs.enter_reminders(user_keys text[], on_date date)
+RETURNS SETOF bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH entered AS (
+    INSERT INTO challenge_jobs.reminder (user_key, local_date)
+    SELECT u.key, on_date
+      FROM unnest(user_keys) WITH ORDINALITY AS u(key, position)
+     ORDER BY u.position
+        ON CONFLICT (local_date, user_key) DO NOTHING
+    RETURNING user_key
+)
+SELECT min(u.position)
+  FROM unnest(user_keys) WITH ORDINALITY AS u(key, position)
+  JOIN entered e ON e.user_key = u.key COLLATE "C"
+ GROUP BY u.key
+ ORDER BY 1;
+END;
+
+/*
+ * The positions of zones that are noted as done, and whether nothing has changed since. What was examined a moment ago may have
+ * changed without a trace, since the counters in the state come some seconds late. (Zones are compared in a way that can be
+ * hashed, which IS NOT DISTINCT FROM cannot be.)
+ */
+CREATE FUNCTION challenge_jobs.noted_zones(time_zones text[], local_dates date[], reminder_times time[], state bigint)
+RETURNS TABLE ("position" bigint, is_current boolean)
+LANGUAGE sql VOLATILE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT z.position, n.state_hash = state AND n.examined_at < clock_timestamp() - interval '15 seconds'
+  FROM unnest(time_zones, local_dates, reminder_times) WITH ORDINALITY AS z(time_zone, local_date, reminder_time, position)
+  JOIN challenge_jobs.reminder_zone n
+    ON n.local_date = z.local_date
+   AND COALESCE(n.time_zone, '') = COALESCE(z.time_zone, '')
+   AND (n.time_zone IS NULL) = (z.time_zone IS NULL)
+   AND COALESCE(n.reminder_time, '0:00') = COALESCE(z.reminder_time, '0:00')
+   AND (n.reminder_time IS NULL) = (z.reminder_time IS NULL);
+END;
+
+/* Notes zones as done. */
+CREATE FUNCTION challenge_jobs.note_zones(time_zones text[], local_dates date[], reminder_times time[], state bigint)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, reminder_time, state_hash, examined_at)
+SELECT z.*, state, clock_timestamp()
+  FROM unnest(time_zones, local_dates, reminder_times) AS z(time_zone, local_date, reminder_time)
+ GROUP BY 1, 2, 3
+    ON CONFLICT (local_date, time_zone, reminder_time) DO UPDATE
+   SET state_hash = excluded.state_hash, examined_at = excluded.examined_at;
 END;
 
 /* ---- a user who leaves --------------------------------------------------------------------- */
@@ -2635,11 +2795,19 @@ COMMENT ON FUNCTION challenge_jobs.has_index(oid, smallint, smallint, boolean, b
 COMMENT ON FUNCTION challenge_jobs.find_unfilled(oid, smallint[], text) IS 'part of doctor(): columns that nobody would fill in';
 COMMENT ON FUNCTION challenge_jobs.find_cascades(oid, oid, boolean, smallint, text, text) IS 'part of doctor(): tables of others that are changed along with a table';
 COMMENT ON FUNCTION challenge_jobs.find_of_cleanup(oid, oid, text) IS 'part of doctor(): what keeps notifications from being deleted, or makes it slow';
+COMMENT ON FUNCTION challenge_jobs.find_unindexed(oid, text, smallint[], text) IS 'part of doctor(): an index that notifications have not, for what is kept longer';
 COMMENT ON FUNCTION challenge_jobs.find_unreadable(oid, text) IS 'part of doctor(): what a materialized view may not read completely';
 COMMENT ON FUNCTION challenge_jobs.operator_schemas(oid, oid) IS 'the schemas of the operators of a view, and one in which others than its owner may create operators';
 COMMENT ON FUNCTION challenge_jobs.deferrable_constraints(oid, oid) IS 'the deferrable constraints that a change of a table may run into';
 COMMENT ON FUNCTION challenge_jobs.rows_written(oid[]) IS 'a text that differs when rows have been written to some tables; NULL: it cannot be told';
 COMMENT ON FUNCTION challenge_jobs.lasting_runs(text) IS 'the runs by which the state of a job is known, which are not removed';
+COMMENT ON FUNCTION challenge_jobs.runs_of_kind(text, boolean, boolean) IS 'the runs of a job that have ended, by whether they went well and whether they count';
+COMMENT ON FUNCTION challenge_jobs.runs_that_go(text, boolean, boolean, timestamptz, timestamptz, bigint) IS 'those of them that are too old or too many';
+COMMENT ON FUNCTION challenge_jobs.remove_runs(text, boolean, boolean, timestamptz, timestamptz, bigint, timestamptz, bigint, integer) IS 'removes a page of those that go; returns how many it has, how many are gone, and the last';
+COMMENT ON FUNCTION challenge_jobs.missing_reminders(text[], date) IS 'the positions of users who are not in the ledger of reminders for a date';
+COMMENT ON FUNCTION challenge_jobs.enter_reminders(text[], date) IS 'enters users in the ledger of reminders; returns the positions of those who were not there';
+COMMENT ON FUNCTION challenge_jobs.noted_zones(text[], date[], time[], bigint) IS 'the positions of zones that are noted as done, and whether nothing has changed since';
+COMMENT ON FUNCTION challenge_jobs.note_zones(text[], date[], time[], bigint) IS 'notes zones as done';
 COMMENT ON FUNCTION challenge_jobs.remove_reminders(timestamptz, integer, date, text) IS 'removes old reminders that come after a row of the ledger; returns how many, and the last of them';
 COMMENT ON FUNCTION challenge_jobs.progress() IS
     'the runs that are at work in this database, read from shared memory; empty if the library is not preloaded';

@@ -32,7 +32,7 @@ typedef struct CjExtension
 extern CjExtension cj_identity_extension(void);
 
 /* To be raised with each change of the install script that the library has to know of; the script says the same. */
-#define CJ_SCRIPT_REVISION 17
+#define CJ_SCRIPT_REVISION 18
 
 /*
  * Raises object_not_in_prerequisite_state unless the extension was made by an install script that this library is for, with

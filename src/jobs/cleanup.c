@@ -75,20 +75,9 @@ static const CjStatement find_of_cleanup = {
 	"find what keeps notifications from being deleted",
 	"SELECT * FROM challenge_jobs.find_of_cleanup($1, $2, $3)", SPI_OK_SELECT};
 
-/* $1 the table, $2 the first columns, $3 the predicate or null */
-static const CjStatement find_index = {
-	"find an index for what is kept longer",
-	"SELECT 1"
-	"  FROM pg_catalog.pg_index i"
-	"  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
-	"  JOIN pg_catalog.pg_am m ON m.oid = c.relam"
-	" WHERE i.indrelid = $1"
-	"   AND m.amname = 'btree'"
-	"   AND i.indisvalid"
-	"   AND (i.indkey::pg_catalog.int2[])[0 : pg_catalog.cardinality($2) - 1] = $2"
-	"   AND pg_catalog.pg_get_expr(i.indpred, i.indrelid) IS NOT DISTINCT FROM $3"
-	" LIMIT 1",
-	SPI_OK_SELECT};
+static const CjStatement find_unindexed = {
+	"find out whether what is kept longer has an index",
+	"SELECT * FROM challenge_jobs.find_unindexed($1, $2, $3, $4)", SPI_OK_SELECT};
 
 /* ---- the state of a run ---- */
 
@@ -476,27 +465,13 @@ run_job(CjRun *run)
 static void
 require_index(const CjBoundEntity *entity, bool by_type, const char *read, CjFindings *findings)
 {
-	const CjBoundColumn *type = &entity->columns[CJ_NOTIFICATIONS_TYPE];
-	const CjBoundColumn *created_at = &entity->columns[CJ_NOTIFICATIONS_CREATED_AT];
-	const char *columns = by_type ? psprintf("%s, %s", quote_identifier(type->name),
-											 quote_identifier(created_at->name))
-								  : quote_identifier(created_at->name);
-	Datum numbers[] = {Int16GetDatum(type->number), Int16GetDatum(created_at->number)};
+	Datum columns[] = {Int16GetDatum(entity->columns[CJ_NOTIFICATIONS_TYPE].number),
+					   Int16GetDatum(entity->columns[CJ_NOTIFICATIONS_CREATED_AT].number)};
+	Datum array = cj_sql_array(columns + !by_type, by_type ? 2 : 1, INT2OID);
 
-	if (cj_sql_execute_own(&find_index,
-						   CJ_PARAMS(CJ_OID(entity->relid),
-									 CJ_ARRAY(INT2OID, cj_sql_array(numbers + !by_type,
-																	by_type ? 2 : 1, INT2OID)),
-									 CJ_TEXT(read))) > 0)
-		return;
-	cj_findings_add_as(
-		findings, psprintf("index:retention(%s%s)", columns, read ? ", read" : ""), "warning",
-		psprintf("%s has no index on %s%s: what the settings keep longer is read by each run",
-				 entity->relation, columns, read ? " of what is read" : ""),
-		psprintf("CREATE INDEX %sON %s (%s)%s%s;",
-				 entity->relkind == RELKIND_PARTITIONED_TABLE ? "" : "CONCURRENTLY ",
-				 entity->relation, columns, read ? " WHERE " : "", read ? read : ""),
-		GetUserNameFromId(entity->owner, false));
+	cj_findings_add_found(findings, &find_unindexed,
+						  CJ_PARAMS(CJ_OID(entity->relid), CJ_TEXT(entity->relation),
+									CJ_ARRAY(INT2OID, array), CJ_TEXT(read)));
 }
 
 /* examine_retention reports what the settings that keep some notifications longer lack. */

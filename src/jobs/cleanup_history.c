@@ -24,60 +24,25 @@ static const CjStatement next_job = {
 	"find the next job that has run",
 	"SELECT pg_catalog.min(r.job) FROM challenge_jobs.job_run r WHERE r.job > $1", SPI_OK_SELECT};
 
-/*
- * Parameters of the statements over the runs of a job: $1 the job; $2 whether the runs went well; $3 whether they count:
- * what is dry, skipped or rolled back says nothing about the job, and has a bound of its own, as whoever may call can add
- * as much of it as he likes; $4 the bound by age; $5, $6 the newest of those that are too many; $7, $8 the last run of the
- * page before; $9 how many.
- */
-#define RUNS_OF_KIND                                     \
-	"  FROM challenge_jobs.job_run r"                    \
-	" WHERE r.job = $1"                                  \
-	"   AND r.status <> 'running'"                       \
-	"   AND (r.status IN ('succeeded', 'skipped')) = $2" \
-	"   AND (NOT r.dry_run AND r.status NOT IN ('skipped', 'rolled_back')) = $3"
-
-/* $9: how many are kept */
+/* Parameters: see run_params. */
 static const CjStatement find_surplus = {"find runs that are too many",
-										 "SELECT r.started_at, r.run_id" RUNS_OF_KIND
-										 " ORDER BY r.started_at DESC, r.run_id DESC "
-										 "OFFSET $9 LIMIT 1",
+										 "SELECT r.started_at, r.run_id"
+										 "  FROM challenge_jobs.runs_of_kind($1, $2, $3) r"
+										 " ORDER BY r.started_at DESC, r.run_id DESC"
+										 " OFFSET $9"
+										 " LIMIT 1",
 										 SPI_OK_SELECT};
 
-#define RUNS_THAT_GO                                                      \
-	RUNS_OF_KIND                                                          \
-	"   AND r.started_at <= GREATEST($4, $5)"                             \
-	"   AND (r.finished_at < $4 OR (r.started_at, r.run_id) <= ($5, $6))" \
-	"   AND r.run_id <> ALL (ARRAY(SELECT challenge_jobs.lasting_runs($1)))"
+static const CjStatement count_runs = {
+	"count old runs",
+	"SELECT pg_catalog.count(*) FROM challenge_jobs.runs_that_go($1, $2, $3, $4, $5, $6)",
+	SPI_OK_SELECT};
 
-static const CjStatement find_runs = {"find old runs",
-									  "SELECT r.run_id, r.started_at" RUNS_THAT_GO
-									  "   AND (r.started_at, r.run_id) > ($7, $8)"
-									  " ORDER BY r.started_at, r.run_id"
-									  " LIMIT $9"
-									  "   FOR UPDATE SKIP LOCKED",
-									  SPI_OK_SELECT};
-
-static const CjStatement count_runs = {"count old runs", "SELECT pg_catalog.count(*)" RUNS_THAT_GO,
-									   SPI_OK_SELECT};
-
-/* $1: runs, $2: how many rows at most */
-static const CjStatement delete_decisions = {
-	"delete the decisions of old runs",
-	"DELETE FROM challenge_jobs.decision d"
-	" WHERE (d.run_id, d.challenge_key) IN (SELECT o.run_id, o.challenge_key"
-	"                                         FROM challenge_jobs.decision o"
-	"                                        WHERE o.run_id = ANY ($1)"
-	"                                        LIMIT $2)",
-	SPI_OK_DELETE};
-
-static const CjStatement delete_runs = {
-	"delete old runs",
-	"WITH unsettled AS (DELETE FROM challenge_jobs.unsettled_run u WHERE u.run_id = ANY ($1))"
-	"DELETE FROM challenge_jobs.job_run r"
-	" WHERE r.run_id = ANY ($1)"
-	"   AND r.status <> 'running'",
-	SPI_OK_DELETE};
+static const CjStatement remove_runs = {
+	"remove old runs",
+	"SELECT r.found, r.removed, r.last_started_at, r.last_run_id"
+	"  FROM challenge_jobs.remove_runs($1, $2, $3, $4, $5, $6, $7, $8, $9) r",
+	SPI_OK_SELECT};
 
 /* ---- reminder ---- */
 
@@ -132,14 +97,15 @@ do_pages(CjRun *run, CjWork work, Progress *progress)
 
 /* ---- job_run ---- */
 
+/* run_params makes parameters: the kind of runs, which of them go, the last of the page before, and how many. */
 static CjParams *
-run_params(const Progress *progress, int64 how_many)
+run_params(const Progress *progress, int how_many)
 {
 	return CJ_PARAMS(CJ_TEXT(progress->job), CJ_BOOL(progress->went_well),
 					 CJ_BOOL(progress->counts), CJ_MOMENT(progress->before),
 					 CJ_MOMENT(progress->surplus_started_at), CJ_INT8(progress->surplus_run_id),
 					 CJ_MOMENT(progress->last_started_at), CJ_INT8(progress->last_run_id),
-					 CJ_INT8(how_many));
+					 CJ_INT4(how_many));
 }
 
 static void
@@ -165,24 +131,13 @@ static void
 delete_page_of_runs(CjRun *run, void *arg)
 {
 	Progress *progress = arg;
-	int64 batch_size = progress->limits->batch_size;
-	CjRows rows = cj_sql_run_own(&find_runs, run_params(progress, batch_size));
-	CjParams *page;
+	CjRows rows = cj_sql_run_own(&remove_runs, run_params(progress, progress->limits->batch_size));
 
-	progress->found = rows.processed;
-	if (progress->found == 0)
-		return;
-	page = CJ_PARAMS(CJ_ARRAY(INT8OID, cj_sql_column(&rows, 1, INT8OID)), CJ_INT8(batch_size));
-	if (cj_sql_execute_own(&delete_decisions, page) == batch_size)
-	{
-		/* there may be more of them: the same page again */
-		progress->found = batch_size;
-		return;
-	}
-	progress->last_run_id = cj_sql_int64(&rows, rows.processed - 1, 1);
-	progress->last_started_at = cj_sql_moment(&rows, rows.processed - 1, 2);
+	progress->found = cj_sql_int64(&rows, 0, 1);
+	progress->count += cj_sql_int64(&rows, 0, 2);
+	progress->last_started_at = cj_sql_moment(&rows, 0, 3);
+	progress->last_run_id = cj_sql_int64(&rows, 0, 4);
 	cj_sql_free(&rows);
-	progress->count += cj_sql_execute_own(&delete_runs, page);
 }
 
 /* clean_kind removes or counts the runs of a job that went well, or that did not. */

@@ -10,35 +10,13 @@
 #include "base/sql.h"
 #include "jobs/reminder_ledger.h"
 
-static const CjStatement find_missing = {
-	"find users that are not in the ledger of reminders",
-	"SELECT pg_catalog.min(u.position)"
-	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(key, position)"
-	" WHERE NOT EXISTS (SELECT 1"
-	"                     FROM challenge_jobs.reminder r"
-	"                    WHERE r.local_date = $2"
-	"                      AND r.user_key = u.key COLLATE \"C\")"
-	" GROUP BY u.key"
-	" ORDER BY 1",
-	SPI_OK_SELECT};
+static const CjStatement find_missing = {"find users that are not in the ledger of reminders",
+										 "SELECT challenge_jobs.missing_reminders($1, $2)",
+										 SPI_OK_SELECT};
 
-/* In the order of $1. */
-static const CjStatement enter_missing = {
-	"enter users in the ledger of reminders",
-	"WITH entered AS ("
-	"    INSERT INTO challenge_jobs.reminder (user_key, local_date)"
-	"    SELECT u.key, $2"
-	"      FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(key, position)"
-	"     ORDER BY u.position"
-	"        ON CONFLICT (local_date, user_key) DO NOTHING"
-	"    RETURNING user_key"
-	")"
-	"SELECT pg_catalog.min(u.position)"
-	"  FROM pg_catalog.unnest($1) WITH ORDINALITY AS u(key, position)"
-	"  JOIN entered e ON e.user_key = u.key COLLATE \"C\""
-	" GROUP BY u.key"
-	" ORDER BY 1",
-	SPI_OK_SELECT};
+static const CjStatement enter_missing = {"enter users in the ledger of reminders",
+										  "SELECT challenge_jobs.enter_reminders($1, $2)",
+										  SPI_OK_SELECT};
 
 int
 cj_reminder_ledger_missing(Datum *user_keys, int count, DateADT date, bool enter, int *missing)

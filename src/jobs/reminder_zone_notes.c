@@ -25,33 +25,14 @@
 static const CjStatement rows_written = {"count the rows ever written to some tables",
 										 "SELECT challenge_jobs.rows_written($1)", SPI_OK_SELECT};
 
-/*
- * $1: the zones, $2 their dates, $3 the state, $4 times of day. What was examined a moment ago may have changed without a
- * trace, since the counters in the state come some seconds late. (Zones are compared in a way that can be
- * hashed, which IS NOT DISTINCT FROM cannot be; unnest() of several arrays has no qualified name.)
- */
 static const CjStatement read_zones = {
 	"read the notes on zones",
-	"SELECT z.position,"
-	"       n.state_hash = $3 AND n.examined_at < pg_catalog.clock_timestamp() - interval '15 seconds'"
-	"  FROM unnest($1, $2, $4) WITH ORDINALITY AS z(time_zone, local_date, reminder_time, position)"
-	"  JOIN challenge_jobs.reminder_zone n"
-	"    ON n.local_date = z.local_date"
-	"   AND COALESCE(n.time_zone, '') = COALESCE(z.time_zone, '')"
-	"   AND (n.time_zone IS NULL) = (z.time_zone IS NULL)"
-	"   AND COALESCE(n.reminder_time, '0:00') = COALESCE(z.reminder_time, '0:00')"
-	"   AND (n.reminder_time IS NULL) = (z.reminder_time IS NULL)",
+	"SELECT z.position, z.is_current FROM challenge_jobs.noted_zones($1, $2, $3, $4) z",
 	SPI_OK_SELECT};
 
-static const CjStatement note_zones = {
-	"note zones that are done",
-	"INSERT INTO challenge_jobs.reminder_zone (time_zone, local_date, reminder_time, state_hash, examined_at)"
-	"SELECT z.*, $3, pg_catalog.clock_timestamp()"
-	"  FROM unnest($1, $2, $4) AS z(time_zone, local_date, reminder_time)"
-	" GROUP BY 1, 2, 3"
-	"    ON CONFLICT (local_date, time_zone, reminder_time) DO UPDATE"
-	"   SET state_hash = excluded.state_hash, examined_at = excluded.examined_at",
-	SPI_OK_INSERT};
+static const CjStatement note_zones = {"note zones that are done",
+									   "SELECT challenge_jobs.note_zones($1, $2, $3, $4)",
+									   SPI_OK_SELECT};
 
 /*
  * cj_reminder_zone_notes_state makes the number. The counters are ahead of the snapshot of a REPEATABLE READ caller,
@@ -131,8 +112,8 @@ zone_params(const List *notes, uint64 state)
 	}
 	return CJ_PARAMS(CJ_ARRAY(TEXTOID, makeArrayResult(zones, CurrentMemoryContext)),
 					 CJ_ARRAY(DATEOID, makeArrayResult(dates, CurrentMemoryContext)),
-					 CJ_INT8((int64) state),
-					 CJ_ARRAY(TIMEOID, makeArrayResult(times, CurrentMemoryContext)));
+					 CJ_ARRAY(TIMEOID, makeArrayResult(times, CurrentMemoryContext)),
+					 CJ_INT8((int64) state));
 }
 
 List *
