@@ -25,14 +25,10 @@ static const CjStatement view_definition = {
 	SPI_OK_SELECT};
 
 /* $1: the view, $2: the owner of the tables */
-static const CjStatement operator_schemas = {
-	"find the schemas of a view's operators",
-	"SELECT o.path, o.open_schema FROM challenge_jobs.operator_schemas($1, $2) o", SPI_OK_SELECT};
+static const CjStatement operator_schemas = CJ_CALL_ROWS("operator_schemas($1, $2)");
 
 /* $1: the table, $2: its owner */
-static const CjStatement deferrable_constraints = {
-	"find deferrable constraints",
-	"SELECT c.name, c.schema FROM challenge_jobs.deferrable_constraints($1, $2) c", SPI_OK_SELECT};
+static const CjStatement deferrable_constraints = CJ_CALL_ROWS("deferrable_constraints($1, $2)");
 
 /* Whoever has a check pending on a table holds the lock that the change took. */
 static const CjStatement locked_relations = {"find the relations that this transaction has locked",

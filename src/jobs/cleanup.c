@@ -71,13 +71,9 @@ static const CjIndexAdvice indexes[] = {
 	{0},
 };
 
-static const CjStatement find_of_cleanup = {
-	"find what keeps notifications from being deleted",
-	"SELECT * FROM challenge_jobs.find_of_cleanup($1, $2, $3)", SPI_OK_SELECT};
+static const CjStatement find_of_cleanup = CJ_CALL_ROWS("find_of_cleanup($1, $2, $3)");
 
-static const CjStatement find_unindexed = {
-	"find out whether what is kept longer has an index",
-	"SELECT * FROM challenge_jobs.find_unindexed($1, $2, $3, $4)", SPI_OK_SELECT};
+static const CjStatement find_unindexed = CJ_CALL_ROWS("find_unindexed($1, $2, $3, $4)");
 
 /* ---- the state of a run ---- */
 

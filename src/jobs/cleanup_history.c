@@ -38,20 +38,13 @@ static const CjStatement count_runs = {
 	"SELECT pg_catalog.count(*) FROM challenge_jobs.runs_that_go($1, $2, $3, $4, $5, $6)",
 	SPI_OK_SELECT};
 
-static const CjStatement remove_runs = {
-	"remove old runs",
-	"SELECT r.found, r.removed, r.last_started_at, r.last_run_id"
-	"  FROM challenge_jobs.remove_runs($1, $2, $3, $4, $5, $6, $7, $8, $9) r",
-	SPI_OK_SELECT};
+static const CjStatement remove_runs =
+	CJ_CALL_ROWS("remove_runs($1, $2, $3, $4, $5, $6, $7, $8, $9)");
 
 /* ---- reminder ---- */
 
 /* $1: what is before; $2: how many; $3, $4: the last row of the page before */
-static const CjStatement remove_reminders = {
-	"delete old reminders",
-	"SELECT r.removed, r.last_date, r.last_key"
-	"  FROM challenge_jobs.remove_reminders($1, $2, $3, $4) r",
-	SPI_OK_SELECT};
+static const CjStatement remove_reminders = CJ_CALL_ROWS("remove_reminders($1, $2, $3, $4)");
 
 /* Few: one for each zone, date, and time of day that users have chosen. */
 static const CjStatement delete_zones = {

@@ -50,9 +50,7 @@ enum
 	ROWS_CHANGED
 };
 
-static const CjStatement find_unreadable = {"find what a view may not read",
-											"SELECT * FROM challenge_jobs.find_unreadable($1, $2)",
-											SPI_OK_SELECT};
+static const CjStatement find_unreadable = CJ_CALL_ROWS("find_unreadable($1, $2)");
 
 static const char *const figures[] = {"refreshed", "rows_changed", NULL};
 

@@ -10,13 +10,9 @@
 #include "base/sql.h"
 #include "jobs/reminder_ledger.h"
 
-static const CjStatement find_missing = {"find users that are not in the ledger of reminders",
-										 "SELECT challenge_jobs.missing_reminders($1, $2)",
-										 SPI_OK_SELECT};
+static const CjStatement find_missing = CJ_CALL("missing_reminders($1, $2)");
 
-static const CjStatement enter_missing = {"enter users in the ledger of reminders",
-										  "SELECT challenge_jobs.enter_reminders($1, $2)",
-										  SPI_OK_SELECT};
+static const CjStatement enter_missing = CJ_CALL("enter_reminders($1, $2)");
 
 int
 cj_reminder_ledger_missing(Datum *user_keys, int count, DateADT date, bool enter, int *missing)

@@ -22,17 +22,11 @@
 /* More than any name of a zone, also when it is cut between two characters. */
 #define MAX_ZONE_LENGTH (TZ_STRLEN_MAX + MAX_MULTIBYTE_CHAR_LEN)
 
-static const CjStatement rows_written = {"count the rows ever written to some tables",
-										 "SELECT challenge_jobs.rows_written($1)", SPI_OK_SELECT};
+static const CjStatement rows_written = CJ_CALL("rows_written($1)");
 
-static const CjStatement read_zones = {
-	"read the notes on zones",
-	"SELECT z.position, z.is_current FROM challenge_jobs.noted_zones($1, $2, $3, $4) z",
-	SPI_OK_SELECT};
+static const CjStatement read_zones = CJ_CALL_ROWS("noted_zones($1, $2, $3, $4)");
 
-static const CjStatement note_zones = {"note zones that are done",
-									   "SELECT challenge_jobs.note_zones($1, $2, $3, $4)",
-									   SPI_OK_SELECT};
+static const CjStatement note_zones = CJ_CALL("note_zones($1, $2, $3, $4)");
 
 /*
  * cj_reminder_zone_notes_state makes the number. The counters are ahead of the snapshot of a REPEATABLE READ caller,
