@@ -342,12 +342,6 @@ reap(Child *child)
 	return status;
 }
 
-static void
-let_go(Child *child)
-{
-	close_file(&child->error_fd);
-}
-
 /* end_at_once ends a command when an error or the end of our process comes between. */
 static void
 end_at_once(int code, Datum arg)
@@ -361,7 +355,7 @@ end_at_once(int code, Datum arg)
 		pg_usleep(10 * 1000L);
 	(void) kill(-child->pid, SIGKILL);
 	(void) reap(child);
-	let_go(child);
+	close_file(&child->error_fd);
 }
 
 /*
@@ -448,6 +442,6 @@ cj_alert_command_run(const char *input)
 			problem = run(&child);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(end_at_once, PointerGetDatum(&child));
-	let_go(&child);
+	close_file(&child.error_fd);
 	return problem;
 }

@@ -44,22 +44,6 @@ typedef struct Delivery
 	int64 failed;
 } Delivery;
 
-/* ---- transactions ---- */
-
-/* begin_in_call takes a snapshot: CALL is in a transaction at any time, of which nothing is to be seen. */
-static void
-begin_in_call(void)
-{
-	EnsurePortalSnapshotExists();
-}
-
-/* commit_in_call commits; the transaction that follows has no snapshot, no number and no lock. */
-static void
-commit_in_call(void)
-{
-	SPI_commit();
-}
-
 /* ---- delivering ---- */
 
 /* prepare announces what is new, and takes the lock if there is a command to run. */
@@ -198,7 +182,13 @@ cj_alert_deliver(void)
 void
 cj_alert_deliver_by_hand(void)
 {
-	Delivery delivery = {.by_hand = true, .begin = begin_in_call, .commit = commit_in_call};
+	/*
+	 * CALL is in a transaction at any time, of which nothing is to be seen: it needs a snapshot. That which follows a commit has
+	 * no snapshot, no number and no lock.
+	 */
+	Delivery delivery = {.by_hand = true,
+						 .begin = EnsurePortalSnapshotExists,
+						 .commit = SPI_commit};
 
 	if (!superuser())
 		ereport(ERROR,

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_extension.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 
 #include "base/identity.h"

@@ -123,6 +123,13 @@ cj_local_time_zone_of_user(const char *name, bool *one_too_many)
 	return zone && pg_tz_acceptable(zone) ? zone : NULL;
 }
 
+static void
+raise_out_of_range(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
+}
+
 Timestamp
 cj_local_time_of(TimestampTz moment, pg_tz *zone)
 {
@@ -133,9 +140,7 @@ cj_local_time_of(TimestampTz moment, pg_tz *zone)
 
 	if (timestamp2tm(moment, &offset, &tm, &fsec, NULL, zone) != 0 ||
 		tm2timestamp(&tm, fsec, NULL, &local) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
+		raise_out_of_range();
 	return local;
 }
 
@@ -149,14 +154,10 @@ to_moment(Timestamp local, pg_tz *zone)
 	TimestampTz moment;
 
 	if (timestamp2tm(local, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
+		raise_out_of_range();
 	offset = DetermineTimeZoneOffset(&tm, zone);
 	if (tm2timestamp(&tm, fsec, &offset, &moment) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
+		raise_out_of_range();
 	return moment;
 }
 
@@ -168,9 +169,7 @@ cj_local_time_date(TimestampTz moment, pg_tz *zone)
 	int offset;
 
 	if (timestamp2tm(moment, &offset, &tm, &fsec, NULL, zone) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
+		raise_out_of_range();
 	return date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) - POSTGRES_EPOCH_JDATE;
 }
 

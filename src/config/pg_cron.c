@@ -87,9 +87,7 @@ run_call(const CjJobDefinition *job, const char *engine)
 {
 	if (strcmp(engine, ENGINE_WORKER) == 0)
 		return NULL;
-	if (strcmp(engine, ENGINE_PG_CRON) == 0)
-		return psprintf("CALL challenge_jobs.run('%s', 'pg_cron')", job->name);
-	return psprintf("CALL challenge_jobs.run('%s', 'external')", job->name);
+	return psprintf("CALL challenge_jobs.run('%s', '%s')", job->name, engine);
 }
 
 static bool

@@ -11,7 +11,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -97,7 +96,7 @@ cj_changed_keys_take(const CjTracking *tracking, Snapshot snapshot, int64 limit)
 
 /* ---- the keys ---- */
 
-/* route_text expands the statement that looks up the keys of a key path. */
+/* key_path_text expands the statement that looks up the keys of a key path. */
 static char *
 key_path_text(const CjTrackedSource *key_path)
 {

@@ -120,35 +120,30 @@ add_table(StringInfo text, const CjViewSource *source, Oid relid)
 	return complete;
 }
 
-/* add_view adds the definition of a plain view, and the names of its columns. */
+/* add_cached adds a row of a catalog cache, if it is there, and gives it back. */
 static void
-add_view(StringInfo text, Oid view)
+add_cached(StringInfo text, Oid object, HeapTuple tuple)
 {
-	Relation rel = relation_open(view, AccessShareLock);
-	TupleDesc desc = RelationGetDescr(rel);
-	HeapTuple tuple =
-		SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view), PointerGetDatum(ViewSelectRuleName));
-
-	add(text, view);
-	for (int i = 0; i < desc->natts; i++)
-		appendStringInfoString(text, NameStr(TupleDescAttr(desc, i)->attname));
-	relation_close(rel, AccessShareLock);
+	add(text, object);
 	if (!HeapTupleIsValid(tuple))
 		return;
 	add_version(text, tuple);
 	ReleaseSysCache(tuple);
 }
 
+/* add_view adds the definition of a plain view, and the names of its columns. */
 static void
-add_function(StringInfo text, Oid function)
+add_view(StringInfo text, Oid view)
 {
-	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Relation rel = relation_open(view, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(rel);
 
-	add(text, function);
-	if (!HeapTupleIsValid(tuple))
-		return;
-	add_version(text, tuple);
-	ReleaseSysCache(tuple);
+	for (int i = 0; i < desc->natts; i++)
+		appendStringInfoString(text, NameStr(TupleDescAttr(desc, i)->attname));
+	relation_close(rel, AccessShareLock);
+	add_cached(text, view,
+			   SearchSysCache2(RULERELNAME, ObjectIdGetDatum(view),
+							   PointerGetDatum(ViewSelectRuleName)));
 }
 
 int64
@@ -179,7 +174,8 @@ cj_definition_hash_make(const CjViewAnalysis *analysis, const char *time_zone, b
 	foreach(cell, analysis->views)
 		add_view(&text, lfirst_oid(cell));
 	foreach(cell, analysis->functions)
-		add_function(&text, lfirst_oid(cell));
+		add_cached(&text, lfirst_oid(cell),
+				   SearchSysCache1(PROCOID, ObjectIdGetDatum(lfirst_oid(cell))));
 	hash = hash_bytes_extended((const unsigned char *) text.data, text.len, 0);
 	pfree(text.data);
 	return (int64) hash;

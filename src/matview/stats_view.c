@@ -196,12 +196,6 @@ check_owner(Oid owner, const char *name, const char *what)
 						errhint("Run: SET ROLE %s;", quote_identifier(GetUserNameFromId(owner, false)))));
 }
 
-static void
-check_may_change(Relation rel, const char *what)
-{
-	check_owner(rel->rd_rel->relowner, cj_catalog_name(RelationGetRelid(rel)), what);
-}
-
 void
 cj_stats_view_describe_as_caller(Oid relid, const char *what, CjStatsView *view)
 {
@@ -232,7 +226,7 @@ cj_stats_view_add(const char *name)
 				 errmsg("%s is not a materialized view", qualified),
 				 errdetail("Only materialized views hold data that can be out of date."),
 				 errhint("Fill in and run: SELECT challenge_jobs.add_stats_view('<schema>.<view>');")));
-	check_may_change(rel, "register it");
+	check_owner(rel->rd_rel->relowner, qualified, "register it");
 	if (cj_sql_execute_own(&add_name, CJ_PARAMS(CJ_TEXT(qualified))) == 0)
 		ereport(NOTICE, (errmsg("materialized view %s is already registered", qualified)));
 	relation_close(rel, NoLock);
@@ -261,7 +255,7 @@ cj_stats_view_remove(const char *name)
 
 	if (rel)
 	{
-		check_may_change(rel, "remove it");
+		check_owner(rel->rd_rel->relowner, qualified, "remove it");
 		relation_close(rel, NoLock);
 	}
 	if (cj_sql_execute_own(&remove_name, CJ_PARAMS(CJ_TEXT(qualified), CJ_TEXT(name))) == 0)

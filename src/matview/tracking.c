@@ -18,7 +18,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -161,7 +160,7 @@ version_of(Oid relid)
 
 /* ---- how is it tracked? ---- */
 
-/* routes_of lists the key paths of an analysis as they are stored; those through other tables are numbered. */
+/* key_paths_of lists the key paths of an analysis as they are stored; those through other tables are numbered. */
 static List *
 key_paths_of(const CjViewAnalysis *analysis)
 {
