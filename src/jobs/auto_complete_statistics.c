@@ -180,7 +180,8 @@ leave_undecided(CjRun *run, CjAutoComplete *state, const char *why)
 			(errmsg("job \"auto_complete_challenges\" left " INT64_FORMAT " due challenges undecided",
 					state->due_count),
 			 errdetail("%s", why),
-			 errhint("To decide them without statistics, run: SELECT challenge_jobs.alter_job('auto_complete_challenges', "
+			 errhint("Fill the statistics, or refresh them, and the next run decides. If there are to be none, run: "
+					 "SELECT challenge_jobs.alter_job('auto_complete_challenges', "
 					 "settings => '{\"decide_without_statistics\": true}');")));
 }
 
@@ -227,11 +228,12 @@ cj_auto_complete_statistics_examine(const char *job, CjFindings *findings)
 	cj_sql_param_text(&params, job);
 	rows = cj_sql_run_own(&find_undecided, &params);
 	if (rows.processed > 0 && cj_sql_text(&rows, 0, 1))
-		cj_findings_add(
+		cj_findings_add_hint(
 			findings, "undecidable", "error",
 			psprintf("due challenges left undecided at %s, since the statistics were empty: %s",
 					 cj_sql_text(&rows, 0, 2), cj_sql_text(&rows, 0, 1)),
 			psprintf(
+				"Fill the statistics, or refresh them, and the next run decides. If there are to be none, so that everything fails, run: "
 				"SELECT challenge_jobs.alter_job('%s', settings => '{\"decide_without_statistics\": true}');",
 				job));
 	cj_sql_free(&rows);

@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/elog.h"
 
@@ -27,6 +28,9 @@
 
 /* How many failed items are named in the detail of the error. */
 #define MAX_ITEMS_NAMED 20
+
+/* So much of the message of an error is given with an item. */
+#define MAX_CAUSE_BYTES 200
 
 typedef struct Range
 {
@@ -85,6 +89,7 @@ ends_run(const CjRun *run, const ErrorData *error)
 		   ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
 }
 
+/* note_failure counts an item that failed and names it, with the cause where it is another one than that of the first. */
 static void
 note_failure(CjRun *run, const CjBatch *batch, int item, ErrorData *error)
 {
@@ -96,8 +101,14 @@ note_failure(CjRun *run, const CjBatch *batch, int item, ErrorData *error)
 		run->failed_items = makeStringInfo();
 	}
 	if (run->failures < MAX_ITEMS_NAMED)
+	{
 		appendStringInfo(run->failed_items, "%s%s", run->failures > 0 ? ", " : "",
 						 batch->describe(run, item, batch->arg));
+		if (strcmp(error->message, run->first_error->message) != 0)
+			appendStringInfo(run->failed_items, " (%.*s)",
+							 pg_mbcliplen(error->message, strlen(error->message), MAX_CAUSE_BYTES),
+							 error->message);
+	}
 	run->failures++;
 	MemoryContextSwitchTo(caller);
 	if (run->first_error != error)
