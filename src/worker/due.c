@@ -244,9 +244,9 @@ cj_due_waits(const CjDueJob *job, const CjDueTimes *times, const CjDueTimes *oth
 
 	if (!is_scheduled(moment) || other_times->last != moment || other->covered_until >= moment)
 		return false;
-	/* one that began in the future: the clock was set back */
+	/* it may have begun since the clock was asked; long after that: the clock was set back */
 	if (other->running)
-		return begun <= at && at < begun + patience;
+		return begun < at + patience && at < begun + patience;
 	/* whoever cannot start the one can start the other no sooner */
 	if (other_outcome->action == CJ_DUE_RUN || other_outcome->action == CJ_DUE_CATCH_UP)
 		return true;

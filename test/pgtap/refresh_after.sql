@@ -143,6 +143,7 @@ SELECT t.case('nor longer than half of its grace', '01-02 00:00:05', '', 'R: gra
 SELECT t.case('while the worker starts A', '01-02 00:00:40', 'waits', 'R: engine = ''worker''; A: engine = ''worker''', 'R succeeded 01-01 23:00 seen=0');
 SELECT t.case('while A is at work', '01-02 00:00:40', 'waits', 'R: engine = ''worker''', 'R succeeded 01-01 23:00 seen=0', 'A running 01-02 00:00:11');
 SELECT t.case('for 30 s', '01-02 00:00:41', 'worker 01-02 00:00', 'R: engine = ''worker''', 'R succeeded 01-01 23:00 seen=0', 'A running 01-02 00:00:11');
+SELECT t.case('also if A has begun since the clock was asked', '01-02 00:00:40', 'waits', 'R: engine = ''worker''', 'R succeeded 01-01 23:00 seen=0', 'A running 01-02 00:00:41');
 SELECT t.case('not if A began in the future', '01-02 00:00', 'worker 01-02 00:00', 'R: engine = ''worker''', 'R succeeded 01-01 23:00 seen=0', 'A running 01-02 00:01');
 SELECT t.case('A is over', '01-02 00:00:06', 'worker 01-02 00:00', 'R: engine = ''worker''', 'R succeeded 01-01 23:00 seen=0', 'A succeeded 01-02 00:00 rows=1');
 SELECT t.case('also if it has failed', '01-02 00:00:06', 'worker 01-02 00:00', 'R: engine = ''worker''', 'R succeeded 01-01 23:00 seen=0', 'A failed 01-02 00:00');
