@@ -191,11 +191,11 @@ put_row(ReturnSetInfo *result, const char *const *texts, int count)
 /* ---- job functions ---- */
 
 /*
- * run_job_function runs a job in the caller's transaction, as of its first argument, dry if the second one says
+ * call_job_function runs a job in the caller's transaction, as of its first argument, dry if the second one says
  * so, and returns its figures as a row.
  */
 static Datum
-run_job_function(FunctionCallInfo fcinfo, const char *name)
+call_job_function(FunctionCallInfo fcinfo, const char *name)
 {
 	const CjJob *job = cj_job_list_find(name);
 	CjFunctionCall call = {0};
@@ -223,7 +223,7 @@ run_job_function(FunctionCallInfo fcinfo, const char *name)
 /* auto_complete_challenges(as_of timestamptz, dry_run boolean) */
 CJ_VALUE_FUNCTION(auto_complete_challenges)
 {
-	return run_job_function(fcinfo, "auto_complete_challenges");
+	return call_job_function(fcinfo, "auto_complete_challenges");
 }
 
 /* refresh_challenge_stats(force_full boolean) */
@@ -242,13 +242,13 @@ CJ_FUNCTION(refresh_challenge_stats)
 /* send_streak_reminders(as_of timestamptz, dry_run boolean) */
 CJ_VALUE_FUNCTION(send_streak_reminders)
 {
-	return run_job_function(fcinfo, "send_streak_reminders");
+	return call_job_function(fcinfo, "send_streak_reminders");
 }
 
 /* cleanup_expired_notifications(as_of timestamptz, dry_run boolean) */
 CJ_VALUE_FUNCTION(cleanup_expired_notifications)
 {
-	return run_job_function(fcinfo, "cleanup_expired_notifications");
+	return call_job_function(fcinfo, "cleanup_expired_notifications");
 }
 
 /* ---- the production run ---- */

@@ -360,7 +360,7 @@ is_daily(const CjCronExpression *expression)
 }
 
 int
-cj_cron_longest_pause(const CjCronExpression *expression)
+cj_cron_longest_gap(const CjCronExpression *expression)
 {
 	int last = -1;
 	int longest = 0;

@@ -48,6 +48,6 @@ extern bool cj_cron_previous(const CjCronExpression *expression, TimestampTz at,
  * Returns the longest time between one scheduled time and the next, in minutes, of a schedule that has scheduled times every
  * day; for one that leaves out days, that of two days.
  */
-extern int cj_cron_longest_pause(const CjCronExpression *expression);
+extern int cj_cron_longest_gap(const CjCronExpression *expression);
 
 #endif /* CJ_CONFIG_CRON_H */

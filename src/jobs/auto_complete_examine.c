@@ -274,10 +274,10 @@ cj_auto_complete_examine_schedule(const CjJobConfig *config, const CjBinding *bi
 								  CjFindings *findings)
 {
 	int64 settle_after = cj_settings_microseconds(config->settings, "settle_after");
-	int pause = cj_cron_longest_pause(&config->cron);
-	int delay = ends_with_day(binding) ? longest_delay(config, settle_after) : pause;
+	int gap = cj_cron_longest_gap(&config->cron);
+	int delay = ends_with_day(binding) ? longest_delay(config, settle_after) : gap;
 
-	if (pause > MINS_PER_HOUR * HOURS_PER_DAY || delay <= TOLERATED_MINUTES)
+	if (gap > MINS_PER_HOUR * HOURS_PER_DAY || delay <= TOLERATED_MINUTES)
 		return;
 	cj_findings_add(
 		findings, "late:auto_complete_challenges", "warning",

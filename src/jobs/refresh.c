@@ -289,9 +289,10 @@ lock_view(CjRun *run, Task *task, CjStatsView *view)
 			held = task->lock_mode;
 			locked = view->relid;
 			if (held != NoLock)
+			{
 				cj_relation_locks_take(cj_stats_view_locks(view, held, AccessShareLock));
-			if (held != NoLock)
 				continue;
+			}
 		}
 		plan = cj_refresh_method_choose(view, run->force_full, task->state->time_zone);
 		CHECK_FOR_INTERRUPTS();
@@ -307,9 +308,9 @@ lock_view(CjRun *run, Task *task, CjStatsView *view)
 	}
 }
 
-/* arm_item has the changes of a view noted, in a subtransaction. */
+/* install_item has the changes of a view noted, in a subtransaction. */
 static void
-arm_item(CjRun *run, int from, int to, bool *opened, void *arg)
+install_item(CjRun *run, int from, int to, bool *opened, void *arg)
 {
 	Task *task = arg;
 	CjStatsView view;
@@ -319,7 +320,7 @@ arm_item(CjRun *run, int from, int to, bool *opened, void *arg)
 	*opened = true;
 	if (!cj_stats_view_describe(task->entry->name, &locked))
 		return;
-	cj_tracking_lock_to_arm(&locked);
+	cj_tracking_lock_to_install(&locked);
 	if (!cj_stats_view_describe(task->entry->name, &view) || view.relid != locked.relid)
 		return;
 	plan = cj_refresh_method_choose(&view, false, task->state->time_zone);
@@ -427,12 +428,12 @@ process_view(CjRun *run, Task *task, const CjBatch *batch)
 static void
 refresh_view(CjRun *run, Task *task, const CjBatch *batch)
 {
-	CjBatch arming = {1, arm_item, NULL, batch->describe, task, true};
+	CjBatch installation = {1, install_item, NULL, batch->describe, task, true};
 
 	process_view(run, task, batch);
 	if (!task->is_capture_missing)
 		return;
-	(void) cj_batch_try(run, &arming);
+	(void) cj_batch_try(run, &installation);
 	task->tried_to_install = true;
 	process_view(run, task, batch);
 }

@@ -175,8 +175,9 @@ static int64
 refresh_tracked(CjRefreshPlan *plan, const CjStatsView *view, double share, const char *time_zone)
 {
 	char *search_path = search_path_of(view);
-	CjViewRefresh done = cj_view_refresh(view, plan->tracking, plan->method == &incremental, share,
-										 search_path, time_zone);
+	CjViewRefresh done =
+		cj_incremental_refresh_run(view, plan->tracking, plan->method == &incremental, share,
+								   search_path, time_zone);
 
 	if (done.done)
 	{

@@ -702,7 +702,7 @@ examine_schedule(const CjJobConfig *config, CjFindings *findings)
 
 	if (cj_cron_parse(config->schedule, &schedule) != NULL)
 		return;
-	gap = cj_cron_longest_pause(&schedule) * USECS_PER_MINUTE;
+	gap = cj_cron_longest_gap(&schedule) * USECS_PER_MINUTE;
 	day_end += time < day_end ? 0 : USECS_PER_DAY;
 	if (gap >= cj_settings_microseconds(config->settings, "window"))
 		cj_findings_add(

@@ -98,7 +98,7 @@ cj_changed_keys_take(const CjTracking *tracking, Snapshot snapshot, int64 limit)
 
 /* key_path_text expands the statement that looks up the keys of a key path. */
 static char *
-key_path_text(const CjTrackedSource *key_path)
+key_path_text(const CjStoredKeyPath *key_path)
 {
 	static const char *const names[] = {"key", "table", "column", "type", "operator", NULL};
 	Oid type = get_atttype(key_path->via, key_path->via_column);
@@ -155,7 +155,7 @@ look_up_values(CjChangedKeys *changed, const char *text, Datum *values, int coun
 }
 
 static void
-look_up_key_path(CjChangedKeys *changed, const CjTrackedSource *key_path, Snapshot snapshot)
+look_up_key_path(CjChangedKeys *changed, const CjStoredKeyPath *key_path, Snapshot snapshot)
 {
 	Oid type = getBaseType(get_atttype(key_path->source, key_path->column));
 	CjKeyType value_type = cj_key_bytes_type(type);
@@ -168,7 +168,7 @@ look_up_key_path(CjChangedKeys *changed, const CjTrackedSource *key_path, Snapsh
 	{
 		const CjKeyBytes *key = cj_key_set_nth(changed->noted, i);
 
-		if (key->tag != (uint16) key_path->key_path)
+		if (key->tag != (uint16) key_path->number)
 			continue;
 		values[count++] = cj_key_bytes_value(key->bytes, key->length, &value_type);
 		if (count == BATCH)
@@ -220,9 +220,9 @@ cj_changed_keys_find(CjChangedKeys *changed, const CjTracking *tracking, Snapsho
 
 	foreach(cell, tracking->key_paths)
 	{
-		const CjTrackedSource *key_path = lfirst(cell);
+		const CjStoredKeyPath *key_path = lfirst(cell);
 
-		if (key_path->key_path > 0 && !changed->everything)
+		if (key_path->number > 0 && !changed->everything)
 			look_up_key_path(changed, key_path, snapshot);
 	}
 	if (!changed->everything)

@@ -149,8 +149,8 @@ find_and_patch(const CjTracking *tracking, CjChangedKeys *changed, Snapshot snap
 }
 
 CjViewRefresh
-cj_view_refresh(const CjStatsView *view, const CjTracking *tracking, bool by_keys, double share,
-				const char *search_path, const char *time_zone)
+cj_incremental_refresh_run(const CjStatsView *view, const CjTracking *tracking, bool by_keys,
+						   double share, const char *search_path, const char *time_zone)
 {
 	CjViewRefresh result = {0};
 	CjChangedKeys *changed;

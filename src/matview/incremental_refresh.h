@@ -18,11 +18,11 @@ typedef struct CjViewRefresh
  * (sub)transaction. The caller is connected to SPI, holds ExclusiveLock on the view, and has examined its
  * tracking under it. search_path as for a refresh.
  */
-extern CjViewRefresh cj_view_refresh(const CjStatsView *view, const CjTracking *tracking,
-									 bool by_keys, double share, const char *search_path,
-									 const char *time_zone);
+extern CjViewRefresh cj_incremental_refresh_run(const CjStatsView *view, const CjTracking *tracking,
+												bool by_keys, double share, const char *search_path,
+												const char *time_zone);
 
-/* Notes that a tracked view has been recomputed as a whole, after cj_view_refresh said that it has to be. */
+/* Notes that a tracked view has been recomputed as a whole, after cj_incremental_refresh_run said that it has to be. */
 extern void cj_incremental_refresh_recomputed(const CjStatsView *view, const CjTracking *tracking,
 											  const char *search_path, const char *time_zone);
 

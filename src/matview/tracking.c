@@ -176,14 +176,14 @@ key_paths_of(const CjViewAnalysis *analysis)
 		foreach(key_path_cell, source->key_paths)
 		{
 			const CjKeyPath *key_path = lfirst(key_path_cell);
-			CjTrackedSource *stored = palloc0(sizeof(CjTrackedSource));
+			CjStoredKeyPath *stored = palloc0(sizeof(CjStoredKeyPath));
 			int column = -1;
 
 			stored->view = analysis->relid;
 			stored->source = source->relid;
-			stored->key_path = key_path->kind == CJ_KEY_PATH_DIRECT       ? CJ_CHANGE_KEY
-							   : key_path->kind == CJ_KEY_PATH_WHOLE_VIEW ? CJ_CHANGE_EVERYTHING
-																		  : ++number;
+			stored->number = key_path->kind == CJ_KEY_PATH_DIRECT       ? CJ_CHANGE_KEY
+							 : key_path->kind == CJ_KEY_PATH_WHOLE_VIEW ? CJ_CHANGE_EVERYTHING
+																		: ++number;
 			stored->reason = key_path->reason;
 			if (key_path->kind != CJ_KEY_PATH_WHOLE_VIEW)
 				stored->column = key_path->column;
@@ -383,7 +383,7 @@ forget_view(Oid view)
 	/* as the owner of the extension: with our lock_timeout */
 	cj_identity_become_extension(&saved);
 	foreach(cell, cj_source_catalog_of_view(view))
-		sources = list_append_unique_oid(sources, ((CjTrackedSource *) lfirst(cell))->source);
+		sources = list_append_unique_oid(sources, ((CjStoredKeyPath *) lfirst(cell))->source);
 	cj_source_catalog_remove(view);
 	cj_sql_execute_own(&remove_state, CJ_PARAMS(CJ_OID(view)));
 	foreach(cell, sources)
@@ -441,13 +441,13 @@ add_forgotten(List *locks, List *views)
 			locks = cj_relation_locks_add(locks, lfirst_oid(cell), ShareUpdateExclusiveLock);
 		foreach(source_cell, cj_source_catalog_of_view(lfirst_oid(cell)))
 		{
-			Oid source = ((CjTrackedSource *) lfirst(source_cell))->source;
+			Oid source = ((CjStoredKeyPath *) lfirst(source_cell))->source;
 			LOCKMODE mode = AccessExclusiveLock;
 			ListCell *user;
 
 			foreach(user, cj_source_catalog_of_table(source))
 			{
-				if (!list_member_oid(views, ((CjTrackedSource *) lfirst(user))->view))
+				if (!list_member_oid(views, ((CjStoredKeyPath *) lfirst(user))->view))
 					mode = is_gone ? NoLock : ShareRowExclusiveLock;
 			}
 			if (mode != NoLock && !cj_relation_locks_has(kept, source))
@@ -469,7 +469,7 @@ lock_to_forget(const char *name, Oid view, List *locks)
 }
 
 void
-cj_tracking_lock_to_arm(const CjStatsView *view)
+cj_tracking_lock_to_install(const CjStatsView *view)
 {
 	lock_to_forget(view->name, view->relid,
 				   cj_stats_view_locks(view, ShareUpdateExclusiveLock, ShareRowExclusiveLock));
@@ -538,7 +538,7 @@ cj_tracking_track(Oid relid, const char *key, bool dry_run)
 		cj_relation_locks_take(
 			cj_stats_view_locks(&view, ShareUpdateExclusiveLock, AccessShareLock));
 	else
-		cj_tracking_lock_to_arm(&view);
+		cj_tracking_lock_to_install(&view);
 	cj_stats_view_describe_as_caller(relid, "track it", &view);
 	cj_identity_become_extension(&saved);
 	analysis = cj_key_mapping_make(relid, key);

@@ -27,7 +27,7 @@ typedef struct CjTracking
 {
 	CjTrackingState state;
 	CjViewAnalysis *analysis; /* NULL: not tracked */
-	List *key_paths;          /* of CjTrackedSource *, as stored */
+	List *key_paths;          /* of CjStoredKeyPath *, as stored */
 	int64 hash;               /* as of now */
 	int64 keys;               /* number of keys when it was recomputed as a whole */
 } CjTracking;
@@ -51,7 +51,7 @@ extern void cj_tracking_sweep(void);
 extern bool cj_tracking_is_tracked(const char *view_name);
 
 /* Takes the locks that cj_tracking_install_capture needs; the view has to be looked at afterwards. Raises lock_not_available. */
-extern void cj_tracking_lock_to_arm(const CjStatsView *view);
+extern void cj_tracking_lock_to_install(const CjStatsView *view);
 
 /*
  * Begins to note the changes of a view that is tracked: locks its sources so that nobody writes until the end of the

@@ -118,27 +118,27 @@ find_reader(Source *source, Oid view)
 }
 
 static void
-add_key_path(Source *source, const CjTrackedSource *tracked, int max_key_paths)
+add_key_path(Source *source, const CjStoredKeyPath *stored, int max_key_paths)
 {
-	Reader *reader = find_reader(source, tracked->view);
+	Reader *reader = find_reader(source, stored->view);
 	KeyPath *key_path;
 	ListCell *cell;
 
 	if (reader->key_paths == NULL)
 		reader->key_paths = palloc0(sizeof(KeyPath) * max_key_paths);
 	key_path = &reader->key_paths[reader->key_path_count++];
-	key_path->number = tracked->key_path;
-	if (tracked->column > 0)
-		key_path->column = own_column(tracked->source, tracked->column, source->relid);
+	key_path->number = stored->number;
+	if (stored->column > 0)
+		key_path->column = own_column(stored->source, stored->column, source->relid);
 	if (key_path->column > 0)
 	{
 		key_path->type = cj_key_bytes_type(get_atttype(source->relid, key_path->column));
 		source->last_column = Max(source->last_column, key_path->column);
 	}
 
-	foreach(cell, tracked->columns)
+	foreach(cell, stored->columns)
 	{
-		AttrNumber column = own_column(tracked->source, lfirst_int(cell), source->relid);
+		AttrNumber column = own_column(stored->source, lfirst_int(cell), source->relid);
 
 		if (column == InvalidAttrNumber)
 			continue;

@@ -63,25 +63,25 @@ write_columns(List *columns)
 		construct_array(values, count, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
 }
 
-static CjTrackedSource *
+static CjStoredKeyPath *
 read_row(HeapTuple tuple, TupleDesc desc)
 {
-	CjTrackedSource *source = palloc0(sizeof(CjTrackedSource));
+	CjStoredKeyPath *key_path = palloc0(sizeof(CjStoredKeyPath));
 	Datum values[SOURCE_COLUMNS];
 	bool nulls[SOURCE_COLUMNS];
 
 	heap_deform_tuple(tuple, desc, values, nulls);
-	source->view = DatumGetObjectId(values[SOURCE_VIEW_ID - 1]);
-	source->source = DatumGetObjectId(values[SOURCE_SOURCE_ID - 1]);
-	source->key_path = DatumGetInt16(values[SOURCE_KEY_PATH - 1]);
-	source->column = DatumGetInt16(values[SOURCE_COLUMN_NUMBER - 1]);
-	source->columns = read_columns(values[SOURCE_READ_COLUMNS - 1]);
-	source->via = DatumGetObjectId(values[SOURCE_VIA_ID - 1]);
-	source->via_column = DatumGetInt16(values[SOURCE_VIA_COLUMN - 1]);
-	source->via_key = DatumGetInt16(values[SOURCE_VIA_KEY - 1]);
+	key_path->view = DatumGetObjectId(values[SOURCE_VIEW_ID - 1]);
+	key_path->source = DatumGetObjectId(values[SOURCE_SOURCE_ID - 1]);
+	key_path->number = DatumGetInt16(values[SOURCE_KEY_PATH - 1]);
+	key_path->column = DatumGetInt16(values[SOURCE_COLUMN_NUMBER - 1]);
+	key_path->columns = read_columns(values[SOURCE_READ_COLUMNS - 1]);
+	key_path->via = DatumGetObjectId(values[SOURCE_VIA_ID - 1]);
+	key_path->via_column = DatumGetInt16(values[SOURCE_VIA_COLUMN - 1]);
+	key_path->via_key = DatumGetInt16(values[SOURCE_VIA_KEY - 1]);
 	if (!nulls[SOURCE_REASON - 1])
-		source->reason = TextDatumGetCString(values[SOURCE_REASON - 1]);
-	return source;
+		key_path->reason = TextDatumGetCString(values[SOURCE_REASON - 1]);
+	return key_path;
 }
 
 /* What is done with the rows that scan finds. */
@@ -138,23 +138,23 @@ cj_source_catalog_of_view(Oid view)
 }
 
 void
-cj_source_catalog_add(const CjTrackedSource *source)
+cj_source_catalog_add(const CjStoredKeyPath *key_path)
 {
 	Relation rel = table_open(cj_change_log_table("tracked_source"), RowExclusiveLock);
-	Datum values[SOURCE_COLUMNS] = {ObjectIdGetDatum(source->view),
-									ObjectIdGetDatum(source->source),
-									Int16GetDatum(source->key_path),
-									Int16GetDatum(source->column),
-									write_columns(source->columns),
-									ObjectIdGetDatum(source->via),
-									Int16GetDatum(source->via_column),
-									Int16GetDatum(source->via_key),
-									source->reason ? CStringGetTextDatum(source->reason)
-												   : (Datum) 0};
+	Datum values[SOURCE_COLUMNS] = {ObjectIdGetDatum(key_path->view),
+									ObjectIdGetDatum(key_path->source),
+									Int16GetDatum(key_path->number),
+									Int16GetDatum(key_path->column),
+									write_columns(key_path->columns),
+									ObjectIdGetDatum(key_path->via),
+									Int16GetDatum(key_path->via_column),
+									Int16GetDatum(key_path->via_key),
+									key_path->reason ? CStringGetTextDatum(key_path->reason)
+													 : (Datum) 0};
 	bool nulls[SOURCE_COLUMNS] = {0};
 	HeapTuple tuple;
 
-	nulls[SOURCE_REASON - 1] = source->reason == NULL;
+	nulls[SOURCE_REASON - 1] = key_path->reason == NULL;
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
@@ -175,9 +175,9 @@ cj_source_catalog_remove(Oid view)
 
 /* is_same returns whether two key paths are the same; the reason is but a text. */
 static bool
-is_same(const CjTrackedSource *a, const CjTrackedSource *b)
+is_same(const CjStoredKeyPath *a, const CjStoredKeyPath *b)
 {
-	return a->view == b->view && a->source == b->source && a->key_path == b->key_path &&
+	return a->view == b->view && a->source == b->source && a->number == b->number &&
 		   a->column == b->column && equal(a->columns, b->columns) && a->via == b->via &&
 		   a->via_column == b->via_column && a->via_key == b->via_key;
 }

@@ -11,26 +11,26 @@
 #include "nodes/pg_list.h"
 
 /* A key path from a source to the keys of a view. */
-typedef struct CjTrackedSource
+typedef struct CjStoredKeyPath
 {
 	Oid view;
 	Oid source; /* the root, where it is partitioned */
-	int16
-		key_path; /* CJ_CHANGE_KEY: `column` is the key; CJ_CHANGE_EVERYTHING: whole-view; else a number */
+	/* CJ_CHANGE_KEY: `column` is the key; CJ_CHANGE_EVERYTHING: whole-view; above 0: one through another table */
+	int16 number;
 	AttrNumber column; /* of the source: its value is noted; 0: whole-view */
 	List *columns;     /* of the source, as integers: those that the view reads */
-	Oid via;           /* a number: table in which rows with that value in … */
+	Oid via;           /* above 0: the table in which rows with that value in … */
 	AttrNumber via_column;
 	AttrNumber via_key; /* … have the keys of the view here */
 	const char *reason; /* whole-view: why */
-} CjTrackedSource;
+} CjStoredKeyPath;
 
-/* Returns the key paths (CjTrackedSource *) of all views from a table, or those of a view from all tables. */
+/* Returns the key paths (CjStoredKeyPath *) of all views from a table, or those of a view from all tables. */
 extern List *cj_source_catalog_of_table(Oid source);
 extern List *cj_source_catalog_of_view(Oid view);
 
 /* Stores a key path; removes all key paths of a view. Writers to the source have to be notified, too. */
-extern void cj_source_catalog_add(const CjTrackedSource *source);
+extern void cj_source_catalog_add(const CjStoredKeyPath *key_path);
 extern void cj_source_catalog_remove(Oid view);
 
 /* Compares two lists of key paths of a view, in whatever order. */
