@@ -159,75 +159,106 @@ list_columns(Relation rel)
 	return list.data;
 }
 
-/* is_written returns whether jobs write a column: not only read it. */
-static bool
-is_written(CjEntity entity, int column)
+/* raise_missing raises the error of a column that is not there, or is said not to be, and has to be. */
+static void
+raise_missing(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
+			  const char *bound, bool required)
 {
-	return (entity == CJ_NOTIFICATIONS && column < CJ_NOTIFICATIONS_EXPIRES_AT) ||
-		   (entity == CJ_CHALLENGES && column == CJ_CHALLENGES_STATUS);
+	const char *entity = cj_entity_name(source->entity);
+	const char *relation = cj_catalog_name(RelationGetRelid(rel));
+	bool is_null;
+
+	(void) cj_bound_table_text(source->columns, definition->name, &is_null);
+	if (is_null)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
+				 definition->required ? errdetail("Only an optional column can be null.") :
+				 errdetail("The job needs it."),
+				 errhint("%s", column_hint(source, rel, definition, bound, required))));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity,
+					bound ? bound : definition->name, definition->name, relation),
+			 errdetail("It has the columns: %s.", list_columns(rel)),
+			 errhint("%s", column_hint(source, rel, definition, bound, required))));
 }
 
 static void
-resolve_column(const CjSource *source, Relation rel, int index, bool required,
-			   CjBoundColumn *column)
+raise_generated(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
+				const char *name, bool required)
 {
-	const char *entity = cj_entity_definitions[source->entity].name;
-	const CjColumnDefinition *definition = &cj_entity_definitions[source->entity].columns[index];
+	const char *relation = cj_catalog_name(RelationGetRelid(rel));
+
+	ereport(ERROR,
+			(errcode(ERRCODE_GENERATED_ALWAYS),
+			 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written",
+					cj_entity_name(source->entity), name, relation),
+			 errhint("%s", cj_bound_table_hint(source, relation, definition->name,
+											   required ? "<column>" : NULL))));
+}
+
+/* find_column returns the number of the column that stands for one of the entity; 0: none does. */
+static AttrNumber
+find_column(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
+			const char *bound, CjBoundColumn *column)
+{
 	bool is_null;
-	const char *bound = cj_bound_table_text(source->columns, definition->name, &is_null);
-	const char *name = bound ? bound : definition->name;
-	bool is_used = bound || !(is_null || definition->meaning);
-	AttrNumber number = is_used ? get_attnum(RelationGetRelid(rel), name) : InvalidAttrNumber;
-	Form_pg_attribute attr;
+	AttrNumber number = InvalidAttrNumber;
 
-	if (number <= 0)
-	{
-		column->is_candidate = !is_null && definition->meaning && has_column(rel, definition);
-		if (!required && bound == NULL)
-			return;
-		if (is_null)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("entity \"%s\": column \"%s\" is required", entity, definition->name),
-					 definition->required ? errdetail("Only an optional column can be null.") :
-					 errdetail("The job needs it."),
-					 errhint("%s", column_hint(source, rel, definition, bound, required))));
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("entity \"%s\": column \"%s\" for \"%s\" not found in %s", entity, name,
-						definition->name, cj_catalog_name(RelationGetRelid(rel))),
-				 errdetail("It has the columns: %s.", list_columns(rel)),
-				 errhint("%s", column_hint(source, rel, definition, bound, required))));
-	}
+	(void) cj_bound_table_text(source->columns, definition->name, &is_null);
+	if (bound || !(is_null || definition->meaning))
+		number = get_attnum(RelationGetRelid(rel), bound ? bound : definition->name);
+	column->is_candidate =
+		number <= 0 && !is_null && definition->meaning && has_column(rel, definition);
+	return Max(number, InvalidAttrNumber);
+}
 
-	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
-	if (is_written(source->entity, index) &&
-		(attr->attgenerated != '\0' || attr->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
-	{
-		if (!required && bound == NULL)
-			return;
-		ereport(ERROR,
-				(errcode(ERRCODE_GENERATED_ALWAYS),
-				 errmsg("entity \"%s\": column \"%s\" of %s is generated and cannot be written",
-				 		entity,
-						name, cj_catalog_name(RelationGetRelid(rel))),
-				 errhint("%s", cj_bound_table_hint(source, cj_catalog_name(RelationGetRelid(rel)),
-						 definition->name, required ? "<column>" : NULL))));
-	}
+static void
+describe_column(const FormData_pg_attribute *attr, CjBoundColumn *column)
+{
 	column->present = true;
 	column->name = pstrdup(NameStr(attr->attname));
-	column->number = number;
+	column->number = attr->attnum;
 	column->type = attr->atttypid;
 	column->typmod = attr->atttypmod;
 	column->collation = attr->attcollation;
 	column->has_default = attr->atthasdef || attr->attidentity != '\0';
 	column->base_type = getBaseTypeAndTypmod(attr->atttypid, &column->typmod);
+}
+
+/* resolve_column fills in one column of an entity and checks that it can hold what it has to. */
+static void
+resolve_column(const CjSource *source, Relation rel, const CjColumnDefinition *definition,
+			   bool required, CjBoundColumn *column)
+{
+	bool is_null;
+	const char *bound = cj_bound_table_text(source->columns, definition->name, &is_null);
+	AttrNumber number = find_column(source, rel, definition, bound, column);
+	bool is_needed = required || bound;
+	Form_pg_attribute attr;
+
+	if (number == InvalidAttrNumber)
+	{
+		if (is_needed)
+			raise_missing(source, rel, definition, bound, required);
+		return;
+	}
+	attr = TupleDescAttr(RelationGetDescr(rel), number - 1);
+	if (definition->is_written &&
+		(attr->attgenerated != '\0' || attr->attidentity == ATTRIBUTE_IDENTITY_ALWAYS))
+	{
+		if (is_needed)
+			raise_generated(source, rel, definition, NameStr(attr->attname), required);
+		return;
+	}
+	describe_column(attr, column);
 	if (!cj_entity_accepts(definition->kind, column->base_type))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("entity \"%s\": column \"%s\" for \"%s\" of %s is of type %s", entity,
-						column->name, definition->name, cj_catalog_name(RelationGetRelid(rel)),
-						format_type_be(column->type)),
+				 errmsg("entity \"%s\": column \"%s\" for \"%s\" of %s is of type %s",
+						cj_entity_name(source->entity), column->name, definition->name,
+						cj_catalog_name(RelationGetRelid(rel)), format_type_be(column->type)),
 				 errdetail("It has to be %s.", cj_entity_kind_name(definition->kind)),
 				 errhint("%s", column_hint(source, rel, definition, bound, required))));
 }
@@ -451,7 +482,7 @@ cj_bound_table_describe(const CjSource *source, Relation rel, uint32 columns, ui
 	for (int i = 0; definition->columns[i].name; i++)
 	{
 		if (columns & CJ_BIT(i))
-			resolve_column(source, rel, i,
+			resolve_column(source, rel, &definition->columns[i],
 						   definition->columns[i].required || (required & CJ_BIT(i)),
 						   &entity->columns[i]);
 	}

@@ -117,6 +117,7 @@ typedef struct CjColumnDefinition
 	bool required;
 	/* Where its name may mean something else in an app: what it is to jobs. It is used only where bind() names it. */
 	const char *meaning;
+	bool is_written; /* a generated column will not do, since jobs write it */
 } CjColumnDefinition;
 
 typedef struct CjLabelDefinition
