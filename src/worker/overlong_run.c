@@ -4,8 +4,9 @@
  *
  * A run is cancelled by a timeout of its own when max_runtime is over, again and again. Code of the app can catch that for
  * ever (EXCEPTION WHEN query_canceled, in a loop), but not the end of its backend. Whoever is to be ended is looked at
- * once more as the superuser that the worker is: the process must be of this database, older than the run, and hold the job's lock or say
- * in shared memory that it runs the job. So a process that has got the number of one that is gone is left alone.
+ * once more as the superuser that the worker is: the process must be of this database, older than the run, and hold the
+ * lock of this very job. So a process that has got the number of one that is gone is left alone, and so is one that
+ * has left a row of a run behind and does something else by now.
  */
 #include "postgres.h"
 
@@ -18,9 +19,11 @@
 #include "utils/timestamp.h"
 
 #include "alerts/alert.h"
+#include "base/job_lock.h"
 #include "base/json.h"
 #include "base/own_transaction.h"
 #include "base/sql.h"
+#include "jobs/job_list.h"
 #include "run/run_log.h"
 #include "run/shared_state.h"
 #include "worker/overlong_run.h"
@@ -34,12 +37,16 @@ static const CjStatement find_overlong = {
 	"   AND w.started_at + j.max_runtime + j.grace < pg_catalog.clock_timestamp()",
 	SPI_OK_SELECT};
 
-/* $1 the process, $2 when its run was started, $3 the database */
+/* $1 the process, $2 when its run was started, $3 the database, $4 to $6 what the job's lock is on */
 static const CjStatement find_process = {
 	"find the process of a run",
 	"SELECT a.backend_type <> 'client backend'"
 	"  FROM pg_catalog.pg_stat_activity a"
-	" WHERE a.pid = $1 AND a.backend_start <= $2 AND a.datid = $3",
+	" WHERE a.pid = $1 AND a.backend_start <= $2 AND a.datid = $3"
+	"   AND EXISTS (SELECT"
+	"                 FROM pg_catalog.pg_locks l"
+	"                WHERE l.pid = a.pid AND l.granted AND l.locktype = 'object' AND l.database = a.datid"
+	"                  AND l.classid = $4 AND l.objid = $5 AND l.objsubid = $6)",
 	SPI_OK_SELECT};
 
 #define HINT \
@@ -100,6 +107,7 @@ end_run(const CjRows *found, uint64 row)
 	const char *job = cj_sql_text(found, row, 2);
 	bool isnull;
 	Datum pid = cj_sql_datum(found, row, 3, &isnull);
+	CjJobLock lock = cj_job_lock_of(cj_job_list_find(job)->definition.number);
 	const char *message = psprintf(
 		"job \"%s\" has been running for longer than its max_runtime of %s and a grace of %s", job,
 		cj_sql_text(found, row, 5), cj_sql_text(found, row, 6));
@@ -107,7 +115,8 @@ end_run(const CjRows *found, uint64 row)
 		cj_sql_run(&find_process, NULL,
 				   CJ_PARAMS(CJ_VALUE(INT4OID, pid, false),
 							 CJ_VALUE(TIMESTAMPTZOID, cj_sql_datum(found, row, 4, &isnull), false),
-							 CJ_OID(MyDatabaseId)));
+							 CJ_OID(lock.tag.locktag_field1), CJ_OID(lock.tag.locktag_field2),
+							 CJ_OID(lock.tag.locktag_field3), CJ_INT8(lock.tag.locktag_field4)));
 
 	if (process.processed == 0)
 		return;

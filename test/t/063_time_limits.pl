@@ -151,6 +151,22 @@ poll("SELECT status = 'crashed' FROM challenge_jobs.job_run WHERE pid = $pid", '
 is($idle->query_safe('SELECT 1'), '1', 'a process with the number of a run that is gone is not touched');
 $idle->quit;
 
+# Nor is one that works at another job by now.
+$node->safe_psql($db, 'TRUNCATE challenge_jobs.alert');
+my $busy = $node->background_psql($db);
+$busy->query_safe('BEGIN; SELECT * FROM cleanup_expired_notifications()');
+$pid = $busy->query_safe('SELECT pg_backend_pid()');
+chomp $pid;
+$node->poll_query_until($db, "SELECT backend_start < now() - interval '2 s' FROM pg_stat_activity WHERE pid = $pid");
+$node->safe_psql($db, <<"SQL");
+INSERT INTO challenge_jobs.job_run (job, triggered_by, started_at, as_of, status, role_name, pid)
+SELECT '$REFRESH', 'worker', backend_start, backend_start, 'running', 'postgres', pid FROM pg_stat_activity WHERE pid = $pid;
+SQL
+poll("SELECT status = 'crashed' FROM challenge_jobs.job_run WHERE pid = $pid AND job = '$REFRESH'", 'the row is not closed');
+is(query("count(*) FROM challenge_jobs.alert WHERE kind = 'failed'"), '0', 'a process that holds the lock of another job is not touched');
+$busy->query_safe('COMMIT');
+$busy->quit;
+
 $node->stop;
 check_log($node);
 done_testing();
