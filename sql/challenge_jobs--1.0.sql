@@ -863,6 +863,7 @@ RETURN COALESCE((SELECT r.alert_id
  *                 of its caller, another one for the first failure of run()
  *     crashed     one: also after "failed", since whatever kills backends is something else than an error
  *     overdue     one for each scheduled time
+ *     restored    one: the database is a copy, in which the job does not run
  *     recovered   one, the last: a success after any of these, if it covers the scheduled times that were overdue
  *
  * The unique index sees to it that nothing is raised twice. That is needed: not everyone who raises holds the job's lock (the

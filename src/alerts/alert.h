@@ -33,7 +33,7 @@ extern void cj_alert_leave_run(int64 run_id);
 extern void cj_alert_settle_runs(void);
 
 /*
- * Raises an alert of a kind (failed, overdue, crashed, recovered) unless the job's state says so already.
+ * Raises an alert of a kind (raise_alert() of the install script lists them) unless the job's state says so already.
  * `run_id` may be 0: none. `more`, an object, is added to what is known of the job.
  */
 extern void cj_alert_raise(const char *job, const char *kind, int64 run_id, Jsonb *more);

@@ -2,7 +2,8 @@
  * run/runner.c
  *		Runs of jobs: the lock, the transactions, the run row, errors.
  *
- * The only file that begins, commits or aborts (sub)transactions of a run.
+ * The only file that begins, commits or aborts (sub)transactions of a run. (The first one of CALL run is its caller's: a
+ * client's, or that of worker/worker, which begins and commits it as a session would.)
  *
  * A job function works in the caller's transaction: the lock, the work and the run row all last or vanish
  * with it. CALL run works in transactions of its own:
@@ -36,6 +37,7 @@
 
 #include "alerts/alert.h"
 #include "base/advisory_locks.h"
+#include "base/error_log.h"
 #include "base/identity.h"
 #include "base/job_lock.h"
 #include "base/json.h"
@@ -581,12 +583,8 @@ run_in_transaction(Execution *execution)
 static void
 log_failure(const Execution *execution, ErrorData *error)
 {
-	ereport(LOG_SERVER_ONLY,
-			(errcode(error->sqlerrcode),
-			 errmsg("challenge_jobs: job \"%s\" failed: %s", execution->start.job, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0,
-			 error->context ? errcontext("%s", error->context) : 0));
+	cj_error_log_report(LOG_SERVER_ONLY, error,
+						psprintf("job \"%s\" failed: %s", execution->start.job, error->message));
 }
 
 /* keep_failure has the failure of a job function recorded, which its row will not survive. */

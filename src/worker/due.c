@@ -5,8 +5,7 @@
  * Everything that the worker decides by itself is decided here, from what it is given and nothing else: asked
  * again with the same facts, the answer is the same, so that restarts change nothing.
  *
- * Comparisons are with "at or after" rather than "equal": a clock that was set back must not have
- * anything done a second time.
+ * Comparisons are "at or after" and never "equal", so that a clock that is set back repeats nothing.
  */
 #include "postgres.h"
 

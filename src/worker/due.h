@@ -2,7 +2,7 @@
  * worker/due.h
  *		What is to be done about a job: the rules of scheduled times, overdue runs, catch-up and retries.
  *
- * Pure: no SPI, no catalog access, no clock. A scheduled time is a moment of the schedule. It is covered by a run
+ * No SPI, no catalog access, no clock. A scheduled time is a moment of the schedule. It is covered by a run
  * that succeeded, was not dry, and whose as_of is not before it. Scheduled times before scheduled_at never count.
  * DT_NOBEGIN stands for "there is none".
  */

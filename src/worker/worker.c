@@ -34,6 +34,7 @@
 #include "alerts/alert.h"
 #include "alerts/delivery.h"
 #include "base/compat.h"
+#include "base/error_log.h"
 #include "base/identity.h"
 #include "base/job_lock.h"
 #include "base/own_transaction.h"
@@ -352,13 +353,9 @@ StaticAssertDecl(CJ_NOTE_TASKS + lengthof(tasks) < CJ_MAX_NOTES, "too many tasks
 static void
 log_error(const Task *task, const ErrorData *error)
 {
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("challenge_jobs: background task \"%s\" failed in database \"%s\": %s", task->name,
-					MyBgworkerEntry->bgw_extra, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint ? errhint("%s", error->hint) : 0,
-			 error->context ? errcontext("%s", error->context) : 0));
+	cj_error_log_report(LOG, error,
+						psprintf("background task \"%s\" failed in database \"%s\": %s", task->name,
+								 MyBgworkerEntry->bgw_extra, error->message));
 }
 
 /* where_from returns what distinguishes errors: their origin, since their texts may differ each time. */
