@@ -24,8 +24,8 @@
 extern void cj_alert_note_run(int64 run_id);
 
 /*
- * Leaves it to cj_alert_settle_runs to note how a run of a caller has ended, whose transaction can stay open for long, or see what
- * was long ago: nothing is read or written there that others wait for.
+ * Leaves it to cj_alert_settle_runs to note how a run of a caller has ended, whose transaction can stay open for
+ * long, or see what was long ago: nothing is read or written there that others wait for.
  */
 extern void cj_alert_leave_run(int64 run_id);
 

@@ -5,8 +5,8 @@
  * Outside of transactions. The command runs as archive_command does, as the
  * account of the server and in its data directory, with these differences:
  *
- * - Standard input is the alert, all of it there before the command starts. A command need not read it; standard output is thrown away, of standard
- *   error the first line is kept.
+ * - Standard input is the alert, all of it there before the command starts. A command need not read it; standard
+ *   output is thrown away, of standard error the first line is kept.
  * - It is the leader of a process group of its own, so that it can be killed with its children when its
  *   time is over, and inherits no file of ours but those three.
  * - While it runs we wait on our latch, so that a shutdown or a cancellation need not wait for it.

@@ -183,8 +183,8 @@ void
 cj_alert_deliver_by_hand(void)
 {
 	/*
-	 * CALL is in a transaction at any time, of which nothing is to be seen: it needs a snapshot. That which follows a commit has
-	 * no snapshot, no number and no lock.
+	 * CALL is in a transaction at any time, of which nothing is to be seen: it needs a snapshot. That which follows a
+	 * commit has no snapshot, no number and no lock.
 	 */
 	Delivery delivery = {.by_hand = true,
 						 .begin = EnsurePortalSnapshotExists,

@@ -125,8 +125,9 @@ has_column(Relation rel, const CjColumnDefinition *definition)
 }
 
 /*
- * column_hint suggests the column of the default name, if it was not the one that was tried, or a place to fill in; null where
- * an optional column is better left alone. Of what another column is nothing is known by its type: it is never guessed.
+ * column_hint suggests the column of the default name, if it was not the one that was tried, or a place to fill in;
+ * null where an optional column is better left alone. Of what another column is nothing is known by its type: it is
+ * never guessed.
  */
 static char *
 column_hint(const CjSource *source, Relation rel, const CjColumnDefinition *definition,

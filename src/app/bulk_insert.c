@@ -2,21 +2,22 @@
  * app/bulk_insert.c
  *		Inserting many rows into a table of the app, where that cannot be told from INSERT … SELECT.
  *
- * INSERT writes row by row: the row, an entry in each index, and at the end a query for each foreign key of each row. Here
- * the rows go to the table page by page, the entries to one index after another in the order of its keys, and a foreign key is
- * checked with one query for thousands of rows.
+ * INSERT writes row by row: the row, an entry in each index, and at the end a query for each foreign key of each row.
+ * Here the rows go to the table page by page, the entries to one index after another in the order of its keys, and a
+ * foreign key is checked with one query for thousands of rows.
  *
- * That is done only for a table on which nothing of the app's runs or waits: no trigger, rule, policy or function of its
- * own, no kind of index but btree. Between two transactions anyone may add one, so it is decided in each anew, under the
- * lock. What is not known to be the same is left to INSERT, also its errors: of a foreign key that does not hold, INSERT says so.
+ * That is done only for a table on which nothing of the app's runs or waits: no trigger, rule, policy or function of
+ * its own, no kind of index but btree. Between two transactions anyone may add one, so it is decided in each anew,
+ * under the lock. What is not known to be the same is left to INSERT, also its errors: of a foreign key that does not
+ * hold, INSERT says so.
  *
- * A unique index makes INSERT wait for others that insert the same key; in the order of its keys, two of these could wait for
- * each other. So the only one is a primary key whose values are generated, which nobody waits for.
+ * A unique index makes INSERT wait for others that insert the same key; in the order of its keys, two of these could
+ * wait for each other. So the only one is a primary key whose values are generated, which nobody waits for.
  *
- * Foreign keys are checked as PostgreSQL does it: the referenced rows are locked FOR KEY SHARE by a query of their table's owner, in
- * a snapshot of its own. It is done before the rows are inserted, not after: a row that is locked keeps its key until the
- * transaction ends, and where one is missing nothing has been done yet. As many rows locked as there are keys means that
- * each was found: no two rows that are locked have the same key.
+ * Foreign keys are checked as PostgreSQL does it: the referenced rows are locked FOR KEY SHARE by a query of their
+ * table's owner, in a snapshot of its own. It is done before the rows are inserted, not after: a row that is locked
+ * keeps its key until the transaction ends, and where one is missing nothing has been done yet. As many rows locked
+ * as there are keys means that each was found: no two rows that are locked have the same key.
  *
  * What the query gives is kept in a tuplestore, which spills to disk; memory is bounded by FLUSH_ROWS and FLUSH_BYTES.
  */
@@ -223,7 +224,10 @@ indexes_allow(const BulkInsert *bulk)
 	return true;
 }
 
-/* find_foreign_key returns the foreign key of a constraint, of a single column that both tables have of one type, or NULL. */
+/*
+ * find_foreign_key returns the foreign key of a constraint, of a single column that both tables have of one type, or
+ * NULL.
+ */
 static ForeignKey *
 find_foreign_key(const BulkInsert *bulk, Oid constraint)
 {

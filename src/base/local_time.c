@@ -24,8 +24,8 @@
 #define MAX_OFFSET_HOURS 26
 
 /*
- * So many texts of users that may be no names of the zone database are taken by a session: PostgreSQL keeps each zone that it
- * has once made out of a text, some 20 kB, for as long as the session lives.
+ * So many texts of users that may be no names of the zone database are taken by a session: PostgreSQL keeps each zone
+ * that it has once made out of a text, some 20 kB, for as long as the session lives.
  */
 #define MAX_OTHER_ZONES 100
 

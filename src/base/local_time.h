@@ -19,8 +19,8 @@
 extern pg_tz *cj_local_time_zone(const char *name);
 
 /*
- * The same for texts that users choose, who can make up any number of zones (POSIX forms, hours): of texts that are no names of
- * the zone database a session takes 100. NULL and *one_too_many for those beyond.
+ * The same for texts that users choose, who can make up any number of zones (POSIX forms, hours): of texts that are
+ * no names of the zone database a session takes 100. NULL and *one_too_many for those beyond.
  */
 extern pg_tz *cj_local_time_zone_of_user(const char *name, bool *one_too_many);
 

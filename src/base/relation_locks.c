@@ -7,9 +7,9 @@
  * waited for, the others are taken if they are free, and if one is not, all are given back and that one is waited
  * for.
  *
- * Among many short writers one or another is always busy, and that would never end. After some rounds the others are waited for
- * as well, as everything is that comes later in the transaction (cj_identity_hold_locks): so briefly that we have given
- * up before a deadlock would be looked for.
+ * Among many short writers one or another is always busy, and that would never end. After some rounds the others are
+ * waited for as well, as everything is that comes later in the transaction (cj_identity_hold_locks): so briefly that
+ * we have given up before a deadlock would be looked for.
  */
 #include "postgres.h"
 

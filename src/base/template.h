@@ -14,9 +14,9 @@
 extern char *cj_template_unknown(const char *text, const char *const *allowed);
 
 /*
- * Replaces each placeholder names[i] by values[i]; `names` is NULL-terminated and values that are
- * NULL stand for an empty text, and no values at all for nothing but such. The values are not searched for placeholders again. Placeholders
- * not in `names` stay as they are. The result is palloc'd.
+ * Replaces each placeholder names[i] by values[i]; `names` is NULL-terminated and values that are NULL stand for an
+ * empty text, and no values at all for nothing but such. The values are not searched for placeholders again.
+ * Placeholders not in `names` stay as they are. The result is palloc'd.
  */
 extern char *cj_template_expand(const char *text, const char *const *names,
 								const char *const *values);

@@ -38,8 +38,8 @@ extern CjRows cj_installation_runs_at_work(void);
 extern void cj_installation_renew(void);
 
 /*
- * Ends a pause. Scheduled times that were missed meanwhile are not overdue; where catch_up is "skip" they are forgotten. What
- * came with a copy stays held back until it is scheduled again.
+ * Ends a pause. Scheduled times that were missed meanwhile are not overdue; where catch_up is "skip" they are
+ * forgotten. What came with a copy stays held back until it is scheduled again.
  */
 extern void cj_installation_end_pause(void);
 

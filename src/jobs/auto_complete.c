@@ -3,10 +3,10 @@
  *		The job auto_complete_challenges: decide the challenges whose end date has passed, and notify
  *		their members.
  *
- * In two steps. First the outcomes (jobs/auto_complete_evaluation): what is due is read into a list (a tuplestore, which goes
- * to disk when it is large; keys only), and the average completion rate of each is compared with the threshold, in chunks of
- * keys, before anything is changed: the statistics may be a view over active challenges, or one in which challenges are
- * compared. Then, batch by batch:
+ * In two steps. First the outcomes (jobs/auto_complete_evaluation): what is due is read into a list (a tuplestore,
+ * which goes to disk when it is large; keys only), and the average completion rate of each is compared with the
+ * threshold, in chunks of keys, before anything is changed: the statistics may be a view over active challenges, or
+ * one in which challenges are compared. Then, batch by batch:
  *
  *	claim		lock those that are still active and due, passing over what others have locked
  *	update		to completed or failed, testing the active status once more

@@ -21,10 +21,10 @@ const char *const cj_auto_complete_placeholders[] = {
 #define CREATOR "c.{challenges.creator_id}{challenge_members.user_id~}"
 
 /*
- * What app/notifications inserts. $1 to $5: lists of challenges, $6: the run, $7: the statuses of members who are notified, or NULL, $8 to $10: lists of members'
- * own rates. The run and the challenge are what a
- * notification of a decision is found by. `data` is made once for each challenge. In the order of users: that is how the indexes of notifications are ordered. Each
- * user of a challenge once.
+ * What app/notifications inserts. $1 to $5: lists of challenges, $6: the run, $7: the statuses of members who are
+ * notified, or NULL, $8 to $10: lists of members' own rates. The run and the challenge are what a notification of a
+ * decision is found by. `data` is made once for each challenge. In the order of users: that is how the indexes of
+ * notifications are ordered. Each user of a challenge once.
  */
 static const CjStatement notify = {
 	"notify the members",

@@ -34,7 +34,10 @@ enum
 	CJ_EVALUATION_THRESHOLD     /* numeric */
 };
 
-/* How many decimals people read of a rate: cut, not rounded, so that 79.998 does not read as 80. Where there is none, this. */
+/*
+ * How many decimals people read of a rate: cut, not rounded, so that 79.998 does not read as 80. Where there is none,
+ * this.
+ */
 #define CJ_RATE_DECIMALS 2
 #define CJ_NO_RATE       "-"
 

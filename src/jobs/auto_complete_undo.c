@@ -67,7 +67,10 @@ static const CjStatement reactivate = {
 	"       c.{challenges.status} {challenges.status=} {challenges.status:active}",
 	SPI_OK_UPDATE_RETURNING};
 
-/* $1: the run, $2: challenges, as in JSON, $3, $4: where the two stand in the data, $5, $6: between what they were created. */
+/*
+ * $1: the run, $2: challenges, as in JSON, $3, $4: where the two stand in the data, $5, $6: between what they were
+ * created.
+ */
 static const CjStatement remove_unread = {
 	"remove unread notifications",
 	"DELETE FROM {notifications} AS n\n"

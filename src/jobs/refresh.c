@@ -151,8 +151,8 @@ time_limit(const CjJobConfig *config, int views)
 }
 
 /*
- * put_results puts the views so far into the result, and what was seen of the job before. A run that left views out covers no
- * scheduled time: CJ_RUN_COVERS.
+ * put_results puts the views so far into the result, and what was seen of the job before. A run that left views out
+ * covers no scheduled time: CJ_RUN_COVERS.
  */
 static void
 put_results(CjRun *run, const State *state)
@@ -166,7 +166,10 @@ put_results(CjRun *run, const State *state)
 		cj_json_int64(run->more_result, "not_refreshed", state->not_refreshed);
 }
 
-/* is_left_out returns whether a view is none of those that a limited run refreshes. With what is no view there is nothing to do. */
+/*
+ * is_left_out returns whether a view is none of those that a limited run refreshes. With what is no view there is
+ * nothing to do.
+ */
 static bool
 is_left_out(const char *name)
 {
@@ -263,9 +266,9 @@ follow_name(CjRun *run, Entry *entry)
 }
 
 /*
- * lock_view locks a view and what it reads as strongly as its method needs, and describes it as it is from then on. To
- * choose the method weaker locks may have been taken already, which must not be held while we wait: then the rest is for the next
- * attempt, which begins with what this one has found out.
+ * lock_view locks a view and what it reads as strongly as its method needs, and describes it as it is from then on.
+ * To choose the method weaker locks may have been taken already, which must not be held while we wait: then the rest
+ * is for the next attempt, which begins with what this one has found out.
  */
 static CjRefreshPlan
 lock_view(CjRun *run, Task *task, CjStatsView *view)

@@ -101,8 +101,8 @@ put_field(StringInfo schedule, uint64 bits, int count)
 }
 
 /*
- * propose_schedule returns the schedule of the refresh with a time so many minutes after each at which challenges are decided.
- * A single minute of the hour gives way. NULL: it is too special.
+ * propose_schedule returns the schedule of the refresh with a time so many minutes after each at which challenges are
+ * decided. A single minute of the hour gives way. NULL: it is too special.
  */
 static char *
 propose_schedule(const CjCronExpression *deciding, const CjCronExpression *refresh, int later)

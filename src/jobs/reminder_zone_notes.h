@@ -25,9 +25,10 @@ typedef struct CjZoneNote
 } CjZoneNote;
 
 /*
- * Returns a number that stands for whatever the result of looking depends on, as far as that can be known without looking: the
- * settings, the binding, the zone of the app's timestamps, and what has ever been written to users, members and challenges; 0
- * where that cannot be told. To be called before anything is read: what is written meanwhile makes another number.
+ * Returns a number that stands for whatever the result of looking depends on, as far as that can be known without
+ * looking: the settings, the binding, the zone of the app's timestamps, and what has ever been written to users,
+ * members and challenges; 0 where that cannot be told. To be called before anything is read: what is written
+ * meanwhile makes another number.
  */
 extern uint64 cj_reminder_zone_notes_state(const CjRun *run, const char *time_zone,
 										   const CjBinding *binding);

@@ -17,7 +17,10 @@
 #include "jobs/reminder_zones.h"
 #include "run/findings.h"
 
-/* $1: the table, $2: the column, $3: its collation, $4: the operator family that sorts its type, $5: the next column, 0: any */
+/*
+ * $1: the table, $2: the column, $3: its collation, $4: the operator family that sorts its type, $5: the next column,
+ * 0: any
+ */
 static const CjStatement find_zone_index = {
 	"find an index on the users' zones",
 	"SELECT 1"
@@ -236,7 +239,10 @@ user_zone(const CjDueZoneRule *rule, Datum value, const char *name)
 	return zone;
 }
 
-/* consider adds a zone to the due ones if a time of day was just reached there: `own_time` of some users, or the setting's (-1). */
+/*
+ * consider adds a zone to the due ones if a time of day was just reached there: `own_time` of some users, or the
+ * setting's (-1).
+ */
 static void
 consider(Search *search, const UserZone *zone, TimeADT own_time, int64 users)
 {
@@ -300,7 +306,8 @@ add_range(Ranges *ranges, const UserZone *zones, int index, TimeADT earliest, Ti
 }
 
 /*
- * add_ranges adds the times of day to look for in a zone: all that can have been reached within the window, and maybe others.
+ * add_ranges adds the times of day to look for in a zone: all that can have been reached within the window, and maybe
+ * others.
  */
 static void
 add_ranges(Ranges *ranges, const CjDueZoneRule *rule, const UserZone *zones, int index)

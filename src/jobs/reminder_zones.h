@@ -40,9 +40,9 @@ typedef struct CjDueZones
 } CjDueZones;
 
 /*
- * Returns a List of CjDueZones in `memory`: every zone that users have (loosely: values that are equal
- * count once) in which reminder_time was just reached, that of the setting or users' own. Where users have no column for
- * zones, they all are without one. *missed becomes the number of users for whom it was reached since the last run, but is past.
+ * Returns a List of CjDueZones in `memory`: every zone that users have (loosely: values that are equal count once) in
+ * which reminder_time was just reached, that of the setting or users' own. Where users have no column for zones, they
+ * all are without one. *missed becomes the number of users for whom it was reached since the last run, but is past.
  * The caller has become the owner of the tables.
  */
 extern List *cj_reminder_zones_find(const CjBinding *binding, const CjDueZoneRule *rule,

@@ -123,12 +123,12 @@ static const CjStatement list_users_of_times = {
 #define LONGEST_FIRST "s.streak DESC, s.id"
 
 /*
- * $1: users, $2: minimum_streak, $3: the local date; bounds of dates and moments, each as its column has it: $4 and $5 of
- * the last check-in, $6 after which the challenge ends, $7 before which it starts; $8: whether a streak can be over, $9 the
- * bound of a check-in on the date. Where the next check-in is due on the date, the last one may be of any time. A row for each
- * user whose streak is at stake: the position, how many challenges, the notification's data, the name of the challenge with the longest streak,
- * that streak. In the order of users, as are indexes of notifications. A challenge counts once, however many member rows
- * the user has in it.
+ * $1: users, $2: minimum_streak, $3: the local date; bounds of dates and moments, each as its column has it: $4 and
+ * $5 of the last check-in, $6 after which the challenge ends, $7 before which it starts; $8: whether a streak can be
+ * over, $9 the bound of a check-in on the date. Where the next check-in is due on the date, the last one may be of
+ * any time. A row for each user whose streak is at stake: the position, how many challenges, the notification's data,
+ * the name of the challenge with the longest streak, that streak. In the order of users, as are indexes of
+ * notifications. A challenge counts once, however many member rows the user has in it.
  */
 static const CjStatement find_streaks = {
 	"find streaks at stake",

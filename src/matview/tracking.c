@@ -422,8 +422,9 @@ forget_name(const char *name, Oid view)
 }
 
 /*
- * add_forgotten adds the tables that views are made of that are to be forgotten, but for those that are in the list: who
- * writes is waited for, and if triggers are to be dropped who reads as well. (What is noted of a view that is gone nobody reads.)
+ * add_forgotten adds the tables that views are made of that are to be forgotten, but for those that are in the list:
+ * who writes is waited for, and if triggers are to be dropped who reads as well. (What is noted of a view that is
+ * gone nobody reads.)
  */
 static List *
 add_forgotten(List *locks, List *views)

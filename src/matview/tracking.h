@@ -50,7 +50,10 @@ extern void cj_tracking_sweep(void);
 /* Returns whether a view is tracked, without looking at it. */
 extern bool cj_tracking_is_tracked(const char *view_name);
 
-/* Takes the locks that cj_tracking_install_capture needs; the view has to be looked at afterwards. Raises lock_not_available. */
+/*
+ * Takes the locks that cj_tracking_install_capture needs; the view has to be looked at afterwards. Raises
+ * lock_not_available.
+ */
 extern void cj_tracking_lock_to_install(const CjStatsView *view);
 
 /*

@@ -17,8 +17,8 @@ typedef struct CjFindings CjFindings;
 extern CjFindings *cj_findings_create(Tuplestorestate *store, TupleDesc desc);
 
 /*
- * Adds a finding; status is ok, warning or error. The remedy is SQL, or NULL; with a placeholder (base/hint) it becomes advice. run_as is
- * the role that must run it, NULL: any role that may call the functions in it.
+ * Adds a finding; status is ok, warning or error. The remedy is SQL, or NULL; with a placeholder (base/hint) it
+ * becomes advice. run_as is the role that must run it, NULL: any role that may call the functions in it.
  */
 extern void cj_findings_add(CjFindings *findings, const char *check_name, const char *status,
 							const char *finding, const char *remedy);
@@ -29,7 +29,10 @@ extern void cj_findings_add_as(CjFindings *findings, const char *check_name, con
 extern void cj_findings_add_hint(CjFindings *findings, const char *check_name, const char *status,
 								 const char *finding, const char *hint);
 
-/* Adds what a statement over the catalogs or the extension's tables finds: check_name, status, finding, remedy, run_as, and perhaps advice. */
+/*
+ * Adds what a statement over the catalogs or the extension's tables finds: check_name, status, finding, remedy,
+ * run_as, and perhaps advice.
+ */
 extern void cj_findings_add_found(CjFindings *findings, const CjStatement *statement,
 								  CjParams *params);
 

@@ -60,8 +60,8 @@ struct CjRun
 };
 
 /*
- * What the runner does for the job. An attempt calls a piece of work in a subtransaction; commit_batch makes durable what was
- * done, where the run may commit. Both return the error if that failed, in the memory of the run, or NULL.
+ * What the runner does for the job. An attempt calls a piece of work in a subtransaction; commit_batch makes durable
+ * what was done, where the run may commit. Both return the error if that failed, in the memory of the run, or NULL.
  */
 extern ErrorData *cj_run_attempt(CjRun *run, CjWork work, void *arg);
 extern ErrorData *cj_run_commit_batch(CjRun *run);

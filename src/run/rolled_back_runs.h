@@ -1,4 +1,7 @@
-/* run/rolled_back_runs.h: runs whose row does not outlive the caller's transaction: job functions that fail or are rolled back. */
+/*
+ * run/rolled_back_runs.h: runs whose row does not outlive the caller's transaction: job functions that fail or are
+ * rolled back.
+ */
 #ifndef CJ_RUN_ROLLED_BACK_RUNS_H
 #define CJ_RUN_ROLLED_BACK_RUNS_H
 
@@ -20,7 +23,10 @@ extern void cj_rolled_back_runs_end(CjUnrecordedRun *run, const CjRunStart *star
 extern void cj_rolled_back_runs_fail(CjUnrecordedRun *run, const CjRunStart *start,
 									 const CjRunEnd *end);
 
-/* The job function has been refused, which says nothing about the job: counted. Returns whether that kind of refusal begins. */
+/*
+ * The job function has been refused, which says nothing about the job: counted. Returns whether that kind of refusal
+ * begins.
+ */
 extern bool cj_rolled_back_runs_refuse(CjUnrecordedRun *run, const CjRunStart *start,
 									   const ErrorData *error);
 

@@ -32,8 +32,9 @@ typedef enum CjRunStatus
 #define CJ_AFTER_DECISIONS "after_decisions"
 
 /*
- * In SQL: columns of the last run s that decided challenges; of one that crashed nobody knows. As the index job_run_decided_idx
- * has it. Such runs hold the job's lock until their row can be seen, so that they can be seen in the order of their run_id.
+ * In SQL: columns of the last run s that decided challenges; of one that crashed nobody knows. As the index
+ * job_run_decided_idx has it. Such runs hold the job's lock until their row can be seen, so that they can be seen in
+ * the order of their run_id.
  */
 #define CJ_LAST_DECIDING_RUN(columns)                                                        \
 	"SELECT " columns "  FROM challenge_jobs.job_run s"                                      \

@@ -940,8 +940,9 @@ take_a_nap(CjRun *run, void *arg)
 }
 
 /*
- * wait_for_other_job waits until no other job is in the way that is due in the same minute, without a lock or a snapshot. The run
- * begins afterwards: it sees what that job has done. Returns the error that ended the wait, if one did.
+ * wait_for_other_job waits until no other job is in the way that is due in the same minute, without a lock or a
+ * snapshot. The run begins afterwards: it sees what that job has done. Returns the error that ended the wait, if one
+ * did.
  */
 static ErrorData *
 wait_for_other_job(Execution *execution)

@@ -21,8 +21,8 @@ typedef struct CjFunctionCall
 } CjFunctionCall;
 
 /*
- * Runs a job in the caller's transaction (a job function) and returns its figures in `figures`, followed by those of rows that were locked and of errors. The caller is
- * connected to SPI.
+ * Runs a job in the caller's transaction (a job function) and returns its figures in `figures`, followed by those of
+ * rows that were locked and of errors. The caller is connected to SPI.
  *
  * Raises lock_not_available if the job is running elsewhere, object_not_in_prerequisite_state if it
  * is disabled, invalid_parameter_value for an as_of that is not finite, or is in the future without

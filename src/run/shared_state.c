@@ -171,8 +171,8 @@ is_same_kind(const CjRunRecord *a, const CjRunRecord *b)
 }
 
 /*
- * find_room returns a free slot of the ring for a record, or NULL. Whoever may call a job function can have it fail as often as he
- * likes, and can roll it back: neither may push out what befalls others.
+ * find_room returns a free slot of the ring for a record, or NULL. Whoever may call a job function can have it fail
+ * as often as he likes, and can roll it back: neither may push out what befalls others.
  */
 static RingSlot *
 find_room(const CjRunRecord *record)

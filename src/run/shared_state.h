@@ -48,8 +48,8 @@ extern bool cj_shared_state_is_unattended(void);
 /* ---- the ring ---- */
 
 /*
- * Adds a record and wakes the launcher. Where there is no room, the record is lost, and counted. Of
- * several databases, one can have no more than half of the ring; of one kind (job, role, SQLSTATE), failures can have no more
+ * Adds a record and wakes the launcher. Where there is no room, the record is lost, and counted. Of several
+ * databases, one can have no more than half of the ring; of one kind (job, role, SQLSTATE), failures can have no more
  * than an eighth, and what is rolled back leaves a quarter to the others.
  */
 extern void cj_shared_state_push(const CjRunRecord *record);

@@ -103,8 +103,9 @@ is_behind(const CjDueJob *job, const CjDueHistory *history)
 }
 
 /*
- * has_to_follow returns whether a run is to be started for that. One that was started for it, and ended before it came to look, is left to
- * the rules of retries. Times are not compared: a run in a caller's transaction can be seen long after it has ended.
+ * has_to_follow returns whether a run is to be started for that. One that was started for it, and ended before it
+ * came to look, is left to the rules of retries. Times are not compared: a run in a caller's transaction can be seen
+ * long after it has ended.
  */
 static bool
 has_to_follow(const CjDueJob *job, const CjDueHistory *history)

@@ -95,8 +95,8 @@ extern void cj_due_decide(const CjDueJob *job, const CjDueTimes *times, const Cj
 						  TimestampTz at, CjDueOutcome *outcome);
 
 /*
- * Returns whether a job that follows another one waits for it at a moment: both have the same last scheduled time, and the other
- * one has not come to an end. For PATIENCE at most from when that time came or the other one began.
+ * Returns whether a job that follows another one waits for it at a moment: both have the same last scheduled time,
+ * and the other one has not come to an end. For PATIENCE at most from when that time came or the other one began.
  */
 extern bool cj_due_waits(const CjDueJob *job, const CjDueTimes *times,
 						 const CjDueTimes *other_times, const CjDueHistory *other,

@@ -45,8 +45,9 @@ static const CjStatement load_jobs = {
 	SPI_OK_SELECT};
 
 /*
- * $1 jobs, $2 their last scheduled times, $3 the last ones whose grace is over. Each fact is the first row of an index, whatever the
- * log holds. (EXISTS with >= would let the planner hope for a row that comes soon, and read the whole log.)
+ * $1 jobs, $2 their last scheduled times, $3 the last ones whose grace is over. Each fact is the first row of an
+ * index, whatever the log holds. (EXISTS with >= would let the planner hope for a row that comes soon, and read the
+ * whole log.)
  */
 static const CjStatement load_history = {
 	"load what the log says of the jobs",
