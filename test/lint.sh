@@ -194,6 +194,37 @@ check_plain_words() {
 	} | nothing_found
 }
 
+# One process holds the functions of all extensions, and a name says where to look: cj_<noun>_<verb>, where the noun is the
+# module, its group (auto_complete of jobs/auto_complete_*, alert of alerts/) or what it adds to that (decisions).
+check_function_names() {
+	perl -0777 -ne '
+		my ($folder, $module) = $ARGV =~ m{([^/]*)/([^/]+)\.h$} or next;
+		my @words = split /_/, $module;
+		my %nouns = map { $_ => 1 } $folder =~ s/s$//r, map { join("_", @words[0 .. $_]), join("_", @words[$_ .. $#words]) } 0 .. $#words;
+		s{/\*.*?\*/}{}gs;
+		while (/^extern [^;(]*?(\w+)\(/gm) {
+			my $name = $1;
+			print "$ARGV: $name\n" unless grep { $name =~ /^cj_$_(_|$)/ } keys %nouns;
+		}' src/*/*.h src/*/*/*.h | nothing_found
+}
+
+# A comment that names its function is wrong as soon as the function is called something else.
+check_function_comments() {
+	perl -0777 -ne '
+		while (m{^/\*[\s*]*([a-z]\w*_\w+)\b(?:[^*]|\*(?!/))*\*/\n[A-Za-z][\w *]*\n(\w+)\(}gm) {
+			print "$ARGV: the comment of $2 begins with $1\n" if $1 ne $2;
+		}' src/*.c src/*/*.c src/*/*/*.c test/*/*.c | nothing_found
+}
+
+# clang-format leaves comments alone.
+check_comment_width() {
+	perl -CSD -ne '
+		1 while s/\t/" " x (4 - length($`) % 4)/e;
+		chomp;
+		print "$ARGV:$.: ", length, " columns\n" if length > 125 && m{^ *(/\*|\*( |$))};
+		close ARGV if eof;' src/*.c src/*/*.[ch] src/*/*/*.[ch] test/*/*.c | nothing_found
+}
+
 # The scripts' own lint, where it is installed. (SC2034: a library sets variables that others read.)
 check_shell_scripts() {
 	command -v shellcheck >/dev/null || {
@@ -221,6 +252,9 @@ run_checks() {
 	check objects_are_commented
 	check no_leftover_notes
 	check plain_words
+	check function_names
+	check function_comments
+	check comment_width
 	check shell_scripts
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]

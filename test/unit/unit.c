@@ -34,7 +34,7 @@ parse(const text *expression)
 	return result;
 }
 
-/* cron_problem(expression text) returns text */
+/* unit_cron_problem(expression text) returns text */
 Datum
 unit_cron_problem(PG_FUNCTION_ARGS)
 {
@@ -46,7 +46,7 @@ unit_cron_problem(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(problem));
 }
 
-/* cron_next(expression text, after timestamptz) returns timestamptz */
+/* unit_cron_next(expression text, after timestamptz) returns timestamptz */
 Datum
 unit_cron_next(PG_FUNCTION_ARGS)
 {
@@ -58,7 +58,7 @@ unit_cron_next(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(slot);
 }
 
-/* cron_previous(expression text, at timestamptz) returns timestamptz */
+/* unit_cron_previous(expression text, at timestamptz) returns timestamptz */
 Datum
 unit_cron_previous(PG_FUNCTION_ARGS)
 {
