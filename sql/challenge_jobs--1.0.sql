@@ -1056,7 +1056,7 @@ END;
  * A next attempt too far away was noted before the clock was set back.
  */
 CREATE FUNCTION challenge_jobs.claim_alert(after bigint, every boolean, milliseconds integer)
-RETURNS TABLE (alert_id bigint, attempts bigint, json text)
+RETURNS TABLE (alert_id bigint, attempts bigint, payload text)
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 BEGIN ATOMIC
 UPDATE challenge_jobs.alert a
