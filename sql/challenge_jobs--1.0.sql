@@ -1080,7 +1080,7 @@ END;
 
 /*
  * Notes how an attempt has ended. After a failure it is a minute to the next one, doubling up to an hour, give or take a quarter: so that
- * many servers do not come back to a place that was down all at the same moment. Who has been told that a job has recovered is not told
+ * many servers do not come back to a place that was down all at the same moment. Whoever was notified that a job has recovered is not notified
  * afterwards that it had failed: to open an incident then would be to leave it open. If the command works again, there is no reason for
  * others to wait.
  */
@@ -2800,7 +2800,7 @@ COMMENT ON FUNCTION challenge_jobs.find_unindexed(oid, text, smallint[], text) I
 COMMENT ON FUNCTION challenge_jobs.find_unreadable(oid, text) IS 'part of doctor(): what a materialized view may not read completely';
 COMMENT ON FUNCTION challenge_jobs.operator_schemas(oid, oid) IS 'the schemas of the operators of a view, and one in which others than its owner may create operators';
 COMMENT ON FUNCTION challenge_jobs.deferrable_constraints(oid, oid) IS 'the deferrable constraints that a change of a table may run into';
-COMMENT ON FUNCTION challenge_jobs.rows_written(oid[]) IS 'a text that differs when rows have been written to some tables; NULL: it cannot be told';
+COMMENT ON FUNCTION challenge_jobs.rows_written(oid[]) IS 'a text that differs when rows have been written to some tables; NULL: that is not known';
 COMMENT ON FUNCTION challenge_jobs.lasting_runs(text) IS 'the runs by which the state of a job is known, which are not removed';
 COMMENT ON FUNCTION challenge_jobs.runs_of_kind(text, boolean, boolean) IS 'the runs of a job that have ended, by whether they went well and whether they count';
 COMMENT ON FUNCTION challenge_jobs.runs_that_go(text, boolean, boolean, timestamptz, timestamptz, bigint) IS 'those of them that are too old or too many';
